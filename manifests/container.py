@@ -1,0 +1,89 @@
+"""What a video's container says without decoding: which frames it holds, when each is shown, which are never shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manifests.errors import VideoRejected
+from manifests.rejected import Reason, Stage
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodedFrame:
+    """One coded frame of the stream."""
+
+    pts_seconds: Fraction
+    # exact presentation time in seconds
+
+    is_shown: bool
+    # False before the start or behind the end of the container's edit list: decoded for others' sake, never displayed
+
+
+@contextmanager
+def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its first stream of moving pictures; a cover picture of an audio file is none.
+
+    Args:
+        path: the file.
+        stage: who asks, for the rejection.
+
+    Raises:
+        VideoRejected: FFmpeg does not know it, it is broken, or it has no such stream.
+        OSError: the file system does not give it.
+    """
+    import av
+
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            moving = (
+                stream
+                for stream in container.streams.video
+                if not stream.disposition & av.stream.Disposition.attached_pic
+            )
+            stream = next(moving, None)
+            if stream is None:
+                kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+                reason = Reason.NO_VIDEO_STREAM if kinds else Reason.NOT_A_VIDEO  # no stream at all: its index is lost
+                raise VideoRejected(stage, reason, f"{path.name}: got streams ({kinds or 'none'}), expected video")
+            stream.codec_context.thread_count = 1
+            yield container, stream
+    except av.error.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise  # the file system's fault, not the video's
+        detail = f"{path.name}: got '{error.strerror}' from FFmpeg, expected a video"
+        raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail) from error
+
+
+def coded_frames(container: InputContainer, stream: VideoStream, stage: Stage) -> list[CodedFrame]:
+    """Return the stream's frames in display order, read from its packets.
+
+    Raises:
+        VideoRejected: the stream does not begin with a key frame, so its first frames can only be guessed; or a frame
+            has no time.
+    """
+    packets = [packet for packet in container.demux(stream) if packet.size > 0]
+    if packets and not packets[0].is_keyframe:
+        name = Path(container.name).name
+        detail = f"{name}: got a stream that begins in mid-scene, expected a key frame first; cut it anew"
+        raise VideoRejected(stage, Reason.TRUNCATED, detail)
+    times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
+    if None in times:
+        detail = (
+            f"{Path(container.name).name}: got frames without a time, expected one each; put it into a container anew"
+        )
+        raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail)
+    time_base = stream.time_base or Fraction(0)
+    frames = [
+        CodedFrame(pts_seconds=(time or 0) * time_base, is_shown=not packet.is_discard)
+        for packet, time in zip(packets, times, strict=True)
+    ]
+    return sorted(frames, key=lambda frame: frame.pts_seconds)

@@ -1,0 +1,118 @@
+"""Read-only LMDB environments, one per file and process.
+
+py-lmdb refuses to open a file twice in one process, and two readers of one store are ordinary (training and a look at
+single records). So all readers of a file share one environment; the last one to let go closes it. A forked child starts
+with none: what it inherits is closed and each reader opens its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import lmdb
+
+from manifests.errors import StoreCorrupt, StoreError
+
+MIN_LMDB_BYTES = 8192  # two meta pages: below it LMDB's own message is about file descriptors
+
+
+@dataclass(slots=True, kw_only=True)
+class SharedEnvironment:
+    """One open file."""
+
+    environment: lmdb.Environment
+    # read-only, without a lock file
+
+    identity: tuple[int, int]
+    # device and inode
+
+    num_users: int
+    # readers that have not let go
+
+
+_shared: dict[tuple[int, int], SharedEnvironment] = {}  # by identity
+_guard = threading.Lock()
+
+
+def acquire(path: Path, num_bytes: int | None = None) -> SharedEnvironment:
+    """Return the open environment of a file; `release` it when done.
+
+    Args:
+        path: one LMDB file (`subdir=False`).
+        num_bytes: size that the file must have, if it is known.
+
+    Raises:
+        StoreCorrupt: no file, not an LMDB file, or cut off (to read a mapped page that the file lacks kills a process).
+        StoreError: the file cannot be read.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise StoreCorrupt(f"shard {path}: got {error.strerror}, expected a file; copy it again") from error
+    wanted = MIN_LMDB_BYTES if num_bytes is None else num_bytes
+    if status.st_size < wanted or (num_bytes is not None and status.st_size != num_bytes):
+        least = "at least " if num_bytes is None else ""
+        raise StoreCorrupt(f"shard {path}: got {status.st_size} bytes, expected {least}{wanted}; copy it again")
+    identity = (status.st_dev, status.st_ino)
+    with _guard:
+        if identity not in _shared:
+            environment = _open(path, status.st_size)
+            _shared[identity] = SharedEnvironment(environment=environment, identity=identity, num_users=0)
+        _shared[identity].num_users += 1
+        return _shared[identity]
+
+
+def release(shared: SharedEnvironment) -> None:
+    """Say that one reader is done with an environment; the last one closes it."""
+    with _guard:
+        shared.num_users -= 1
+        if shared.num_users == 0 and _shared.get(shared.identity) is shared:
+            del _shared[shared.identity]
+            shared.environment.close()
+
+
+@contextmanager
+def lmdb_errors_of(path: Path) -> Iterator[None]:
+    """Turn LMDB's errors while reading a file into ours.
+
+    Raises:
+        StoreCorrupt: LMDB finds its own structures broken.
+        StoreError: anything else.
+    """
+    try:
+        yield
+    except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
+        raise StoreCorrupt(f"shard {path}: got {error}, expected an LMDB file; copy it again") from error
+    except lmdb.Error as error:
+        raise StoreError(f"shard {path}: got {error}, expected to read it") from error
+
+
+def _open(path: Path, num_bytes: int) -> lmdb.Environment:
+    with lmdb_errors_of(path):
+        # lock=False: shards never change, so readers need no lock file, and a read-only folder will do.
+        # readahead=False: training reads in random order, where reading ahead only fills the page cache.
+        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False, create=False)
+        needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if needed > num_bytes:
+        environment.close()
+        raise StoreCorrupt(f"shard {path}: got {num_bytes} bytes, expected {needed} as its pages say; copy it again")
+    return environment
+
+
+def _forget_inherited() -> None:
+    """In a forked child: close what the parent had open, and drop a lock that another thread may have held."""
+    global _guard
+    _guard = threading.Lock()
+    for shared in _shared.values():
+        shared.environment.close()
+    _shared.clear()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_forget_inherited)

@@ -1,0 +1,236 @@
+"""`index.json`: which shards make up a store, what they hold, and the configuration that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from manifests.entry import SPLITS
+from manifests.errors import StoreCorrupt, StoreError, StoreMissing
+from storage.layout import FORMAT_VERSION, INDEX_NAME, shard_name, write_atomically
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardEntry:
+    """One shard, as the index knows it.
+
+    Raises:
+        ValueError: a name that is not made of split and number, or a negative count.
+    """
+
+    name: str
+    # file name in `shards/`, such as `train-00003.lmdb`
+
+    split: str
+    # `train`, `val` or `test`, of every record in it
+
+    number: int
+    # counted within the split, 0 first
+
+    num_records: int
+    # records in the file, superseded ones included
+
+    num_videos: int
+    # outcomes that the shard holds: videos stored and rejected
+
+    num_bytes: int
+    # size of the file
+
+    sha256: str
+    # hex digest of the file
+
+    records_sha256: str
+    # hex digest of keys and records alone: equal for equal records, whoever wrote them and when
+
+    config_digest: str
+    # hex digest of the settings that made the records
+
+    superseded: tuple[str, ...] = ()
+    # video_ids in this shard whose records no longer count, sorted: a later shard holds them anew
+
+    num_superseded_records: int = 0
+    # records of those videos
+
+    def __post_init__(self) -> None:
+        """Refuse what the type checker cannot see."""
+        if self.name != shard_name(self.split, self.number):
+            expected = shard_name(self.split, self.number)
+            raise ValueError(f"name of a shard: got {self.name!r}, expected {expected!r} for its split and number")
+        for name in ("num_records", "num_videos", "num_bytes", "num_superseded_records"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} of {self.name}: got {getattr(self, name)}, expected 0 or more")
+        if self.num_superseded_records > self.num_records or list(self.superseded) != sorted(set(self.superseded)):
+            raise ValueError(
+                f"superseded of {self.name}: got {self.num_superseded_records} records of {self.superseded}, "
+                f"expected at most {self.num_records} records, and each video once, in order"
+            )
+
+    @property
+    def num_live_records(self) -> int:
+        """Records that count."""
+        return self.num_records - self.num_superseded_records
+
+    def supersede(self, num_records_by_video: Mapping[str, int]) -> ShardEntry:
+        """Return this entry with some of its videos no longer counting.
+
+        Args:
+            num_records_by_video: video_id → records that this shard holds of it (0 for a rejected video).
+        """
+        fresh = {video: count for video, count in num_records_by_video.items() if video not in self.superseded}
+        return replace(
+            self,
+            superseded=tuple(sorted((*self.superseded, *fresh))),
+            num_superseded_records=self.num_superseded_records + sum(fresh.values()),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreIndex:
+    """Everything that a reader has to know before it opens a shard.
+
+    Raises:
+        ValueError: a shard is listed twice.
+    """
+
+    format_version: int = FORMAT_VERSION
+    # of index, shards and records together
+
+    faceshards_version: str
+    # of the program that wrote the index
+
+    complete: bool
+    # whether every video of the last run has its outcome
+
+    config_digest: str
+    # hex digest of the settings that made the records
+
+    config: dict[str, Any]
+    # the settings themselves, as JSON
+
+    shards: tuple[ShardEntry, ...]
+    # in the order of `ordered_shards`
+
+    discarded: tuple[str, ...] = ()
+    # shard files that lie in the folder, no longer count, and are deleted once the store is complete again; sorted
+
+    def __post_init__(self) -> None:
+        """Refuse what the type checker cannot see, and bring the shards into order."""
+        names = [shard.name for shard in self.shards]
+        if len(names) != len(set(names)):
+            raise ValueError(f"shards of an index: got {names}, expected each name once")
+        object.__setattr__(self, "shards", ordered_shards(self.shards))
+
+    @property
+    def num_records(self) -> dict[str, int]:
+        """Records that count, by split."""
+        return {split: sum(shard.num_live_records for shard in self.shards if shard.split == split) for split in SPLITS}
+
+    @property
+    def store_sha256(self) -> str:
+        """Hex digest over names, records and superseded videos of all shards: equal for equal stores."""
+        rows = sorted([shard.name, shard.records_sha256, list(shard.superseded)] for shard in self.shards)
+        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def ordered_shards(shards: Iterable[ShardEntry]) -> tuple[ShardEntry, ...]:
+    """Return the shards in the order in which a store counts its records: train, val, test, and by number."""
+    return tuple(sorted(shards, key=lambda shard: (SPLITS.index(shard.split), shard.number)))
+
+
+def read_index(store_dir: Path) -> StoreIndex:
+    """Return the index of a store.
+
+    Raises:
+        StoreMissing: there is none.
+        StoreCorrupt: it is not an index, or contradicts itself.
+        StoreError: it was written in a format that this version does not read.
+    """
+    path = store_dir / INDEX_NAME
+    try:
+        plain = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise StoreMissing(
+            f"store {store_dir}: got no {INDEX_NAME}, expected the folder that was given to `--out`; "
+            "check the path, or run the preprocessing first"
+        ) from error
+    except OSError as error:
+        raise StoreError(f"{path}: got {error.strerror}, expected to read it") from error
+    except ValueError as error:
+        raise _corrupt(path, f"text that is not JSON ({error})") from error
+    if not isinstance(plain, dict):
+        raise _corrupt(path, f"a {type(plain).__name__}")
+    version = plain.get("format_version")
+    if version != FORMAT_VERSION and isinstance(version, int):
+        raise StoreError(
+            f"{path}: got format version {version}, expected {FORMAT_VERSION}; "
+            "read it with the version of faceshards that wrote it, or process again into a new folder"
+        )
+    return _from_plain(plain, path)
+
+
+def stored_index(store_dir: Path) -> StoreIndex | None:
+    """Return the index of a store, or None where there is none yet."""
+    try:
+        return read_index(store_dir)
+    except StoreMissing:
+        return None
+
+
+def write_index(store_dir: Path, index: StoreIndex) -> None:
+    """Write the index; equal indexes give equal files, and a crash leaves the old one or the new one."""
+    plain = asdict(index) | {"store_sha256": index.store_sha256}
+    text = json.dumps(plain, indent=2, sort_keys=True) + "\n"
+    write_atomically(store_dir / INDEX_NAME, text.encode("ascii"))
+
+
+_FIELD_TYPES: dict[str, type] = {
+    "format_version": int,
+    "faceshards_version": str,
+    "complete": bool,
+    "config_digest": str,
+    "config": dict,
+    "shards": list,
+    "discarded": list,
+}
+
+
+def _from_plain(plain: dict[str, Any], path: Path) -> StoreIndex:
+    for name, kind in _FIELD_TYPES.items():
+        if not isinstance(plain.get(name), kind):
+            raise _corrupt(path, f"{name} {plain.get(name)!r}, which is not of type {kind.__name__}")
+    shards = tuple(_shard_from_plain(row, path) for row in plain["shards"])
+    try:
+        scalars = {name: plain[name] for name in _FIELD_TYPES if name not in ("shards", "discarded")}
+        index = StoreIndex(**scalars, shards=shards, discarded=tuple(map(str, plain["discarded"])))
+    except ValueError as error:
+        raise _corrupt(path, str(error)) from error
+    if plain.get("store_sha256") != index.store_sha256:
+        raise _corrupt(path, f"store_sha256 {plain.get('store_sha256')!r} where its shards give {index.store_sha256!r}")
+    return index
+
+
+def _shard_from_plain(row: Any, path: Path) -> ShardEntry:
+    texts = {item.name for item in fields(ShardEntry) if item.type == "str"}
+    numbers = {item.name for item in fields(ShardEntry) if item.type == "int"}
+    if not isinstance(row, dict):
+        raise _corrupt(path, f"a shard {row!r}")
+    faults = [name for name in texts if type(row.get(name)) is not str]
+    faults += [name for name in numbers if type(row.get(name)) is not int]
+    superseded = row.get("superseded")
+    if not isinstance(superseded, list) or any(type(video) is not str for video in superseded):
+        faults.append("superseded")
+    if faults:
+        shown = {name: row.get(name) for name in sorted(faults)}
+        raise _corrupt(path, f"shard {row.get('name')!r} with {shown}")
+    try:
+        return ShardEntry(**{name: row[name] for name in texts | numbers}, superseded=tuple(row["superseded"]))
+    except ValueError as error:
+        raise _corrupt(path, str(error)) from error
+
+
+def _corrupt(path: Path, got: str) -> StoreCorrupt:
+    return StoreCorrupt(f"{path}: got {got}, expected an index as faceshards writes it; restore the file from a copy")

@@ -1,0 +1,295 @@
+"""Look into a store: `python -m storage.inspect OUT`.
+
+(Not `python storage/inspect.py`: run by path, the file would hide the standard library's `inspect`.)
+
+Exit status: 0; 1 when `--verify` finds problems; 2 for a mistake in the call or a store that cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from manifests.entry import SPLITS
+from manifests.errors import StoreError
+
+# Everything heavy is imported by the view that needs it, so that `--help` answers at once.
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from storage.store import RecordStore
+    from storage.verify import VerifyReport
+
+EXIT_OK, EXIT_PROBLEMS, EXIT_USAGE = 0, 1, 2
+WIDTH_OF_A_PIPE = 160  # characters per line of a table that is not shown on a terminal
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.verify and options.split is not None:
+        parser.error("--split: got it together with --verify, expected one of them; a store is verified as a whole")
+    try:
+        status = _run(options)
+        sys.stdout.flush()
+        return status
+    except StoreError as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m storage.inspect", description="Summarise, list, verify or export a store of face records."
+    )
+    parser.add_argument("store", metavar="OUT", type=Path, help="the store's folder")
+    view = parser.add_mutually_exclusive_group()
+    view.add_argument("--key", help="show one record; the start of a key, such as a video_id, lists its records")
+    view.add_argument("--verify", action="store_true", help="read everything and report what is not as promised")
+    view.add_argument("--export", metavar="DIR", type=Path, help="write images and records.csv into an empty folder")
+    parser.add_argument("--split", choices=SPLITS, help="only this split (not with --verify)")
+    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.verify:
+        if options.split is not None:
+            raise StoreError(
+                "--split: got it together with --verify, expected one of them; a store is verified as a whole"
+            )
+        return _verify(options.store, options.json)
+    from storage.store import RecordStore
+
+    with RecordStore(options.store, split=options.split, allow_incomplete=True) as store:
+        if options.export is not None:
+            _export(store, options.export, options.json)
+        elif options.key is not None:
+            _show_key(store, options.key, options.json)
+        else:
+            _show_summary(store, options.json)
+    return EXIT_OK
+
+
+def _verify(store_dir: Path, as_json: bool) -> int:
+    from storage.verify import verify_store
+
+    silent = as_json or not sys.stderr.isatty()
+    report = verify_store(store_dir) if silent else _verify_with_progress(store_dir)
+    if as_json:
+        _write_json(asdict(report) | {"ok": report.ok})
+    else:
+        for problem in report.problems:
+            _write(problem)
+        read = f"{report.num_records} records and {report.num_images} images in {report.num_shards} shards"
+        num_problems = len(report.problems)
+        verdict = "all as promised" if report.ok else f"{num_problems} problem{'s' if num_problems > 1 else ''}"
+        _write(f"{store_dir}: {read}: {verdict}")
+    return EXIT_OK if report.ok else EXIT_PROBLEMS
+
+
+def _verify_with_progress(store_dir: Path) -> VerifyReport:
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    from storage.verify import verify_store
+
+    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("records", total=None)
+        return verify_store(store_dir, lambda done, total: bar.update(task, completed=done, total=total))
+
+
+def _export(store: RecordStore, directory: Path, as_json: bool) -> None:
+    from storage.export import export_store
+
+    num_records = export_store(store, directory)
+    if as_json:
+        _write_json({"directory": str(directory), "num_records": num_records})
+    else:
+        _write(f"{directory}: {num_records} records")
+
+
+def _show_key(store: RecordStore, key: str, as_json: bool) -> None:
+    """Show the record of this key, or list the keys that begin with it.
+
+    Raises:
+        StoreError: there are none.
+    """
+    keys = store.keys()
+    if key in keys:
+        fields = _record_fields(store, key)
+        if as_json:
+            _write_json(fields)
+        else:
+            for name, value in fields.items():
+                _write(f"{name:<16} {_shown(value)}")
+        return
+    # A whole video first: `…/01_02` is not meant to list `…/01_020`.
+    found = [known for known in keys if known.startswith(f"{key.rstrip('/')}/")]
+    found = found or [known for known in keys if known.startswith(key)]
+    if not found:
+        hint = f"such as {keys[0]!r}" if keys else "but there is no record at all"
+        raise StoreError(f"--key: got {key!r}, expected a record's key or the start of one, {hint}")
+    if as_json:
+        _write_json({"keys": found})
+    else:
+        for known in found:
+            _write(known)
+
+
+def _record_fields(store: RecordStore, key: str) -> dict[str, Any]:
+    """Every field of a record as JSON, images by format and size."""
+    import numpy as np
+
+    from storage.encoding import ARRAY_DTYPES, SCALAR_TYPES
+    from storage.images import size_of, suffix_of
+
+    record = store.get(key)
+    fields: dict[str, Any] = {name: getattr(record, name) for name in SCALAR_TYPES}
+    for name in ARRAY_DTYPES:
+        array = np.asarray(getattr(record, name))
+        fields[name] = {"shape": list(array.shape), "dtype": str(array.dtype), "values": array.tolist()}
+    for name, images in (("crops", record.crops_encoded), ("masks", record.masks_encoded)):
+        fields[name] = images and [
+            {"format": suffix_of(image), "size_px": list(size_of(image)), "num_bytes": len(image)} for image in images
+        ]
+    return fields
+
+
+def _shown(value: Any) -> str:
+    """One line for a field."""
+    if isinstance(value, dict):
+        shape = ", ".join(str(length) for length in value["shape"])
+        return f"({shape}) {value['dtype']}  {json.dumps(value['values'])}"
+    if isinstance(value, list):
+        height, width = value[0]["size_px"]
+        sizes = ", ".join(f"{image['num_bytes']:,}" for image in value)
+        return f"{len(value)} × {value[0]['format']} of {height}×{width} px, {sizes} bytes"
+    return "–" if value is None else str(value)
+
+
+def _show_summary(store: RecordStore, as_json: bool) -> None:
+    summary = _summary(store)
+    if as_json:
+        _write_json(summary)
+        return
+    from rich.console import Console
+
+    totals = summary["totals"]
+    superseded = f", {totals['num_superseded']:,} superseded" if totals["num_superseded"] else ""
+    lines = {
+        "store": summary["store"],
+        "complete": "yes" if summary["complete"] else "no: its last run did not finish",
+        "format": f"version {summary['format_version']}, written by faceshards {summary['faceshards_version']}",
+        "configuration": summary["config_digest"],
+        "contents": summary["store_sha256"],
+        "shards": f"{totals['num_shards']:,}, {totals['num_bytes']:,} bytes",
+        "records": f"{totals['num_records']:,} with {totals['num_crops']:,} crops{superseded}",
+        "bytes per crop": f"{totals['bytes_per_crop']:,}, with geometry and LMDB's own",
+    }
+    for name, line in lines.items():
+        _write(f"{name:<16} {line}")
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
+    # Captured, since rich would answer a closed pipe with an exit status of its own.
+    with console.capture() as captured:
+        console.print(_summary_table(summary["rows"]))
+    sys.stdout.write(captured.get())
+
+
+def _summary_table(rows: list[dict[str, Any]]) -> Table:
+    from rich.table import Table
+
+    table = Table()
+    for name in ("split", "manipulation"):
+        table.add_column(name)
+    for name in ("videos", "records", "crops"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        counts = (f"{row[name]:,}" for name in ("num_videos", "num_records", "num_crops"))
+        table.add_row(row["split"], row["manipulation"] or "real", *counts)
+    return table
+
+
+def _summary(store: RecordStore) -> dict[str, Any]:
+    """What the default view says, as JSON."""
+    counted: dict[tuple[str, str | None], tuple[set[str], list[int]]] = {}
+    for split, manipulation, video_id, num_crops in _identities(store):
+        videos, crops = counted.setdefault((split, manipulation), (set(), []))
+        videos.add(video_id)
+        crops.append(num_crops)
+    rows = [
+        {
+            "split": split,
+            "manipulation": manipulation,
+            "num_videos": len(videos),
+            "num_records": len(crops),
+            "num_crops": sum(crops),
+        }
+        for (split, manipulation), (videos, crops) in sorted(
+            counted.items(),
+            key=lambda item: (SPLITS.index(item[0][0]), item[0][1] or ""),
+        )
+    ]
+    shards = [shard for shard in store.index.shards if store.split in (None, shard.split)]
+    num_bytes, num_crops = sum(shard.num_bytes for shard in shards), sum(sum(crops) for _, crops in counted.values())
+    return {
+        "store": str(store.path),
+        "split": store.split,
+        "complete": store.index.complete,
+        "format_version": store.index.format_version,
+        "faceshards_version": store.index.faceshards_version,
+        "config_digest": store.index.config_digest,
+        "store_sha256": store.index.store_sha256,
+        "config": store.index.config,
+        "totals": {
+            "num_shards": len(shards),
+            "num_bytes": num_bytes,
+            "num_records": len(store),
+            "num_superseded": sum(shard.num_superseded_records for shard in shards),
+            "num_crops": num_crops,
+            "bytes_per_crop": round(num_bytes / num_crops) if num_crops else 0,
+        },
+        "rows": rows,
+    }
+
+
+def _identities(store: RecordStore) -> Iterator[tuple[str, str | None, str, int]]:
+    """(split, manipulation, video_id, crops) of every record: from `records.parquet`, or else from the shards."""
+    from storage.encoding import read_header
+    from storage.layout import RECORDS_NAME
+    from storage.tables import read_rows
+
+    path = store.path / RECORDS_NAME
+    # An interrupted run leaves the table of the run before.
+    if path.exists() and store.index.complete:
+        for split, *others in read_rows(path, ["split", "manipulation", "video_id", "num_frames"]):
+            if store.split in (None, split):
+                yield (split, *others)
+        return
+    for _, key, view in store.views():
+        header = read_header(view, key)
+        yield header["split"], header["manipulation"], header["video_id"], len(header["crops"])
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+def _write_json(value: Any) -> None:
+    _write(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""The writer's view of a store: what is already in it, what is still missing, what a run adds.
+
+The shards are the truth. Each carries the rows of its videos, so whatever a killed run left behind can be told from the
+files alone:
+
+    complete, listed in index.json       counts
+    complete, not listed                 the run died before it could list it: listed now, if the configuration fits
+    listed, but gone or of another size  dropped from the index: its videos are missing again
+    hidden `.partial-…`                  removed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from manifests.entry import VideoEntry
+from manifests.errors import AccountingError, StoreChanged
+from manifests.rejected import Reason
+from manifests.row import ManifestRow
+from manifests.table import read_table, row_from_plain, write_table
+from storage.index import ShardEntry, StoreIndex, stored_index, write_index
+from storage.layout import RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, parse_shard_name, remove_partials
+from storage.shard import ShardReader, describe_shard
+from storage.tables import write_records_table
+
+# Rejections that another try may overcome: the next run makes it.
+TRANSIENT = frozenset({Reason.CRASHED, Reason.DECODE_TIMEOUT, Reason.UNREADABLE})
+
+
+class Ledger:
+    """What a store holds, kept up to date shard by shard. The caller holds the store's lock.
+
+    Args:
+        store_dir: the store's folder.
+        config: the settings that every shard of the store must share, as plain values.
+        config_digest: their hex digest.
+        redo: drop what another configuration made, instead of refusing.
+
+    Raises:
+        StoreChanged: the store was made with another configuration.
+        StoreCorrupt: its index or a shard cannot be read.
+    """
+
+    def __init__(self, store_dir: Path, config: Mapping[str, Any], config_digest: str, *, redo: bool = False) -> None:
+        self._store_dir = store_dir
+        self._shards_dir = store_dir / SHARDS_DIR
+        stored = stored_index(store_dir)
+        if stored is not None and stored.config_digest != config_digest and not redo:
+            raise StoreChanged(
+                f"store {store_dir}: got configuration {stored.config_digest[:12]}, not {config_digest[:12]}"
+            )
+        # A redo that was interrupted is gone on with: what it has made already is what it is asked to make.
+        redo = redo and (stored is None or stored.complete or stored.config_digest != config_digest)
+        self._shards_dir.mkdir(parents=True, exist_ok=True)
+        remove_partials(store_dir)
+        remove_partials(self._shards_dir)
+        self._written = read_table(store_dir / VIDEOS_NAME)
+        self._measured = {row.video_id: row.entry for row in self._written if row.entry is not None}
+        self.rows = {video_id: _pending(entry, keep_split=not redo) for video_id, entry in self._measured.items()}
+        was_complete = stored is not None and stored.complete and not redo
+        listed = () if stored is None or redo else stored.shards
+        kept = [shard for shard in listed if self._is_there(shard)]
+        on_disk = set(self._shards_on_disk())
+        gone = {shard.name for shard in listed} - {shard.name for shard in kept}
+        discarded = on_disk if redo else on_disk & (gone | set(stored.discarded if stored else ()))
+        found = self._unlisted(on_disk - discarded - {shard.name for shard in kept}, config_digest)
+        self._index = StoreIndex(
+            faceshards_version=version("faceshards"),
+            complete=False,
+            config_digest=config_digest,
+            config=dict(config),
+            shards=(),
+            discarded=tuple(sorted(discarded)),
+        )
+        for shard in sorted([*kept, *found], key=lambda entry: (entry.split, entry.number)):
+            self._take(shard, self._rows_of(shard))
+        self.is_complete = was_complete and len(kept) == len(listed) and not found
+        self._index = replace(self._index, complete=self.is_complete)
+
+    @property
+    def index(self) -> StoreIndex:
+        """The index as it stands."""
+        return self._index
+
+    def known_entries(self) -> dict[str, VideoEntry]:
+        """Return the probed entries of earlier runs by video_id."""
+        return {video_id: row.entry for video_id, row in self.rows.items() if row.entry is not None}
+
+    def stored_entries(self) -> list[VideoEntry]:
+        """Return the entries whose records the store holds, with their splits."""
+        return [row.entry for row in self.rows.values() if row.status == "stored" and row.entry is not None]
+
+    def is_done(self, entry: VideoEntry) -> bool:
+        """Whether a shard holds this very content under this configuration, or a final rejection of it."""
+        row = self.rows.get(entry.video_id)
+        return (
+            row is not None
+            and row.entry is not None
+            and row.status != "pending"
+            and row.config_digest == self._index.config_digest
+            and row.reason not in TRANSIENT
+            and row.entry.is_probed
+            and row.entry.content_digest == entry.content_digest
+        )
+
+    def is_up_to_date(self, rows: Sequence[ManifestRow]) -> bool:
+        """Whether the store was complete when it was opened, and its table says exactly this: nothing to write."""
+        has_tables = (self._store_dir / RECORDS_NAME).exists()
+        return self.is_complete and has_tables and list(rows) == self._written
+
+    def next_number(self, split: str) -> int:
+        """Return the number of the split's next shard: above every one that lies in the folder, listed or not."""
+        taken = (number for found, number in self._shards_on_disk().values() if found == split)
+        return max((number + 1 for number in taken), default=0)
+
+    def begin(self, rows: Iterable[ManifestRow]) -> None:
+        """Write down what is going to be done, so that a killed run keeps its splits and measurements."""
+        self._index = replace(self._index, complete=False)
+        write_index(self._store_dir, self._index)
+        write_table(self._store_dir / VIDEOS_NAME, rows)
+
+    def add(self, shard: ShardEntry, rows: Sequence[ManifestRow]) -> None:
+        """List a finished shard; older records of its videos no longer count."""
+        self._take(shard, rows)
+        write_index(self._store_dir, self._index)
+
+    def retract(self, video_ids: Iterable[str]) -> None:
+        """Stop counting the records of videos that can no longer be used; their files have changed for the worse."""
+        gone = set(video_ids)
+        shards = tuple(self._without(shard, gone) for shard in self._index.shards)
+        self._index = replace(self._index, shards=shards)
+
+    def finish(self, rows: Sequence[ManifestRow]) -> None:
+        """Check that everything adds up, write the tables, and declare the store complete.
+
+        Args:
+            rows: every indexed file with its final status.
+
+        Raises:
+            AccountingError: a video has no outcome, or the records are not those that the rows claim.
+        """
+        pending = [row.video_id for row in rows if row.status == "pending"]
+        if pending:
+            raise AccountingError(
+                f"accounts: got {len(pending)} videos without an outcome ({pending[:3]}), expected none"
+            )
+        self._drop_empty()
+        write_index(self._store_dir, self._index)  # before the files go: an index never lists what is not there
+        self._remove_unlisted()
+        write_table(self._store_dir / VIDEOS_NAME, rows)
+        num_records = write_records_table(self._store_dir)
+        claimed = sum(row.num_records for row in rows)
+        if num_records != claimed:
+            raise AccountingError(
+                f"accounts: got {num_records} records in the shards, expected the {claimed} of the rows"
+            )
+        self._index = replace(self._index, complete=True)
+        write_index(self._store_dir, self._index)
+        self.is_complete = True
+
+    def _shards_on_disk(self) -> dict[str, tuple[str, int]]:
+        """Return split and number of every file that has a shard's name, listed or not."""
+        parsed = {path.name: parse_shard_name(path.name) for path in self._shards_dir.iterdir()}
+        return {name: found for name, found in parsed.items() if found is not None}
+
+    def _is_there(self, shard: ShardEntry) -> bool:
+        path = self._shards_dir / shard.name
+        return path.is_file() and path.stat().st_size == shard.num_bytes
+
+    def _unlisted(self, names: set[str], config_digest: str) -> list[ShardEntry]:
+        """Describe the complete shards of this configuration among files that no index lists.
+
+        Raises:
+            StoreChanged: one was made with another configuration, and there is no index that says so.
+        """
+        described = [describe_shard(self._shards_dir / name) for name in sorted(names)]
+        foreign = [shard.name for shard in described if shard.config_digest != config_digest]
+        if foreign and stored_index(self._store_dir) is None:
+            raise StoreChanged(
+                f"store {self._store_dir}: got shards of another configuration ({foreign[0]}) and no index, expected "
+                "both or none; choose another --out, or make this store anew with --reprocess"
+            )
+        return [shard for shard in described if shard.config_digest == config_digest]
+
+    def _remove_unlisted(self) -> None:
+        """Delete shards that no longer count, now that the new ones are complete."""
+        for name in self._shards_on_disk().keys() - {shard.name for shard in self._index.shards}:
+            (self._shards_dir / name).unlink()
+        self._index = replace(self._index, discarded=())
+
+    def _drop_empty(self) -> None:
+        """Take shards out of the index of which every video has been superseded."""
+        live = tuple(shard for shard in self._index.shards if len(shard.superseded) < shard.num_videos)
+        self._index = replace(self._index, shards=live)
+
+    def _rows_of(self, shard: ShardEntry) -> list[ManifestRow]:
+        """Return the rows that a shard carries, less those that a later shard has replaced.
+
+        The manifest's measurements are newer than the shard's where they describe the same content: a file may have
+        been moved or touched since.
+        """
+        with ShardReader(self._shards_dir / shard.name) as reader:
+            plain = reader.meta.videos
+        rows = [row_from_plain(dict(row)) for row in plain if row["video_id"] not in shard.superseded]
+        return [measured_anew(row, self._measured.get(row.video_id)) for row in rows]
+
+    def _take(self, shard: ShardEntry, rows: Sequence[ManifestRow]) -> None:
+        """Put a shard into the index in memory, and its videos' rows over the older ones."""
+        replaced = {row.video_id for row in rows}
+        older = (self._without(entry, replaced) for entry in self._index.shards)
+        self._index = replace(self._index, shards=(*older, shard))
+        self.rows.update((row.video_id, row) for row in rows)
+
+    def _without(self, shard: ShardEntry, video_ids: set[str]) -> ShardEntry:
+        """Return a shard's entry with those of the videos that it holds marked as superseded."""
+        known = (self.rows[video_id] for video_id in video_ids if video_id in self.rows)
+        return shard.supersede({row.video_id: row.num_records for row in known if row.shard == shard.name})
+
+
+def measured_anew(row: ManifestRow, entry: VideoEntry | None) -> ManifestRow:
+    """Return a video's outcome with newer measurements of the same content; another content changes nothing."""
+    if row.entry is None or entry is None or not (row.entry.is_probed and entry.is_probed):
+        return row
+    if row.entry.content_digest != entry.content_digest:
+        return row
+    return replace(row, path=entry.path, entry=replace(entry, split=row.entry.split))
+
+
+def _pending(entry: VideoEntry, *, keep_split: bool) -> ManifestRow:
+    """Return the row of a video of which only the measurements are known: its outcome is for a shard to tell."""
+    kept = entry if keep_split else replace(entry, split=None)
+    return ManifestRow(video_id=entry.video_id, path=entry.path, entry=kept)

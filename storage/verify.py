@@ -1,0 +1,268 @@
+"""Does a store hold what it promises? Every byte is read and every image decoded; nothing is changed.
+
+A shard is opened only when its size and SHA-256 are the index's, since LMDB maps files into memory and trusts their
+inner structure. So a damaged shard is one line of the report and never a crash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from manifests.errors import StoreCorrupt, StoreError
+from storage.encoding import decode_record
+from storage.images import decode_gray, decode_rgb
+from storage.index import ShardEntry, StoreIndex, read_index
+from storage.layout import INDEX_NAME, PARTIAL_PREFIX, RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, video_id_of
+from storage.record import Record
+from storage.shard import RecordsDigest, ShardMeta, ShardReader
+from storage.tables import read_rows
+
+MAX_PROBLEMS_PER_SHARD = 20  # broken records that are named; the others are counted
+
+Progress = Callable[[int, int], None]  # (records read, records to read)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifyReport:
+    """What was read, and what is wrong."""
+
+    num_shards: int
+    # shards that are intact as files
+
+    num_records: int
+    # records read; superseded ones do not count
+
+    num_images: int
+    # crops and masks decoded
+
+    problems: tuple[str, ...]
+    # one line each; none if the store is what it promises
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+@dataclass(slots=True, kw_only=True)
+class _Seen:
+    """What has been read so far."""
+
+    problems: list[str] = field(default_factory=list)
+    num_shards: int = 0
+    num_records: int = 0
+    num_images: int = 0
+    crop_px: int | None = None  # of the first record; all others must agree
+    shard_of_video: dict[str, str] = field(default_factory=dict)
+    split_of_group: dict[str, str] = field(default_factory=dict)
+    records_of_video: Counter[str] = field(default_factory=Counter)
+
+
+def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyReport:
+    """Read a whole store and report everything that is not as promised.
+
+    Args:
+        store_dir: the store's folder.
+        progress: called with (records read, records to read) after each record.
+
+    Raises:
+        StoreMissing: there is no store.
+        StoreError: the index was written in a format that this version does not read.
+    """
+    seen = _Seen()
+    try:
+        index = read_index(store_dir)
+    except StoreCorrupt as error:
+        return VerifyReport(num_shards=0, num_records=0, num_images=0, problems=(str(error),))
+    if not index.complete:
+        seen.problems.append(
+            f"{INDEX_NAME}: got a store whose last run did not finish, expected a complete one; run it again"
+        )
+    total = sum(index.num_records.values())
+    for entry in index.shards:
+        _verify_shard(store_dir / SHARDS_DIR / entry.name, entry, seen, lambda done: progress and progress(done, total))
+    _find_strays(store_dir / SHARDS_DIR, index, seen)
+    # With a shard missing the tables cannot agree, and to say so once for each video would bury the cause.
+    if seen.num_shards == len(index.shards):
+        _compare_tables(store_dir, index, seen)
+    return VerifyReport(
+        num_shards=seen.num_shards,
+        num_records=seen.num_records,
+        num_images=seen.num_images,
+        problems=tuple(seen.problems),
+    )
+
+
+def _verify_shard(path: Path, entry: ShardEntry, seen: _Seen, progress: Callable[[int], object]) -> None:
+    """Check one shard as a file, against its index entry, and record by record."""
+    damage = _damage(path, entry)
+    if damage is not None:
+        seen.problems.append(damage)
+        return
+    try:
+        with ShardReader(path, entry.num_bytes) as reader:
+            meta = reader.meta
+            _compare_meta(meta, entry, seen)
+            _verify_records(reader, meta, entry, seen, progress)
+    except StoreError as error:
+        seen.problems.append(str(error))
+        return
+    seen.num_shards += 1
+
+
+def _damage(path: Path, entry: ShardEntry) -> str | None:
+    """What is wrong with the file as such, before LMDB may map it."""
+    try:
+        num_bytes = path.stat().st_size
+        if num_bytes != entry.num_bytes:
+            return f"shard {entry.name}: got {num_bytes} bytes, expected {entry.num_bytes}; copy it again"
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"shard {entry.name}: got {error.strerror}, expected a file of {entry.num_bytes} bytes; copy it again"
+    if sha256 != entry.sha256:
+        return f"shard {entry.name}: got SHA-256 {sha256}, expected {entry.sha256}; copy it again"
+    return None
+
+
+def _compare_meta(meta: ShardMeta, entry: ShardEntry, seen: _Seen) -> None:
+    for name in ("split", "number", "config_digest", "num_records", "records_sha256"):
+        if getattr(meta, name) != getattr(entry, name):
+            seen.problems.append(
+                f"shard {entry.name}, {name}: got {getattr(meta, name)!r} in the shard, "
+                f"expected {getattr(entry, name)!r} as in the index"
+            )
+    if len(meta.videos) != entry.num_videos:
+        seen.problems.append(
+            f"shard {entry.name}, videos: got {len(meta.videos)} in the shard, "
+            f"expected {entry.num_videos} as in the index"
+        )
+
+
+def _verify_records(
+    reader: ShardReader, meta: ShardMeta, entry: ShardEntry, seen: _Seen, progress: Callable[[int], object]
+) -> None:
+    digest, num_records, num_live, faults = RecordsDigest(), 0, 0, 0
+    videos = {video.get("video_id") for video in meta.videos}
+    for key, view in reader.views():
+        digest.add(key, view)
+        num_records += 1
+        video_id = video_id_of(key)
+        if video_id in entry.superseded:
+            continue
+        num_live += 1
+        found = _faults_of_record(key, view, entry, seen)
+        if video_id not in videos:
+            found.append(f"record {key}: got a video without an outcome in {entry.name}, expected one for each video")
+        faults += len(found)
+        seen.problems.extend(found[: max(0, MAX_PROBLEMS_PER_SHARD - faults + len(found))])
+        seen.records_of_video[video_id] += 1
+        seen.num_records += 1
+        progress(seen.num_records)
+    if faults > MAX_PROBLEMS_PER_SHARD:
+        seen.problems.append(f"shard {entry.name}: got {faults - MAX_PROBLEMS_PER_SHARD} more problems of this kind")
+    counted = (("records", num_records, entry.num_records), ("records that count", num_live, entry.num_live_records))
+    for what, got, expected in counted:
+        if got != expected:
+            seen.problems.append(f"shard {entry.name}: got {got} {what}, expected {expected} as in the index")
+    if digest.hexdigest() != entry.records_sha256:
+        seen.problems.append(
+            f"shard {entry.name}, records_sha256: got {digest.hexdigest()}, expected {entry.records_sha256}"
+        )
+
+
+def _faults_of_record(key: str, data: memoryview, entry: ShardEntry, seen: _Seen) -> list[str]:
+    """Problems of one record: its bytes, its images, its identity, and its place among the others."""
+    try:
+        record = decode_record(data, key)
+        sizes = [decode_rgb(crop).shape[:2] for crop in record.crops_encoded]
+        sizes += [decode_gray(mask).shape for mask in record.masks_encoded or ()]
+    except StoreCorrupt as error:
+        return [str(error) if key in str(error) else f"record {key}: {error}"]
+    seen.num_images += len(sizes)
+    seen.crop_px = seen.crop_px or sizes[0][0]
+    faults = [
+        f"record {key}, image {row}: got {height}×{width} pixels, expected {seen.crop_px}×{seen.crop_px} as elsewhere"
+        for row, (height, width) in enumerate(sizes)
+        if (height, width) != (seen.crop_px, seen.crop_px)
+    ]
+    faults += [
+        f"record {key}, {what}: got {got!r}, expected {expected!r}"
+        for what, got, expected in _identities(key, record, entry, seen)
+        if got != expected
+    ]
+    return faults
+
+
+def _identities(key: str, record: Record, entry: ShardEntry, seen: _Seen) -> list[tuple[str, object, object]]:
+    """(what, got, expected) of everything that a record says about itself and others say about it."""
+    key_parts = f"{record.video_id}/{record.track_id:02d}/{record.frame_indices[0]:06d}"
+    group_split = seen.split_of_group.setdefault(record.group_id, record.split)
+    shard = seen.shard_of_video.setdefault(record.video_id, entry.name)
+    return [
+        ("video, person and first frame", key_parts, key),
+        ("split", record.split, entry.split),
+        ("config_digest", record.config_digest, entry.config_digest),
+        ("label", record.label, 0 if record.manipulation is None else 1),
+        (f"split of leakage group {record.group_id}", record.split, group_split),
+        ("the only shard of its video", entry.name, shard),
+    ]
+
+
+def _find_strays(shards_dir: Path, index: StoreIndex, seen: _Seen) -> None:
+    """Name every file in the folder of shards that the index does not list."""
+    listed = {entry.name for entry in index.shards}
+    found = sorted(path.name for path in shards_dir.iterdir()) if shards_dir.is_dir() else []
+    for name in found:
+        if name not in listed:
+            cause = "left by a run that was killed" if name.startswith(PARTIAL_PREFIX) else "not in the index"
+            seen.problems.append(
+                f"{SHARDS_DIR}/{name}: got a file {cause}, expected shards; run again: it is listed or removed"
+            )
+
+
+def _compare_tables(store_dir: Path, index: StoreIndex, seen: _Seen) -> None:
+    """Compare the tables, as far as they are there, with the records that were read."""
+    try:
+        if (store_dir / RECORDS_NAME).exists():
+            _compare_records_table(store_dir / RECORDS_NAME, seen)
+        if (store_dir / VIDEOS_NAME).exists():
+            _compare_videos_table(store_dir / VIDEOS_NAME, index.complete, seen)
+    except StoreCorrupt as error:
+        seen.problems.append(str(error))
+
+
+def _compare_records_table(path: Path, seen: _Seen) -> None:
+    """Compare `records.parquet` with the records that were read."""
+    _compare_counts(RECORDS_NAME, Counter(video_id for (video_id,) in read_rows(path, ["video_id"])), seen)
+
+
+def _compare_videos_table(path: Path, complete: bool, seen: _Seen) -> None:
+    """Compare `videos.parquet` with the records that were read."""
+    allowed = ("stored", "rejected") if complete else ("stored", "rejected", "pending")
+    num_rows: Counter[str] = Counter()
+    promised: Counter[str] = Counter()
+    for video_id, status, num_records in read_rows(path, ["video_id", "status", "num_records"]):
+        num_rows[video_id] += 1
+        if status not in allowed:
+            seen.problems.append(f"{VIDEOS_NAME}, {video_id}: got status {status!r}, expected one of {list(allowed)}")
+        if status == "stored":
+            promised[video_id] += num_records
+    seen.problems.extend(
+        f"{VIDEOS_NAME}, {video_id}: got {count} rows, expected 1" for video_id, count in num_rows.items() if count > 1
+    )
+    _compare_counts(VIDEOS_NAME, promised, seen)
+
+
+def _compare_counts(name: str, promised: Counter[str], seen: _Seen) -> None:
+    """Report every video of which a table promises more or fewer records than there are."""
+    for video_id in sorted(promised.keys() | seen.records_of_video.keys()):
+        if promised[video_id] != seen.records_of_video[video_id]:
+            seen.problems.append(
+                f"{name}, {video_id}: got {promised[video_id]} records in the table, "
+                f"expected {seen.records_of_video[video_id]} as in the shards"
+            )

@@ -1,0 +1,30 @@
+"""A time limit that holds even where Python cannot act.
+
+A decoder can hang in C and never come back to Python (decord's issues #373 and #375): no signal handler and no task
+timeout of Prefect's runs then, and where the interpreter lock is held no thread either. The kernel's interval timer
+does, and SIGALRM's default action ends the process.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# Exit code of a process that was ended by the limit, as multiprocessing and subprocess report it.
+EXIT_CODE = -int(signal.SIGALRM)
+
+
+@contextmanager
+def end_process_after(seconds: float) -> Iterator[None]:
+    """End this whole process unless the block is left within so many seconds of wall time.
+
+    For worker processes only: nothing is cleaned up, and whoever waits for the process sees EXIT_CODE. Must run in the
+    process's main thread.
+    """
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)

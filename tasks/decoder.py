@@ -1,0 +1,52 @@
+"""The contract of a video decoder; the implementations are in `tasks/decoders/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.media import FrameBatch
+
+
+class VideoReader(Protocol):
+    """One open video. A context manager: leaving it frees the decoder."""
+
+    num_frames: int
+    # frames in display order that can be asked for
+
+    def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
+        """Return exactly these frames.
+
+        Ask for all the frames that are wanted at once and leave the reader before the next stage: a decoder may go on
+        decoding into memory while nobody reads.
+
+        Args:
+            frame_indices: (T,) int64, increasing, each below num_frames; calls must go forward through the video.
+
+        Returns:
+            (T,H,W,3) uint8 RGB frames, upright as a player shows them, with their presentation times in seconds.
+
+        Raises:
+            VideoRejected: the stream is broken, or a frame did not come: never fewer frames, never another one.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+class Decoder(Protocol):
+    """A way to get frames out of a file."""
+
+    def open(self, path: Path) -> VideoReader:
+        """Open a video.
+
+        Raises:
+            VideoRejected: it cannot be opened.
+            StageMissing: the decoder's package is not installed.
+        """
+        ...

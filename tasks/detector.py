@@ -1,0 +1,18 @@
+"""The contract of a face detector; the implementations are in `tasks/detectors/`."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from tasks.media import FaceDetection, FrameBatch
+
+
+class FaceDetector(Protocol):
+    """Finds every face in every frame."""
+
+    def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
+        """Return the faces of each of the T frames, the largest first; a frame without a face has an empty list.
+
+        Boxes and landmarks are in pixels of the full frame.
+        """
+        ...

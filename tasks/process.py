@@ -1,0 +1,104 @@
+"""The one file of `tasks/` that knows Prefect: a Prefect task is a shard of videos.
+
+A task per frame or per video would cost more than the work (1,000 empty tasks: 200 s on a process runner). Arrays never
+cross a task's boundary: what goes in is a plan, what comes out is the shard's index entry and the videos' rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from manifests.entry import VideoEntry
+from manifests.row import ManifestRow
+from manifests.table import row_to_plain
+from storage.index import ShardEntry
+from storage.layout import SHARDS_DIR, shard_name
+from storage.shard import ShardWriter
+from tasks.provenance import made_with
+from tasks.video import VideoJob, VideoResult
+from tasks.workers import WorkerSettings, shared_pool
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardPlan:
+    """Which videos go into one shard."""
+
+    root: Path
+    # the dataset's folder
+
+    store_dir: Path
+    # the store's folder
+
+    split: str
+    # of every video in it
+
+    number: int
+    # counted within the split
+
+    entries: tuple[VideoEntry, ...]
+    # ordered by video_id, as the shard's keys are
+
+    config_digest: str
+    # hex digest of the settings that decide the records' bytes
+
+    workers: WorkerSettings
+    # who does the work
+
+    @property
+    def name(self) -> str:
+        """File name of the shard."""
+        return shard_name(self.split, self.number)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardReport:
+    """What a finished shard is and holds."""
+
+    shard: ShardEntry
+    # its entry in the store's index
+
+    rows: tuple[ManifestRow, ...]
+    # one per video of the plan, stored or rejected
+
+
+# No retries and no caching: the store on disk is the only truth about what is done.
+@task(name="process-shard", task_run_name="{plan.name}", cache_policy=NO_CACHE, persist_result=False)
+def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | None = None) -> ShardReport:
+    """Turn the plan's videos into one shard, which appears under its name only when it is complete and synced.
+
+    Args:
+        plan: which videos, where, how.
+        on_video: called with each video's row as it is done, in this process.
+    """
+    jobs = [
+        VideoJob(root=plan.root, entry=entry, settings=plan.workers.stages, config_digest=plan.config_digest)
+        for entry in plan.entries
+    ]
+    rows: list[ManifestRow] = []
+    with ShardWriter(plan.store_dir / SHARDS_DIR, plan.split, plan.number, plan.config_digest) as writer:
+        for result in shared_pool(plan.workers).process(jobs):
+            for key, value in result.records:
+                writer.put(key, value)
+            rows.append(_finished_row(result, plan.name))
+            if rows[-1].status == "rejected":
+                logger.warning("%s rejected: %s, %s", rows[-1].video_id, rows[-1].reason, rows[-1].detail)
+            if on_video is not None:
+                on_video(rows[-1])
+        shard = writer.finish([row_to_plain(row) for row in rows], made_with())
+    logger.info("%s: %d records of %d videos", plan.name, shard.num_records, len(rows))
+    return ShardReport(shard=shard, rows=tuple(rows))
+
+
+def _finished_row(result: VideoResult, shard: str) -> ManifestRow:
+    """Return the row as it is once the shard is complete: the shard's name is what makes a video stored."""
+    if result.row.status == "rejected":
+        return replace(result.row, shard=shard)
+    return replace(result.row, status="stored", num_records=len(result.records), shard=shard)

@@ -1,0 +1,298 @@
+"""Worker processes: each loads its models once, takes one video at a time, and may die without taking the run along.
+
+On a CPU there are `num_workers` of them with one torch thread each; on GPUs one per device. Pebble's pool is used
+because it starts a new process for one that ended (by the decoding limit, a decoder's segfault, the kernel's
+out-of-memory killer) and tells which job it was at; the standard library's pool breaks altogether.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from manifests.errors import ConfigError, FaceshardsError, StageMissing
+from manifests.rejected import Reason, Rejected, Stage
+from manifests.row import ManifestRow
+from tasks import deadline
+from tasks.interrupts import interrupts_blocked
+from tasks.settings import StageSettings
+from tasks.video import Stages, VideoJob, VideoResult, process_video
+
+if TYPE_CHECKING:
+    from pebble import ProcessPool
+
+logger = logging.getLogger(__name__)
+
+# Set once in each worker process by `_start_worker`, filled by the first job.
+_worker_settings: tuple[StageSettings, str] | None = None
+_worker_stages: Stages | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    """How many workers, and on what."""
+
+    devices: tuple[str, ...]
+    # `cpu` alone, or one `cuda:N` per GPU
+
+    num_workers: int
+    # processes on a CPU; on GPUs there is one per device
+
+    stages: StageSettings
+    # what each worker loads
+
+
+def resolve_devices(device: str) -> tuple[str, ...]:
+    """Return the devices that a `detect.device` setting stands for.
+
+    Args:
+        device: `auto` (every GPU, or else the CPU), `cpu`, `cuda` (every GPU) or `cuda:N`.
+
+    Raises:
+        ConfigError: a GPU is asked for and not there.
+    """
+    if device == "cpu":
+        return ("cpu",)
+    num_gpus = _count_gpus()
+    if device == "auto" and num_gpus == 0:
+        return ("cpu",)
+    available = tuple(f"cuda:{number}" for number in range(num_gpus))
+    if device in ("auto", "cuda") and available:
+        return available
+    if device in available:
+        return (device,)
+    raise ConfigError(
+        f"detect.device: got {device!r}, expected one of auto, cpu{''.join(f', {name}' for name in available)}; "
+        f"PyTorch sees {num_gpus} GPUs here"
+    )
+
+
+def _count_gpus() -> int:
+    """How many GPUs PyTorch can use; a machine without a driver's device file is not asked, which saves the import."""
+    if not (any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()):
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+class WorkerPool:
+    """A fixed number of worker processes that shards of one run share.
+
+    Args:
+        settings: how many, on which devices, with which stages.
+    """
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()  # shards call from threads of their own
+        self._pools: dict[str, ProcessPool] = {}
+        self._next_device = cycle(settings.devices)
+        self._unfinished: set[Future[VideoResult]] = set()
+        self._stopped = threading.Event()
+
+    def process(self, jobs: Sequence[VideoJob]) -> Iterator[VideoResult]:
+        """Yield the result of each job, in the order of the jobs.
+
+        A job whose worker dies is tried once more, then rejected; one that runs into the decoding limit is rejected.
+        """
+        scheduled = deque((job, self._schedule(job)) for job in jobs)
+        try:
+            while scheduled:
+                yield self._result(*scheduled.popleft())  # a result is not kept once it has been handed on
+        finally:
+            for _, future in scheduled:
+                future.cancel()
+
+    def stop(self) -> None:
+        """End the workers at once, whatever they are doing; who waits for a result gets `CancelledError`."""
+        with self._lock:
+            self._stopped.set()
+            unfinished, pools = tuple(self._unfinished), tuple(self._pools.values())
+        for future in unfinished:
+            future.cancel()  # Pebble leaves the futures of a stopped pool pending for ever
+        for pool in pools:
+            pool.stop()  # type: ignore[no-untyped-call]
+        for pool in pools:
+            pool.join()
+
+    def _schedule(self, job: VideoJob) -> Future[VideoResult]:
+        with self._lock:
+            if self._stopped.is_set():
+                raise CancelledError(f"{job.entry.video_id}: the run was stopped")
+            future: Future[VideoResult] = self._pool(next(self._next_device)).schedule(_run_job, args=[job])
+            self._unfinished.add(future)
+        future.add_done_callback(self._unfinished.discard)
+        return future
+
+    def _pool(self, device: str) -> ProcessPool:
+        """Return a device's pool, a new one where Pebble has given up the old: it does when an idle worker dies."""
+        from pebble import ProcessPool
+
+        if device not in self._pools or not self._pools[device].active:
+            if device in self._pools:
+                self._pools[device].stop()  # type: ignore[no-untyped-call]
+                self._pools[device].join()
+            pool = ProcessPool(
+                max_workers=self._settings.num_workers if device == "cpu" else 1,
+                initializer=_start_worker,
+                initargs=(self._settings.stages, device),
+                # Spawned, not forked: torch, CUDA, LMDB and Prefect's threads do not survive a fork.
+                context=multiprocessing.get_context("spawn"),
+            )
+            resource_tracker.ensure_running()  # it would unblock interrupts for the workers, were it started with them
+            is_started = threading.Event()
+            threading.Thread(target=self._start, args=(pool, is_started), daemon=True).start()
+            is_started.wait()
+            self._pools[device] = pool
+        return self._pools[device]
+
+    def _start(self, pool: ProcessPool, is_started: threading.Event) -> None:
+        """Start a pool's workers from a thread that lives as long as they do; see `_end_with_parent`."""
+        try:
+            with interrupts_blocked():  # Ctrl-C is for the parent to act on
+                _ = pool.active  # asking is what starts it
+        finally:
+            is_started.set()
+        self._stopped.wait()
+
+    def _result(self, job: VideoJob, future: Future[VideoResult]) -> VideoResult:
+        from pebble import ProcessExpired
+
+        for tries_left in (1, 0):
+            try:
+                return future.result()
+            except ProcessExpired as death:
+                if death.exitcode == deadline.EXIT_CODE:
+                    return _rejected(job, Stage.DECODE, Reason.DECODE_TIMEOUT, self._timeout_detail(job))
+                cause = f"exit code {death.exitcode}"
+            except BrokenProcessPool as failure:
+                if not tries_left:
+                    raise StageMissing(
+                        f"workers: got none that starts ({failure}), expected torch to load"
+                    ) from failure
+                cause = str(failure)
+            if tries_left:
+                logger.warning("%s: worker process died (%s), trying again", job.entry.video_id, cause)
+                future = self._schedule(job)
+        detail = f"worker process died twice on {job.entry.path}, the last time with {cause}"
+        return _rejected(job, Stage.DECODE, Reason.CRASHED, detail)
+
+    @staticmethod
+    def _timeout_detail(job: VideoJob) -> str:
+        return (
+            f"{job.entry.path}: decoder did not answer within {job.settings.decode.timeout_s:g} s "
+            "(decode.timeout_s) and was ended"
+        )
+
+
+_shared: dict[str, WorkerPool] = {}
+_shared_lock = threading.Lock()
+_is_open = False  # only inside `worker_processes`
+
+
+def shared_pool(settings: WorkerSettings) -> WorkerPool:
+    """Return this process's pool for the settings, made at the first call.
+
+    Raises:
+        CancelledError: outside `worker_processes`: a shard that Prefect starts while its run is being stopped.
+    """
+    name = f"{settings.devices}:{settings.num_workers}:{settings.stages.model_dump_json()}"
+    with _shared_lock:
+        if not _is_open:
+            raise CancelledError("workers: the run was stopped")
+        if name not in _shared:
+            _shared[name] = WorkerPool(settings)
+        return _shared[name]
+
+
+@contextmanager
+def worker_processes() -> Iterator[None]:
+    """Allow shared pools in this process, and end every one of them when the block is left, by whatever way."""
+    global _is_open
+    _is_open = True
+    try:
+        yield
+    finally:
+        with _shared_lock:
+            _is_open = False
+            pools = list(_shared.values())
+            _shared.clear()
+        for pool in pools:
+            pool.stop()
+
+
+def _start_worker(settings: StageSettings, device: str) -> None:
+    """Prepare a fresh worker process."""
+    global _worker_settings
+    _end_with_parent()
+    # Workers are the parallelism: more threads in each would only fight over the cores.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _worker_settings = settings, device
+
+
+def _end_with_parent() -> None:
+    """Ask Linux to end this process when its parent dies, so that a killed run leaves no workers behind.
+
+    "Parent" is the thread that started this process: pools are therefore started by threads that live as long.
+    """
+    import ctypes
+    import sys
+
+    pr_set_pdeathsig = 1  # <linux/prctl.h>
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+
+
+def _run_job(job: VideoJob) -> VideoResult:
+    """Process one video in a worker: the one boundary at which any failure of a video becomes a recorded rejection.
+
+    Raises:
+        FaceshardsError: the installation or the configuration is at fault, which no other video would survive.
+    """
+    stages = _stages()
+    try:
+        return process_video(job, stages, time_limit=deadline.end_process_after)
+    except FaceshardsError:
+        raise
+    except Exception as error:
+        logger.exception("%s: unexpected failure", job.entry.video_id)
+        return _rejected(job, Stage.DETECT, Reason.CRASHED, f"unexpected {type(error).__name__}: {error}")
+
+
+def _stages() -> Stages:
+    """Return the worker's stages, loaded at the first job."""
+    global _worker_stages
+    if _worker_settings is None:
+        raise RuntimeError("worker: got a job before _start_worker ran, expected Pebble's initializer to have run")
+    if _worker_stages is None:
+        import cv2
+        import torch
+
+        settings, device = _worker_settings
+        cv2.setNumThreads(1)
+        if device == "cpu":
+            torch.set_num_threads(1)
+        _worker_stages = Stages.load(settings, device)
+    return _worker_stages
+
+
+def _rejected(job: VideoJob, stage: Stage, reason: Reason, detail: str) -> VideoResult:
+    row = ManifestRow(
+        video_id=job.entry.video_id, path=job.entry.path, entry=job.entry, config_digest=job.config_digest
+    )
+    rejected = Rejected(video_id=job.entry.video_id, stage=stage, reason=reason, detail=detail)
+    return VideoResult(row=row.as_rejected(rejected))

@@ -1,0 +1,1 @@
+"""WHEN and WHERE: the Prefect flows, their configuration, the command line and the report."""

@@ -1,0 +1,244 @@
+"""The command line: `faceshards …` or `python -m flows …`.
+
+Exit status: 0 done, 1 finished without what was asked for (no video could be stored, a flow failed), 2 a person's
+mistake or a store that cannot be used, 130 interrupted.
+
+Nothing heavy is imported before it is known what to do: `--help` needs neither torch nor Prefect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.guard import require_own_packages
+from manifests.datasets import DATASETS
+from manifests.entry import SPLITS
+from manifests.errors import ConfigError, FaceshardsError, NothingStored, StoreError, UserError
+from storage.layout import REPORT_HTML_NAME
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+
+# Nothing may go out to a network that the user did not name. Prefect's client obeys the first, its server the second.
+QUIET_PREFECT = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # What goes wrong is said once, by us; Prefect would print each failure with a traceback of its own.
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit status.
+
+    Args:
+        arguments: words of the command line, without the program's name.
+    """
+    options = _parser().parse_args(arguments)
+    handler = StderrHandler(logging.INFO if options.verbose else logging.WARNING)
+    logging.basicConfig(format="%(message)s", handlers=[handler], force=True)
+    for name, value in QUIET_PREFECT.items():
+        os.environ.setdefault(name, value)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        require_own_packages()
+        return run(options)
+    except (UserError, StoreError) as error:
+        _complain("error:", error)
+        return EXIT_USAGE
+    except (FaceshardsError, OSError) as error:
+        _complain("failed:", error)
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        _stderr().print("interrupted; run the same command again to go on")
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    """The whole command line; choices come from the registries."""
+    parser = argparse.ArgumentParser(prog="faceshards", description="Deepfake datasets to training-ready data.")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    preprocess = commands.add_parser("preprocess", help="dataset on disk → store of face crops")
+    preprocess.add_argument("dataset", choices=list(DATASETS), help="how the folder is laid out")
+    preprocess.add_argument("root", type=Path, metavar="ROOT", help="the dataset's folder")
+    preprocess.add_argument("--out", type=Path, required=True, metavar="OUT", help="the store's folder")
+    preprocess.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings; OUT/config.yaml shows them all")
+    preprocess.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as frames.count=8"
+    )
+    preprocess.add_argument("--reprocess", action="store_true", help="make the store anew with these settings")
+    preprocess.set_defaults(run=_preprocess)
+
+    index = commands.add_parser("index", help="list a dataset's videos, probed and split, as Parquet")
+    index.add_argument("root", type=Path, metavar="ROOT", help="the dataset's folder")
+    index.add_argument("--dataset", choices=list(DATASETS), default="ffpp", help="how it is laid out (default: ffpp)")
+    index.add_argument("--out", type=Path, metavar="FILE.parquet", help="where to write the manifest")
+    index.set_defaults(run=_index)
+
+    sample = commands.add_parser("sample", help="make a miniature dataset from a public-domain portrait")
+    sample.add_argument("root", type=Path, metavar="ROOT", help="a new folder")
+    sample.add_argument("--layout", default="ffpp", help="ffpp or celeb_df (default: ffpp)")
+    sample.add_argument("--pairs", type=int, default=20, help="target–source pairs (default: 20)")
+    sample.add_argument(
+        "--seconds",
+        type=float,
+        nargs=2,
+        default=(2.0, 4.0),
+        metavar=("MIN", "MAX"),
+        help="length of videos (default: 2 4)",
+    )
+    sample.add_argument("--seed", type=int, default=0, help="which of many such datasets (default: 0)")
+    sample.set_defaults(run=_sample)
+
+    report = commands.add_parser("report", help="write report.json and report.html of a store anew")
+    report.add_argument("out", type=Path, metavar="OUT", help="the store's folder")
+    report.set_defaults(run=_report)
+
+    deploy = commands.add_parser("deploy", help="register the deployments of prefect.yaml with a Prefect server")
+    deploy.set_defaults(run=_deploy)
+    return parser
+
+
+class StderrHandler(logging.Handler):
+    """Writes to what is stderr at the moment: while a progress bar is shown, that puts messages above it.
+
+    Public, because Prefect takes over the root logger from handlers whose name begins with an underscore.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        sys.stderr.write(f"{self.format(record)}\n")
+
+
+def _preprocess(options: argparse.Namespace) -> int:
+    from flows.config import load_config
+    from flows.preflight import preflight
+
+    base: dict[str, Any] = {"dataset": {"name": options.dataset, "root": options.root}, "out": options.out}
+    config = load_config(options.config, options.set, base | ({"reprocess": True} if options.reprocess else {}))
+    preflight(config)  # mistakes are told before Prefect's server is started for them
+
+    with _stderr().status("starting Prefect"):
+        from flows.embedded import start_embedded_server
+
+        start_embedded_server()
+        from flows.preprocess import preprocess_ffpp
+        from flows.report import build_report, summary_table
+        from tasks.interrupts import interrupts_remembered
+    out = _stdout()
+    try:
+        with interrupts_remembered():
+            num_processed = preprocess_ffpp(config)["videos_processed"]
+        if num_processed == 0:
+            out.print("Nothing to do: every video is stored or rejected already.")
+    except NothingStored as error:
+        _complain("failed:", error)
+    report = build_report(config.out)
+    out.print(summary_table(report))
+    out.print(f"Store:  {config.out}\nReport: {config.out / REPORT_HTML_NAME}", soft_wrap=True, highlight=False)
+    empty = [split.split for split in report.splits if split.wanted_share and not split.num_videos]
+    if report.num_stored and empty:
+        out.print(f"No video in {' and '.join(empty)}: {report.num_groups} leakage groups are too few for the ratios.")
+    return EXIT_OK if report.num_stored else EXIT_FAILED
+
+
+def _index(options: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from flows.bars import probing_bar
+    from flows.config import SplitSettings
+    from flows.plan import with_splits
+    from manifests.indexing import index_dataset
+    from manifests.splits import counts_by_split
+    from manifests.table import write_table
+
+    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
+        raise ConfigError(f"--out: got {options.out}, expected a file in a folder that exists; make the folder first")
+    with probing_bar() as on_video:
+        rows = index_dataset(DATASETS[options.dataset], options.root, on_video=on_video)
+    rows = with_splits(rows, SplitSettings())
+    counts = counts_by_split(row.entry for row in rows if row.entry is not None)
+    rejected = [row for row in rows if row.status == "rejected"]
+    table = Table("videos", *SPLITS, title=f"{options.root}: {len(rows)} files, {len(rejected)} rejected")
+    for kind, by_split in counts.items():
+        table.add_row(kind, *(str(by_split[split]) for split in SPLITS))
+    out = _stdout()
+    out.print(table)
+    for row in rejected:
+        out.print(f"rejected {row.video_id}: {row.reason}, {row.detail}", soft_wrap=True, highlight=False)
+    if options.out is not None:
+        write_table(options.out, rows)
+        out.print(f"Manifest: {options.out}", soft_wrap=True, highlight=False)
+    return EXIT_OK
+
+
+def _sample(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from manifests.miniature import write_miniature
+
+    with Progress(console=_stderr(), transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("making videos", total=None)
+        summary = write_miniature(
+            options.root,
+            layout=options.layout,
+            num_pairs=options.pairs,
+            seconds=tuple(options.seconds),
+            seed=options.seed,
+            on_video=lambda _: progress.advance(bar),
+        )
+    done = "made" if summary.num_written else "already complete"
+    _stdout().print(
+        f"{options.root}: {summary.num_videos} videos, {summary.num_masks} masks, "
+        f"{summary.num_bytes / 1e6:.1f} MB, {done}",
+        soft_wrap=True,
+        highlight=False,
+    )
+    return EXIT_OK
+
+
+def _report(options: argparse.Namespace) -> int:
+    from flows.report import summary_table, write_report
+
+    out = _stdout()
+    out.print(summary_table(write_report(options.out)))
+    out.print(f"Report: {options.out / REPORT_HTML_NAME}", soft_wrap=True, highlight=False)
+    return EXIT_OK
+
+
+def _deploy(_options: argparse.Namespace) -> int:
+    from flows.deploy import deploy
+
+    names = deploy()
+    _stdout().print(f"Registered {', '.join(names)}. Run one with `prefect deployment run {names[0]}`.", soft_wrap=True)
+    return EXIT_OK
+
+
+def _stdout() -> Console:
+    """A console that prints paths as they are: brackets are no markup, `:100:` is no emoji."""
+    from rich.console import Console
+
+    return Console(markup=False, emoji=False)
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, emoji=False)
+
+
+def _complain(kind: str, error: Exception) -> None:
+    """Print one message on stderr, its first word in red."""
+    from rich.text import Text
+
+    _stderr().print(Text.assemble((kind, "red"), f" {error}"), soft_wrap=True)

@@ -1,0 +1,260 @@
+"""The configuration of preprocessing: one validated model, read from YAML, dotted settings, or Prefect's form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+
+from manifests.datasets import DATASETS
+from manifests.errors import ConfigError, StoreChanged
+from manifests.splits import DEFAULT_RATIOS, POLICIES, official_lists_digest
+from storage.index import stored_index
+from storage.layout import FORMAT_VERSION
+from tasks.registry import OneOf
+from tasks.settings import Settings, StageSettings
+
+# How pydantic begins its messages; what follows completes "expected …".
+_PHRASE = re.compile(r"^(Value error, |Input should be )")
+# Where it does not, by pydantic's name for the fault. The one pattern is that of `detect.device`.
+_WORDING = {
+    "string_pattern_mismatch": "auto, cpu, cuda or cuda:N",
+    "too_short": "at least one; leave it out for all",
+    "model_type": "settings below it, such as frames.count",
+    "path_type": "a path",
+}
+
+# Settings of stages that change no record's bytes: they may differ from run to run over one store.
+CHANGE_NO_RECORD = {"decode": {"timeout_s"}, "detect": {"device"}}
+
+
+class DatasetSettings(Settings):
+    """Which dataset, and which part of it."""
+
+    name: Annotated[str, OneOf(DATASETS)] = Field("ffpp", description="dataset")
+    root: Path = Field(description="the dataset's folder")
+    manipulations: tuple[str, ...] | None = Field(
+        None, min_length=1, description="only these forgeries and their real videos; all that are there by default"
+    )
+    compressions: tuple[str, ...] | None = Field(
+        None, min_length=1, description="only these compressions; all that are there by default"
+    )
+
+    @field_validator("manipulations", "compressions")
+    @classmethod
+    def _refuse_unknown_parts(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        dataset = DATASETS.get(info.data.get("name", ""))  # an unknown dataset has its own message
+        allowed = getattr(dataset, info.field_name or "", ()) if dataset else names or ()
+        if not set(names or ()) <= set(allowed):
+            raise ValueError(f"expected some of {', '.join(allowed)}")
+        return names
+
+
+class SplitSettings(Settings):
+    """How videos are split."""
+
+    policy: Annotated[str, OneOf(POLICIES)] = Field("group", description="group: whole leakage groups; official: lists")
+    ratios: tuple[float, float, float] = Field(DEFAULT_RATIOS, description="shares of train, val and test")
+    seed: int = Field(0, description="which of the many fair splits")
+    official_dir: Path | None = Field(None, description="folder with the official train, val and test lists")
+
+
+class ShardSettings(Settings):
+    """How records are grouped into files."""
+
+    videos: int = Field(32, ge=1, description="videos per shard; a shard is also the unit of work that a kill loses")
+
+
+class RunnerSettings(Settings):
+    """Where the work runs."""
+
+    kind: Literal["thread"] = Field(
+        "thread", description="Prefect task runner that carries the shards; their videos run in worker processes"
+    )
+    workers: int = Field(0, ge=0, description="worker processes on a CPU, 0 for one per core; on GPUs one per device")
+
+    @property
+    def num_workers(self) -> int:
+        """Worker processes on a CPU."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+
+class PreprocessConfig(StageSettings):
+    """Everything that a run of `preprocess` can be told."""
+
+    dataset: DatasetSettings
+    out: Path = Field(description="the store's folder")
+    split: SplitSettings = SplitSettings()
+    shard: ShardSettings = ShardSettings()
+    runner: RunnerSettings = RunnerSettings()
+    reprocess: bool = Field(False, description="make the store anew where it was made with another configuration")
+
+    @field_validator("out")
+    @classmethod
+    def _refuse_misleading_folder(cls, out: Path) -> Path:
+        try:
+            if out.exists() and not out.is_dir():
+                raise ValueError("expected a folder, and this is a file")
+        except OSError as error:
+            raise ValueError(f"expected the path of a folder: {error.strerror}") from error
+        return out
+
+    @property
+    def stages(self) -> StageSettings:
+        """The part that the stages of a video see."""
+        return StageSettings(**{name: getattr(self, name) for name in StageSettings.model_fields})
+
+    def store_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the bytes of a store's records, as plain values: the same in every run."""
+        stages = self.stages.model_dump(mode="json", exclude=CHANGE_NO_RECORD)
+        split = self.split.model_dump(mode="json", exclude={"official_dir"})
+        if self.split.policy == "official":
+            # What the lists say counts, not where they lie.
+            split["official_lists_sha256"] = official_lists_digest(self.split.official_dir)
+        return stages | {"split": split}
+
+    @property
+    def config_digest(self) -> str:
+        """Hex SHA-256 over the record format and `store_settings`."""
+        settings = {"format_version": FORMAT_VERSION, "settings": self.store_settings()}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def load_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> PreprocessConfig:
+    """Put a configuration together: YAML first, then the command line's own options, then dotted settings.
+
+    Args:
+        path: YAML file, or None.
+        assignments: dotted settings such as `frames.count=8`; values are read as YAML.
+        base: options of the command line, nested like the configuration.
+
+    Raises:
+        ConfigError: the file or a setting is wrong; one line for each fault, with the allowed values.
+    """
+    values = _merged(_read_yaml(path) if path else {}, base)
+    for assignment in assignments:
+        values = _merged(values, _nested(assignment))
+    return validate(values)
+
+
+def validate(values: Mapping[str, Any]) -> PreprocessConfig:
+    """Return the validated configuration.
+
+    Raises:
+        ConfigError: one line for each fault, with the allowed values.
+    """
+    try:
+        return PreprocessConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_fault(fault) for fault in error.errors())) from error
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return a line `name: stored → wanted` for each dotted setting that differs."""
+    before, after = dict(dotted(stored)), dict(dotted(wanted))
+    return [
+        f"{name}: {before.get(name, 'absent')} → {after.get(name, 'absent')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def require_same_configuration(config: PreprocessConfig) -> None:
+    """Raise where a store was made with other settings, unless it is to be made anew.
+
+    Raises:
+        StoreChanged: the message shows each setting that differs.
+    """
+    stored = stored_index(config.out)
+    if stored is None or stored.config_digest == config.config_digest or config.reprocess:
+        return
+    changed = "\n  ".join(differences(stored.config, config.store_settings())) or "the record format"
+    raise StoreChanged(
+        f"store {config.out}: got other settings than those it was made with (stored → asked for):\n  {changed}\n"
+        "expected the same; choose another --out, or make this store anew with --reprocess"
+    )
+
+
+def to_yaml(config: PreprocessConfig) -> str:
+    """Return the whole configuration as YAML that `--config` reads again."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude={"reprocess"}), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"--config {path}: got {_one_line(error)}, expected a YAML file; check the path and its syntax"
+        ) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {path}: got a {type(values).__name__}, expected a mapping such as 'frames: …'")
+    return values
+
+
+def _nested(assignment: str) -> dict[str, Any]:
+    """Turn `a.b=1` into {"a": {"b": 1}}."""
+    name, equals, text = assignment.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--set: got {assignment!r}, expected NAME=VALUE such as frames.count=8")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {name}: got {text!r}, expected a YAML value: {_one_line(error)}") from error
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _one_line(error: Exception) -> str:
+    """Return a message without its line breaks: a YAML parser draws its complaints."""
+    return " ".join(str(error).split())
+
+
+def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `lower` with the values of `upper` laid over it, section by section."""
+    merged = dict(lower)
+    for name, value in upper.items():
+        below = merged.get(name)
+        merged[name] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _fault(fault: Any) -> str:
+    """Return one line for one of pydantic's faults."""
+    name = ".".join(str(part) for part in fault["loc"])
+    message = _PHRASE.sub("", fault["msg"])
+    if fault["type"] == "missing":
+        return f"{name}: got nothing, expected a value"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: got a setting of this name, expected one of {', '.join(sorted(_setting_names()))}"
+    wanted = message if message.startswith("expected") else f"expected {_WORDING.get(fault['type'], message)}"
+    got = str(fault["input"]) if isinstance(fault["input"], Path) else repr(fault["input"])
+    return f"{name}: got {got}, {wanted}"
+
+
+def _setting_names() -> list[str]:
+    """Dotted names of all settings."""
+    names: list[str] = []
+    for section, field in PreprocessConfig.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        names.extend([section] if inner is None else [f"{section}.{name}" for name in inner])
+    return names
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of each setting in a nested configuration."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

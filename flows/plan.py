@@ -1,0 +1,122 @@
+"""What a run has to do: pure functions from manifest rows to splits and shard plans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TypeVar
+
+from flows.config import PreprocessConfig, SplitSettings
+from manifests.entry import SPLITS, VideoEntry
+from manifests.rejected import Reason, Rejected, Stage
+from manifests.row import ManifestRow
+from manifests.splits import assign
+from storage.ledger import measured_anew
+from tasks.process import ShardPlan
+from tasks.workers import WorkerSettings
+
+Item = TypeVar("Item")
+
+
+def with_splits(
+    rows: Iterable[ManifestRow], settings: SplitSettings, stored: Iterable[VideoEntry] = ()
+) -> list[ManifestRow]:
+    """Return the rows with the splits of their entries; a video that the policy leaves out is rejected.
+
+    Args:
+        rows: what lies on disk.
+        settings: how to split.
+        stored: entries of the store, with their splits: those that are no longer on disk still bind their groups.
+
+    Raises:
+        SplitError: a leakage group would cross splits, or the official lists cannot be read.
+    """
+    listed = list(rows)
+    entries = [row.entry for row in listed if row.entry is not None and row.status != "rejected"]
+    on_disk = {row.video_id for row in listed}
+    entries += [entry for entry in stored if entry.video_id not in on_disk]
+    assigned = assign(entries, settings.policy, settings.ratios, settings.seed, settings.official_dir)
+    by_id = {entry.video_id: entry for entry in assigned}
+    return [_with_split(row, by_id.get(row.video_id)) for row in listed]
+
+
+def _with_split(row: ManifestRow, assigned: VideoEntry | None) -> ManifestRow:
+    if assigned is None:
+        return row
+    if assigned.split is not None:
+        return replace(row, entry=assigned)
+    detail = f"official lists: got no split for target {assigned.target_id}, expected it in one of the three lists"
+    return row.as_rejected(
+        Rejected(video_id=row.video_id, stage=Stage.SPLIT, reason=Reason.NO_OFFICIAL_SPLIT, detail=detail)
+    )
+
+
+def plan_shards(
+    entries: Sequence[VideoEntry],
+    config: PreprocessConfig,
+    devices: tuple[str, ...],
+    next_number: Callable[[str], int],
+) -> list[ShardPlan]:
+    """Return the shards that the entries will make, train first.
+
+    A group's videos stand together, so that a fake and its original lie in one shard wherever its size allows. The
+    plan depends on the entries alone: a run that was killed is planned the same way again, less what is finished.
+
+    Args:
+        entries: probed videos with a split that are missing in the store.
+        config: the run's configuration.
+        devices: what `tasks.workers.resolve_devices` gave.
+        next_number: the number of each split's first new shard.
+    """
+    workers = WorkerSettings(devices=devices, num_workers=config.runner.num_workers, stages=config.stages)
+    plans: list[ShardPlan] = []
+    for split in SPLITS:
+        members = sorted((entry for entry in entries if entry.split == split), key=lambda e: (e.group_id, e.video_id))
+        for number, videos in enumerate(in_chunks(members, config.shard.videos), start=next_number(split)):
+            plans.append(
+                ShardPlan(
+                    root=config.dataset.root,
+                    store_dir=config.out,
+                    split=split,
+                    number=number,
+                    entries=tuple(sorted(videos, key=_key_order)),
+                    config_digest=config.config_digest,
+                    workers=workers,
+                )
+            )
+    return plans
+
+
+def outcome(indexed: Iterable[ManifestRow], processed: Mapping[str, ManifestRow]) -> list[ManifestRow]:
+    """Return every file's final row: rejected while indexing, or what its shard says.
+
+    Videos that are stored and no longer on disk keep their rows: records are not lost because a disk is not mounted.
+    """
+    rows = {row.video_id: _final(row, processed.get(row.video_id)) for row in indexed}
+    vanished = {video_id: row for video_id, row in processed.items() if video_id not in rows and row.status == "stored"}
+    return [row for _, row in sorted({**rows, **vanished}.items())]
+
+
+def _final(indexed: ManifestRow, processed: ManifestRow | None) -> ManifestRow:
+    """Return one file's final row. A stored video that cannot be read today is like one that is not mounted."""
+    if processed is None or (indexed.status == "rejected" and not keeps_records(indexed, processed)):
+        return indexed
+    return measured_anew(processed, indexed.entry)
+
+
+def keeps_records(indexed: ManifestRow, processed: ManifestRow | None) -> bool:
+    """Whether a rejection while indexing says nothing against records that were made when the file could be read."""
+    return indexed.reason is Reason.UNREADABLE and processed is not None and processed.status == "stored"
+
+
+def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield the items in lists of `size`, the last one shorter."""
+    remaining = iter(items)
+    while chunk := list(islice(remaining, size)):
+        yield chunk
+
+
+def _key_order(entry: VideoEntry) -> str:
+    """Sort as the keys of the records do, in which a `/` follows the video_id."""
+    return f"{entry.video_id}/"

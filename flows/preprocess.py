@@ -1,0 +1,146 @@
+"""The flow `preprocess-ffpp`: a dataset on disk becomes a store of training-ready records.
+
+1 index     every file is found, and probed or rejected           manifests/
+2 split     whole leakage groups go to train, val and test        manifests/splits
+3 plan      what the store lacks is cut into shards               flows/plan
+4 process   decode → detect → track → align → write, per shard    tasks/
+5 account   everything adds up, tables and index are written      storage/ledger
+6 report    report.json, report.html, artifacts in Prefect        flows/report
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.futures import wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.bars import probing_bar
+from flows.config import PreprocessConfig, to_yaml
+from flows.plan import in_chunks, keeps_records, outcome, plan_shards, with_splits
+from flows.preflight import preflight
+from flows.progress import SECONDS_BETWEEN_UPDATES, RunProgress
+from flows.report import Report, build_report, rejection_rows, summary_markdown, write_report
+from manifests.datasets import DATASETS
+from manifests.errors import NothingStored
+from manifests.indexing import index_dataset
+from manifests.row import ManifestRow
+from storage.layout import CONFIG_NAME, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store, write_atomically
+from storage.ledger import Ledger
+from tasks.interrupts import raise_if_interrupted
+from tasks.process import ShardPlan, ShardReport, process_shard
+from tasks.workers import worker_processes
+
+logger = logging.getLogger(__name__)
+
+# Prefect shows a logger's records in its run's log (PREFECT_LOGGING_EXTRA_LOGGERS), but leaves its level alone.
+OWN_LOGGERS = ("flows", "manifests", "storage", "tasks")
+
+# While one shard's last videos are at work, those of the next ones keep the other workers busy.
+SHARDS_AT_ONCE = 4
+# Beyond some 2,000 mapped tasks Prefect becomes unstable (its issue #18883): shards are submitted in windows.
+SHARDS_PER_WINDOW = 256
+
+
+@flow(
+    name="preprocess-ffpp",
+    flow_run_name="{config.dataset.name}-{config.out.name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE),  # type: ignore[arg-type]  # generic over results
+    persist_result=False,
+)
+def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
+    """Turn FaceForensics++ on disk into LMDB shards of face crops, or complete the store that is already there.
+
+    Args:
+        config: everything that the run can be told.
+
+    Returns:
+        How many videos this run processed, and the totals of the store's report.
+
+    Raises:
+        UserError: the dataset's folder, the split or a setting is wrong.
+        StoreError: the store is being written to, is broken, or was made with another configuration.
+        NothingStored: every video was rejected.
+        AccountingError: the totals do not add up.
+    """
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    devices = preflight(config)
+    with lock_store(config.out), worker_processes():
+        ledger = Ledger(config.out, config.store_settings(), config.config_digest, redo=config.reprocess)
+        rows = with_splits(index_videos(config, ledger), config.split, ledger.stored_entries())
+        missing = [row.entry for row in rows if row.status == "pending" and row.entry and not ledger.is_done(row.entry)]
+        ledger.retract(
+            row.video_id
+            for row in rows
+            if row.status == "rejected" and not keeps_records(row, ledger.rows.get(row.video_id))
+        )
+        reports = [config.out / name for name in (REPORT_JSON_NAME, REPORT_HTML_NAME)]
+        if not missing and ledger.is_up_to_date(outcome(rows, ledger.rows)) and all(map(Path.exists, reports)):
+            logger.info("nothing to do: %d videos indexed, none missing in %s", len(rows), config.out)
+            return result(build_report(config.out), config, num_processed=0)
+        for stale in reports:
+            stale.unlink(missing_ok=True)
+        ledger.begin(outcome(rows, ledger.rows))
+        write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
+        run_shards(plan_shards(missing, config, devices, ledger.next_number), ledger)
+        ledger.finish(outcome(rows, ledger.rows))
+        report = write_report(config.out)
+    publish(report, config)
+    return result(report, config, num_processed=len(missing))
+
+
+def result(report: Report, config: PreprocessConfig, *, num_processed: int) -> dict[str, Any]:
+    """Return what the flow returns.
+
+    Raises:
+        NothingStored: every video was rejected.
+    """
+    if report.num_stored == 0:
+        raise NothingStored(
+            f"{config.dataset.root}: got no video that can be stored; {config.out}/report.html says why"
+        )
+    return {"videos_processed": num_processed} | report.totals
+
+
+def index_videos(config: PreprocessConfig, ledger: Ledger) -> list[ManifestRow]:
+    """Find and probe the dataset's videos; what an earlier run has measured is not measured again."""
+    dataset = config.dataset
+    with probing_bar() as on_video:
+        rows = index_dataset(
+            DATASETS[dataset.name],
+            dataset.root,
+            manipulations=dataset.manipulations,
+            compressions=dataset.compressions,
+            known=ledger.known_entries(),
+            on_video=on_video,
+        )
+    num_rejected = sum(row.status == "rejected" for row in rows)
+    logger.info("indexed %d files of %s, %d of them rejected", len(rows), dataset.root, num_rejected)
+    return rows
+
+
+def run_shards(plans: Sequence[ShardPlan], ledger: Ledger) -> None:
+    """Process the shards, a few at a time, and list each in the store's index as soon as it is complete."""
+    with RunProgress(sum(len(plan.entries) for plan in plans)) as progress:
+        for window in in_chunks(plans, SHARDS_PER_WINDOW):
+            waiting = {process_shard.submit(plan, progress.count) for plan in window}
+            while waiting:
+                raise_if_interrupted()
+                done, waiting = wait(list(waiting), timeout=SECONDS_BETWEEN_UPDATES)
+                for future in done:
+                    finished: ShardReport = future.result()
+                    ledger.add(finished.shard, finished.rows)
+                progress.publish()
+
+
+def publish(report: Report, config: PreprocessConfig) -> None:
+    """Show the outcome in Prefect: a summary, the rejections, and where the report lies."""
+    where = f"\n\nReport: `{config.out / REPORT_HTML_NAME}`"
+    create_markdown_artifact(summary_markdown(report) + where, key="preprocess-summary", description=str(config.out))
+    create_table_artifact(rejection_rows(report), key="preprocess-rejections", description="Rejected videos")

@@ -1,0 +1,104 @@
+"""Whether memory stays flat as videos grow: every frame of a short and of a long video, in `frames.mode=all`.
+
+    python benchmarks/windows.py [--frames 300 1000 …]
+
+Each video is a synthetic 720p clip of its own, processed in a process of its own by the real stages, but for the
+detector, which answers at once: what is measured is decoding, cropping and storing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
+
+from manifests.entry import VideoEntry  # noqa: E402
+from manifests.probe import probe  # noqa: E402
+from tasks.aligners.square import SquareAligner  # noqa: E402
+from tasks.decoders import DECODERS  # noqa: E402
+from tasks.landmarkers.detector import DetectorLandmarks  # noqa: E402
+from tasks.media import FaceDetection, FrameBatch  # noqa: E402
+from tasks.settings import StageSettings  # noqa: E402
+from tasks.video import Stages, VideoJob, process_video  # noqa: E402
+
+WIDTH, HEIGHT = 1280, 720
+
+
+class InstantDetector:
+    """Says that the face is in the middle of every frame."""
+
+    def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
+        """Return one face of 300 pixels for each of the T frames."""
+        box = np.array([490, 210, 790, 510], dtype=np.float32)
+        face = FaceDetection(box_xyxy=box, score=1.0, landmarks=np.full((5, 2), 360, dtype=np.float32))
+        return [[face] for _ in range(len(frames))]
+
+
+def make_clip(path: Path, num_frames: int) -> None:
+    """Encode a picture that moves sideways, H.264 with B-frames, one key frame in 250."""
+    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT // 8, WIDTH // 8, 3), dtype=np.uint8)
+    picture = picture.repeat(8, axis=0).repeat(8, axis=1)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"preset": "veryfast", "crf": "23"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for number in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.roll(picture, 4 * number, axis=1), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def measure(num_frames: int) -> None:
+    """Process one clip here, and write frames, records, seconds and peak memory in MiB to standard output."""
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run([sys.executable, __file__, "--make", f"{scratch}/clip.mp4", str(num_frames)], check=True)
+        entry = VideoEntry(
+            video_id="clip", path="clip.mp4", dataset="clip", label="real", target_id="0", group_id="0", split="train"
+        )
+        settings = StageSettings.model_validate({"frames": {"mode": "all"}})
+        job = VideoJob(root=Path(scratch), entry=probe(Path(scratch), entry), settings=settings, config_digest="0" * 64)
+        stages = Stages(
+            decoder=DECODERS["decord"](),
+            detector=InstantDetector(),
+            landmarker=DetectorLandmarks(),
+            aligner=SquareAligner(),
+        )
+        start = time.monotonic()
+        result = process_video(job, stages)
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    sys.stdout.write(f"{num_frames} {len(result.records)} {time.monotonic() - start:.1f} {peak_mib:.0f}\n")
+
+
+def main() -> None:
+    """Measure each length in a process of its own, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, nargs="+", default=[100, 300, 900], help="lengths of the videos")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.make:
+        make_clip(Path(options.make[0]), int(options.make[1]))
+    elif options.child:
+        measure(options.child)
+    else:
+        table = Table("frames", "records", "wall s", "peak MiB", title="every frame of a 1280×720 video")
+        for num_frames in options.frames:
+            command = [sys.executable, __file__, "--child", str(num_frames)]
+            run = subprocess.run(command, capture_output=True, text=True, check=True)
+            table.add_row(*run.stdout.split())
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import PurePosixPath
 from typing import Literal, get_args
 
 Label = Literal["real", "fake"]
@@ -24,7 +23,7 @@ class VideoEntry:
     """
 
     video_id: str
-    # unique in a store, `/`-separated, such as `ffpp/Deepfakes/c23/519_515`
+    # unique in a store: `<dataset>/<collection>/…/<name>`, such as `ffpp/Deepfakes/c23/519_515`
 
     path: str
     # POSIX path relative to the dataset root
@@ -33,7 +32,7 @@ class VideoEntry:
     # POSIX path of the manipulation-mask video relative to the dataset root
 
     dataset: str
-    # name in the registry of datasets
+    # whose videos these are: `ffpp`, `celeb_df`, …; two layouts of one dataset share it
 
     label: Label
     # as an integer: real 0, fake 1
@@ -47,11 +46,17 @@ class VideoEntry:
     target_id: str
     # the footage: for a real video its own id
 
+    target_identity: str | None = None
+    # the person in the footage; None where the dataset does not say
+
     source_id: str | None = None
-    # the donor of the face; None for a real video
+    # the donor of the face, a person like `target_identity`; None for a real video and where the dataset does not say
 
     group_id: str
     # what must not cross splits: the connected component of targets and sources
+
+    listed_split: Split | None = None
+    # what a list that came with the dataset says, such as Celeb-DF's list of testing videos
 
     split: Split | None = None
     # None until assigned
@@ -89,25 +94,47 @@ class VideoEntry:
     mask_sha256: str | None = None
     # hex digest of the mask file's bytes
 
+    frame_hashes: str | None = None
+    # hex digits of perceptual hashes of a few frames: see `manifests.frame_hashes`
+
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
         if self.label not in LABEL_AS_INTEGER:
             raise ValueError(f"label of {self.video_id}: got {self.label!r}, expected one of {list(LABEL_AS_INTEGER)}")
-        if self.split is not None and self.split not in SPLITS:
-            raise ValueError(f"split of {self.video_id}: got {self.split!r}, expected one of {list(SPLITS)} or None")
+        for name in ("split", "listed_split"):
+            if getattr(self, name) not in (*SPLITS, None):
+                got = getattr(self, name)
+                raise ValueError(f"{name} of {self.video_id}: got {got!r}, expected one of {list(SPLITS)} or None")
         if (self.label == "fake") == (self.manipulation is None):
             raise ValueError(
                 f"manipulation of {self.video_id}: got {self.manipulation!r} for a {self.label} video, "
                 "expected a name for a fake and None for a real one"
             )
         for relative in filter(None, (self.path, self.mask_path)):
-            if PurePosixPath(relative).is_absolute() or ".." in PurePosixPath(relative).parts:
+            if relative.startswith("/") or ".." in relative.split("/"):
                 raise ValueError(f"path of {self.video_id}: got {relative!r}, expected one below the dataset root")
 
     @property
     def label_as_integer(self) -> int:
         """0 for real, 1 for fake."""
         return LABEL_AS_INTEGER[self.label]
+
+    @property
+    def collection(self) -> str:
+        """The second part of the video_id: the manipulation, or which of the dataset's real footage."""
+        parts = self.video_id.split("/")
+        return parts[1] if len(parts) > 2 else ""
+
+    @property
+    def clip_id(self) -> str:
+        """The video_id without its compression: equal for the same video at several compressions."""
+        parts = self.video_id.split("/")
+        return "/".join(parts[:2] + parts[3:] if len(parts) > 3 and parts[2] == self.compression else parts)
+
+    @property
+    def has_known_footage(self) -> bool:
+        """False for a fake that is named after itself: nobody knows from which footage it was made."""
+        return self.label == "real" or not self.video_id.endswith(f"/{self.target_id}")
 
     @property
     def is_probed(self) -> bool:

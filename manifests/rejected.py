@@ -23,12 +23,14 @@ class Reason(StrEnum):
 
     UNRECOGNISED_NAME = "unrecognised_name"  # the file's name or place is not one of the dataset's
     DUPLICATE = "duplicate"  # another file already has this video's identity
+    MISSING_FILE = "missing_file"  # the dataset's own list names it, and it is not on disk
+    METADATA_CONFLICT = "metadata_conflict"  # the dataset's own list says otherwise than its folder or its file
     UNREADABLE = "unreadable"  # the file system does not give it: gone, no permission, a bad disk
     EMPTY_FILE = "empty_file"  # zero bytes
     NOT_A_VIDEO = "not_a_video"  # no container that FFmpeg knows, or a broken one
     NO_VIDEO_STREAM = "no_video_stream"  # a container without pictures, such as audio only
     TRUNCATED = "truncated"  # the container promises more frames than it holds
-    NO_OFFICIAL_SPLIT = "no_official_split"  # the official lists do not name it
+    NOT_IN_SPLIT_LISTS = "not_in_split_lists"  # the lists by which videos are split do not name it
     DECODE_ERROR = "decode_error"  # the decoder says that the stream is broken
     DECODE_TIMEOUT = "decode_timeout"  # the decoder hung and its process was ended
     SHORT_READ = "short_read"  # fewer frames came out than were asked for

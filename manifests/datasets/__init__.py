@@ -1,8 +1,16 @@
-"""The datasets that faceshards knows: one file and one line here for each."""
+"""The datasets that faceshards knows, by the layout in which they lie on disk: one file and one line here for each."""
 
 from manifests.dataset import Dataset
+from manifests.datasets.celeb_df import CelebDF
+from manifests.datasets.dfdc import DFDC
 from manifests.datasets.ffpp import FaceForensicsPP
+from manifests.datasets.ffpp_kaggle import FaceForensicsPPOnKaggle
+from manifests.datasets.folder import Folder
 
 DATASETS: dict[str, Dataset] = {
     "ffpp": FaceForensicsPP(),
+    "ffpp_kaggle": FaceForensicsPPOnKaggle(),
+    "celeb_df": CelebDF(),
+    "dfdc": DFDC(),
+    "folder": Folder(),
 }

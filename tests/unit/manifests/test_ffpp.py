@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,10 @@ from manifests.datasets import DATASETS
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
+from manifests.splits import assign, counts_by_split
+
+REFERENCE = Path(__file__).parents[4] / "shared" / "reference"
+METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
 
 FFPP = DATASETS["ffpp"]
 YOUTUBE = "original_sequences/youtube/c23/videos"
@@ -55,6 +61,7 @@ def test_a_pair_and_its_fakes(tmp_path: Path) -> None:
         manipulation="Deepfakes",
         compression="c23",
         target_id="519",
+        target_identity="519",
         source_id="515",
         group_id="ffpp/youtube/515",
     )
@@ -95,12 +102,62 @@ def test_actors_are_grouped_apart_from_youtube(tmp_path: Path) -> None:
     }
 
 
+def test_footage_of_actors_is_a_scene_and_its_person_the_actor(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        "original_sequences/actors/c23/videos/01__exit_phone_room.mp4",
+        "original_sequences/actors/c23/videos/01__meeting_serious.mp4",
+        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__exit_phone_room__YVGY8LOK.mp4",
+        "manipulated_sequences/DeepFakeDetection/masks/videos/01_02__exit_phone_room__YVGY8LOK.mp4",
+    )
+    fake, exit_room, meeting = FFPP.scan(root)
+    assert (fake.target_id, fake.target_identity, fake.source_id) == ("01__exit_phone_room", "01", "02")
+    assert (fake.label, fake.manipulation) == ("fake", "DeepFakeDetection")
+    assert fake.mask_path == fake.path.replace("/c23/", "/masks/")
+    assert (exit_room.target_id, exit_room.target_identity, exit_room.source_id) == ("01__exit_phone_room", "01", None)
+    assert (meeting.target_id, meeting.target_identity) == ("01__meeting_serious", "01")
+    assert {entry.group_id for entry in (fake, exit_room, meeting)} == {"ffpp/actors/01"}
+
+
+def test_actors_who_lent_each_other_faces_are_one_group(tmp_path: Path) -> None:
+    fakes = ("01_02__talking__YVGY8LOK", "03_02__talking__0AAAAAAA", "04_05__talking__ZZZZZZZ9")
+    root = tree(tmp_path, *(f"manipulated_sequences/DeepFakeDetection/c40/videos/{name}.mp4" for name in fakes))
+    assert [entry.group_id for entry in FFPP.scan(root)] == ["ffpp/actors/01", "ffpp/actors/01", "ffpp/actors/04"]
+
+
+def test_masks_belong_to_every_compression_of_their_method_only(tmp_path: Path) -> None:
+    root = tree(
+        tmp_path,
+        *(f"manipulated_sequences/FaceSwap/{compression}/videos/519_515.mp4" for compression in ("c0", "c23", "c40")),
+        f"{DEEPFAKES}/c23/videos/519_515.mp4",
+        "manipulated_sequences/FaceSwap/masks/videos/519_515.mp4",
+    )
+    masks = {entry.video_id: entry.mask_path for entry in FFPP.scan(root)}
+    assert masks == {
+        "ffpp/Deepfakes/c23/519_515": None,
+        **{
+            f"ffpp/FaceSwap/{compression}/519_515": "manipulated_sequences/FaceSwap/masks/videos/519_515.mp4"
+            for compression in ("raw", "c23", "c40")
+        },
+    }
+
+
 @pytest.mark.parametrize(
     "path",
     [
+        "original_sequences/actors/c23/videos/1__exit_phone_room.mp4",
+        "original_sequences/actors/c23/videos/01__Exit.mp4",
+        "original_sequences/actors/c23/videos/01.mp4",
+        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__meeting__yvgy8lok.mp4",
+        "manipulated_sequences/DeepFakeDetection/c23/videos/01_02__meeting.mp4",
+        "manipulated_sequences/DeepFakeDetection/c23/videos/01__meeting.mp4",
+        "manipulated_sequences/actors/c23/videos/01__meeting.mp4",
+        "original_sequences/Deepfakes/c23/videos/519_515.mp4",
+        f"{DEEPFAKES}/masks/519_515.mp4",
+        f"{YOUTUBE}/deeper/519.mp4",
+        f"{YOUTUBE}/SHA256SUMS",
         f"{YOUTUBE}/12.mp4",
         f"{YOUTUBE}/519.avi",
-        f"{YOUTUBE}/._519.mp4",
         f"{YOUTUBE}/519_515.mp4",
         f"{DEEPFAKES}/c23/videos/519.mp4",
         f"{DEEPFAKES}/c99/videos/519_515.mp4",
@@ -178,6 +235,54 @@ def test_an_empty_tree_is_no_dataset(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(DatasetError, match="no video in it"):
         list(FFPP.scan(tmp_path))
+
+
+def test_the_path_of_a_file_is_no_root(tmp_path: Path) -> None:
+    (tmp_path / "ffpp.zip").touch()
+    with pytest.raises(DatasetError, match=r"ffpp\.zip, expected a folder"):
+        list(FFPP.scan(tmp_path / "ffpp.zip"))
+
+
+@pytest.fixture(scope="module")
+def all_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The 1000 originals and five manipulations of each, at c23, by the names in the official lists."""
+    if not (REFERENCE / "ff_train.json").is_file():
+        pytest.skip(f"needs the official split lists in {REFERENCE}, which are not in the repository")
+    pairs = [pair for split in ("train", "val", "test") for pair in json.loads(_list_of(split).read_text())]
+    names = {YOUTUBE: [name for pair in pairs for name in pair]}
+    fakes = [name for first, second in pairs for name in (f"{first}_{second}", f"{second}_{first}")]
+    names |= {f"manipulated_sequences/{method}/c23/videos": fakes for method in METHODS}
+    root = tmp_path_factory.mktemp("names") / "ffpp"
+    for folder, found in names.items():
+        (root / folder).mkdir(parents=True)
+        for name in found:
+            (root / folder / f"{name}.mp4").touch()
+    return root
+
+
+def _list_of(split: str) -> Path:
+    return REFERENCE / f"ff_{split}.json"
+
+
+def test_all_originals_are_split_exactly(all_names: Path) -> None:
+    entries = list(FFPP.scan(all_names))
+    assert len(entries) == 6000
+    assert set(Counter(entry.group_id for entry in entries).values()) == {12}  # a pair: 2 originals, 5 × 2 fakes
+    assigned = assign(entries)
+    assert counts_by_split(assigned) == {kind: Counter(train=700, val=150, test=150) for kind in ("real", *METHODS)}
+    pairs: dict[frozenset[str], set[str | None]] = {}
+    for entry in assigned:
+        if entry.source_id is not None:
+            pairs.setdefault(frozenset({entry.target_id, entry.source_id}), set()).add(entry.split)
+    assert len(pairs) == 500
+    assert all(len(splits) == 1 for splits in pairs.values())
+
+
+def test_the_official_lists_are_followed(all_names: Path) -> None:
+    assigned = assign(FFPP.scan(all_names), policy="official", official_dir=REFERENCE)
+    assert counts_by_split(assigned) == {kind: Counter(train=720, val=140, test=140) for kind in ("real", *METHODS)}
+    tested = {name for pair in json.loads(_list_of("test").read_text()) for name in pair}
+    assert {entry.target_id for entry in assigned if entry.split == "test"} == tested
 
 
 @pytest.mark.samples

@@ -1,0 +1,231 @@
+"""Celeb-DF v1 and v2 (Li et al., CVPR 2020) and Celeb-DF++ (Li et al., arXiv 2507.18015).
+
+    <root>/Celeb-real/*.mp4                             id0_0000.mp4: a person, and which video of theirs
+    <root>/YouTube-real/*.mp4                           00170.mp4: people without an identity
+    <root>/Celeb-synthesis/*.mp4                        id0_id1_0000.mp4: the footage id0_0000 with the face of id1
+    <root>/Celeb-synthesis/<family>/<method>/*.mp4      in Celeb-DF++, swaps and reenactments named like those of v2,
+                                                        talking faces id0_0000_test_<voice>.mp4
+    <root>/List_of_testing_videos.txt                   `<1 real | 0 fake> <folder>/<name>.mp4` a line
+
+Folders may be written in any case, and may have a `videos/` level that some tools add. Groups are the connected people:
+the 5,639 fakes of v2 tie its people into three circles, of 38, 10 and 10. **In the list 1 means real**, the inverse of
+everybody's label, so each line is checked against the folder that it names.
+
+Of Celeb-DF++, the folders are as the README of OUC-VAS/Celeb-DF-PP shows them. It says nothing of names: those are as
+public code that reads the dataset has them; what does not begin with a person and a number is rejected.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from manifests.dataset import Dataset
+from manifests.entry import VideoEntry
+from manifests.errors import DatasetError
+from manifests.groups import connected_groups
+from manifests.rejected import Reason, Rejected, Stage
+from manifests.walk import (
+    TreeFile,
+    files_below,
+    glance,
+    is_utf_8,
+    names_in,
+    reject,
+    reject_not_utf_8,
+    require_folder,
+    shown,
+    strays,
+    told_apart,
+    tree_file,
+)
+
+CELEB_REAL, YOUTUBE_REAL, SYNTHESIS = "Celeb-real", "YouTube-real", "Celeb-synthesis"
+FOLDERS = {folder.lower(): folder for folder in (CELEB_REAL, YOUTUBE_REAL, SYNTHESIS)}
+VIDEOS = "videos"
+LIST_NAME = "List_of_testing_videos.txt"
+
+# The methods of Celeb-DF++; its folder `Celeb-DF` holds the fakes of v2, which keep that name.
+METHODS = (
+    *("BlendFace", "GHOST", "HifiFace", "InSwapper", "MobileFaceSwap", "SimSwap", "UniFace"),
+    *("DaGAN", "FSRT", "HyperReenact", "LIA", "LivePortrait", "MCNET", "TPSMM"),
+    *("AniTalker", "EchoMimic", "EDTalk", "FLOAT", "IP_LAP", "Real3DPortrait", "SadTalker"),
+)
+METHOD_OF_FOLDER = {name.lower(): name for name in METHODS} | dict.fromkeys(("celeb-df", "celeb-df-v2"), SYNTHESIS)
+
+CELEB_NAME = re.compile(r"(?P<target>id[0-9]+)_(?P<number>[0-9]+)")
+FAKE_NAME = re.compile(r"(?P<target>id[0-9]+)_(?P<source>id[0-9]+)_(?P<number>[0-9]+)")
+# Methods that take a voice or a picture may add to the name; what it begins with is the footage.
+METHOD_NAME = re.compile(r"(?P<target>id[0-9]+)(?:_(?P<source>id[0-9]+))?_(?P<number>[0-9]+)(?:_[A-Za-z0-9_-]+)?")
+YOUTUBE_NAME = re.compile(r"[0-9]+")
+NAME_EXAMPLES = {CELEB_REAL: "id0_0000.mp4", YOUTUBE_REAL: "00170.mp4", SYNTHESIS: "id0_id1_0000.mp4"}
+
+LIST_LINE = re.compile(r"(?P<is_real>[01])\s+(?P<path>\S.*)")
+# From this share of contradicted lines on, the list as a whole is read the wrong way round.
+SHARE_OF_AN_INVERSE_LIST = 0.9
+
+
+class CelebDF(Dataset):
+    """The tree as it is unpacked, with or without its list of test videos."""
+
+    name: str = "celeb_df"
+    title: str = "Celeb-DF v1, v2 or ++"
+    expects: str = f"{CELEB_REAL}/ or {SYNTHESIS}/, in any case, with <name>.mp4 or {VIDEOS}/<name>.mp4 below"
+    manipulations: tuple[str, ...] = (SYNTHESIS, *METHODS)
+    compressions: tuple[str, ...] = ()
+
+    def recognise(self, root: Path) -> str | None:
+        """Return which of the three folders are there; None unless one is that no other dataset has."""
+        found = [f"{name}/" for name in glance(root) if name.lower() in FOLDERS]
+        return " and ".join(found) if {name.rstrip("/").lower() for name in found} - {YOUTUBE_REAL.lower()} else None
+
+    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
+        """Yield every video ordered by video_id, then a `Rejected` for every file that cannot be placed.
+
+        Raises:
+            DatasetError: `root` does not hold this dataset, or its list of test videos cannot be read.
+        """
+        root = Path(root)
+        require_folder("Celeb-DF", root)
+        names = names_in(root)
+        folders = [name for name in names if name.lower() in FOLDERS]
+        if not folders:
+            raise DatasetError(f"Celeb-DF root: got {root} (holding {shown(names)}), expected {self.expects}")
+        entries, rejected = told_apart(_read_name(file) for file in files_below(root, folders))
+        if not entries and not rejected:
+            raise DatasetError(f"Celeb-DF root: got {root} with no video in {', '.join(folders)}, expected *.mp4 files")
+        lists = [root / name for name in names if name.lower() == LIST_NAME.lower()]
+        rejected += _take_list(lists[0], entries) if lists else []
+        yield from _with_groups(entries.values())
+        yield from rejected
+        yield from strays(root, folders)
+
+
+def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
+    """Read a video's identity from its path; None for a file that makes no claim to be one of the videos."""
+    if not file.is_video:
+        return None  # frames, landmarks and the like, put beside the videos by other tools
+    if not is_utf_8(file.path):
+        return reject_not_utf_8(file)
+    folder, *below = file.folders
+    collection = _collection_of(FOLDERS[folder.lower()], below)
+    if collection is None:
+        place = "/".join(file.folders)
+        detail = f"place: got {place}, expected one of {', '.join(METHODS)} below {SYNTHESIS}/<family>/"
+        return reject(file.path, Reason.UNRECOGNISED_NAME, detail)
+    entry = _entry_of(file, collection) if file.suffix == ".mp4" else None
+    if entry is None:
+        example = NAME_EXAMPLES.get(collection, NAME_EXAMPLES[SYNTHESIS])
+        detail = f"file name: got {file.name!r}, expected one such as {example}"
+        return reject(file.path, Reason.UNRECOGNISED_NAME, detail)
+    return entry
+
+
+def _collection_of(folder: str, below: Sequence[str]) -> str | None:
+    """Return the kind of videos in a folder: one of the three, or a method of Celeb-DF++; None where it is neither."""
+    levels = [name for name in below if name.lower() != VIDEOS]
+    if not levels:
+        return folder
+    if folder != SYNTHESIS or len(levels) > 2:
+        return None
+    return METHOD_OF_FOLDER.get(levels[-1].lower())
+
+
+def _entry_of(file: TreeFile, collection: str) -> VideoEntry | None:
+    """Return the video that a file is by its name; None where there is no such name."""
+    found: dict[str, str | None] = {}
+    if collection == YOUTUBE_REAL:
+        if not YOUTUBE_NAME.fullmatch(file.stem):
+            return None
+    else:
+        pattern = {CELEB_REAL: CELEB_NAME, SYNTHESIS: FAKE_NAME}.get(collection, METHOD_NAME)
+        match = pattern.fullmatch(file.stem)
+        if match is None:
+            return None
+        found = match.groupdict()
+    is_real = collection in (CELEB_REAL, YOUTUBE_REAL)
+    return VideoEntry(
+        video_id=f"{CelebDF.name}/{collection}/{file.stem}",
+        path=file.path,
+        dataset=CelebDF.name,
+        label="real" if is_real else "fake",
+        manipulation=None if is_real else collection,
+        target_id=f"{found['target']}_{found['number']}" if found else file.stem,
+        target_identity=found.get("target"),
+        source_id=found.get("source"),
+        group_id="",  # known once every name has been read
+    )
+
+
+def _with_groups(entries: Iterable[VideoEntry]) -> Iterator[VideoEntry]:
+    """Yield the entries ordered by video_id, each with its leakage group: the connected people, or itself."""
+    ordered = sorted(entries, key=lambda entry: entry.video_id)
+    people = [entry.target_identity or f"YouTube-{entry.target_id}" for entry in ordered]
+    groups = connected_groups(
+        (person, entry.source_id or person) for person, entry in zip(people, ordered, strict=True)
+    )
+    for person, entry in zip(people, ordered, strict=True):
+        yield replace(entry, group_id=f"{CelebDF.name}/{groups[person]}")
+
+
+def _take_list(path: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:
+    """Mark the videos that the list names for testing; those that it contradicts are taken out and rejected.
+
+    Raises:
+        DatasetError: a line is malformed, or the list as a whole has real and fake the wrong way round.
+    """
+    rejected: list[Rejected] = []
+    listed = list(_read_list(path))
+    for video_id, listed_path, is_real in listed:
+        entry = entries.get(video_id)
+        if entry is None:
+            detail = f"{path.name}: got {listed_path}, which is not on disk; download it again"
+            rejected.append(Rejected(video_id=video_id, stage=Stage.INDEX, reason=Reason.MISSING_FILE, detail=detail))
+        elif (entry.label == "real") != is_real:
+            detail = f"{path.name}: got {int(is_real)} ({'real' if is_real else 'fake'}) for {listed_path}"
+            rejected.append(
+                Rejected(video_id=video_id, stage=Stage.INDEX, reason=Reason.METADATA_CONFLICT, detail=detail)
+            )
+            del entries[video_id]
+        else:
+            entries[video_id] = replace(entry, listed_split="test")
+    num_contradicted = sum(row.reason is Reason.METADATA_CONFLICT for row in rejected)
+    num_found = len(listed) - sum(row.reason is Reason.MISSING_FILE for row in rejected)
+    if num_contradicted > SHARE_OF_AN_INVERSE_LIST * num_found:
+        raise DatasetError(
+            f"{path}: got {num_contradicted} of {num_found} lines that contradict their folders, expected 1 for real "
+            "and 0 for fake as in the dataset's own list; somebody has turned it round"
+        )
+    return rejected
+
+
+def _read_list(path: Path) -> Iterator[tuple[str, str, bool]]:
+    """Yield (video_id, path as listed, whether it is called real) of each line.
+
+    Raises:
+        DatasetError: the list cannot be read, or a line is malformed or names a video twice.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path}: got {error}, expected a list of test videos") from error
+    seen: set[str] = set()
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        match = LIST_LINE.fullmatch(line.strip())
+        file = tree_file(match["path"] if match else "")
+        folder = FOLDERS.get(file.folders[0].lower()) if file.folders else None
+        collection = _collection_of(folder, file.folders[1:]) if folder else None
+        if match is None or collection is None:
+            raise DatasetError(
+                f"{path}, line {number}: got {line!r}, expected 1 (real) or 0 (fake) and a path such as "
+                f"{CELEB_REAL}/{NAME_EXAMPLES[CELEB_REAL]}"
+            )
+        video_id = f"{CelebDF.name}/{collection}/{file.stem}"
+        if video_id in seen:
+            raise DatasetError(f"{path}, line {number}: got {file.path} a second time, expected each video once")
+        seen.add(video_id)
+        yield video_id, file.path, match["is_real"] == "1"

@@ -1,0 +1,181 @@
+"""The Deepfake Detection Challenge dataset (Dolhansky et al., arXiv 2006.07397) as its archives unpack.
+
+    <root>/dfdc_train_part_<N>/*.mp4
+    <root>/dfdc_train_part_<N>/metadata.json    {name: {"label": "REAL" | "FAKE", "split": …, "original": name or null}}
+
+`root` may also be one part alone, and an archive may have put its part into a folder of its own. The names of files say
+nothing; an original and its fakes are a leakage group. Who is seen, and which method made a fake, the dataset keeps to
+itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from manifests.dataset import Dataset
+from manifests.entry import Label, Split, VideoEntry
+from manifests.errors import DatasetError
+from manifests.rejected import Reason, Rejected
+from manifests.split_lists import SPLIT_OF_WORD
+from manifests.walk import (
+    TreeFile,
+    files_below,
+    is_utf_8,
+    names_in,
+    reject,
+    reject_not_utf_8,
+    require_folder,
+    shown,
+    tree_file,
+)
+
+METADATA = "metadata.json"
+MANIPULATION = "DFDC"
+LABELS: dict[str, Label] = {"REAL": "real", "FAKE": "fake"}
+# How far one looks to recognise the layout: other datasets may be deep, and may have such a file for each video.
+MAX_DEPTH = 2  # folders between the root and a part's metadata: the part, and one that its archive added
+PART_PREFIX = "dfdc_train_part"
+MAX_LOOKS = 3  # files of that name that are opened
+
+
+class DFDC(Dataset):
+    """Any number of parts; what counts is the metadata in each."""
+
+    name: str = "dfdc"
+    title: str = "DFDC"
+    expects: str = f"dfdc_train_part_<N>/ with {METADATA} and *.mp4, or one such part itself"
+    manipulations: tuple[str, ...] = (MANIPULATION,)
+    compressions: tuple[str, ...] = ()
+
+    def recognise(self, root: Path) -> str | None:
+        """Return where the first metadata lies; None where there is none of DFDC's shape."""
+        looked_at = islice(_metadata_below(root), MAX_LOOKS)
+        places = [path.relative_to(root) for path in looked_at if _is_ours(path)]
+        # Two folders below, it is a part that its archive put into a folder of its own, or else this is no root.
+        fitting = (place for place in places if len(place.parts) <= MAX_DEPTH or place.parts[0].startswith(PART_PREFIX))
+        return next((place.as_posix() for place in fitting), None)
+
+    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
+        """Yield every video ordered by video_id, then a `Rejected` for every file or line that cannot be placed.
+
+        Raises:
+            DatasetError: `root` does not hold this dataset, or its metadata cannot be read.
+        """
+        root = Path(root)
+        require_folder(self.title, root)
+        files = list(files_below(root))
+        parts = [file.folders for file in files if file.name == METADATA]
+        if not parts:
+            raise DatasetError(
+                f"{self.title} root: got {root} (holding {shown(names_in(root))}), expected {self.expects}"
+            )
+        videos: dict[tuple[str, ...], list[TreeFile]] = defaultdict(list)
+        for file in files:
+            if file.is_video:
+                videos[file.folders].append(file)
+        entries: dict[str, VideoEntry] = {}
+        path_of_name: dict[str, str] = {}
+        rejected: list[Rejected] = []
+        for part in parts:
+            for found in _survey_part(root, part, videos.pop(part, [])):
+                if isinstance(found, Rejected):
+                    rejected.append(found)
+                elif (twin := path_of_name.setdefault(found.path.rpartition("/")[2], found.path)) != found.path:
+                    rejected.append(reject(found.path, Reason.DUPLICATE, f"same name as {twin}: keep one of the two"))
+                else:
+                    entries[found.video_id] = found
+        detail = f"got no {METADATA} beside it, expected one that says its label; unpack the archive again"
+        rejected += [reject(file.path, Reason.UNRECOGNISED_NAME, detail) for left in videos.values() for file in left]
+        if not entries and not rejected:
+            raise DatasetError(f"{self.title} root: got {root} with no video in it, expected {self.expects}")
+        for _, entry in sorted(entries.items()):
+            yield entry
+        yield from rejected
+
+
+def _metadata_below(root: Path) -> Iterator[Path]:
+    """Yield the metadata of the first folders that hold any, looking no deeper than needed."""
+    for directory, subfolders, names in os.walk(root, followlinks=True):
+        depth = len(Path(directory).relative_to(root).parts)
+        subfolders[:] = sorted(subfolders) if depth < MAX_DEPTH else []
+        if METADATA in names:
+            yield Path(directory, METADATA)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is metadata of DFDC's shape."""
+    try:
+        metadata = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(metadata, dict) and any(
+        isinstance(line, dict) and str(line.get("label")) in LABELS for line in metadata.values()
+    )
+
+
+def _survey_part(root: Path, part: tuple[str, ...], videos: Sequence[TreeFile]) -> Iterator[VideoEntry | Rejected]:
+    """Yield an entry or a rejection for each video and each line of one part.
+
+    Raises:
+        DatasetError: the metadata cannot be read.
+    """
+    source = Path(root, *part, METADATA)
+    try:
+        metadata = json.loads(source.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{source}: got {error}, expected JSON; unpack the archive again") from error
+    if not isinstance(metadata, dict):
+        raise DatasetError(f"{source}: got a {type(metadata).__name__}, expected an object with a line for each video")
+    prefix = "".join(f"{folder}/" for folder in part)
+    for file in videos:
+        if not is_utf_8(file.path):
+            yield reject_not_utf_8(file)
+        elif file.name in metadata:
+            yield _read_line(file, metadata[file.name])
+        else:
+            detail = f"{prefix}{METADATA}: got no line for {file.name}, expected one that says its label"
+            yield reject(file.path, Reason.UNRECOGNISED_NAME, detail)
+    listed = {name for name in metadata if tree_file(name).is_video}
+    for name in sorted(listed - {file.name for file in videos}):
+        detail = f"{prefix}{METADATA}: got {name}, which is not on disk; unpack the archive again"
+        yield reject(f"{prefix}{name}", Reason.MISSING_FILE, detail)
+
+
+def _read_line(file: TreeFile, line: Any) -> VideoEntry | Rejected:
+    """Return the video that a line of metadata describes."""
+    line = line if isinstance(line, dict) else {}
+    label = LABELS.get(str(line.get("label")))
+    original = line.get("original") or None
+    target_id = tree_file(original).stem if isinstance(original, str) else file.stem
+    split, is_known_split = _split_of(line.get("split"))
+    is_tied = isinstance(original, str) and is_utf_8(target_id) if label == "fake" else original is None
+    if label is None or not is_known_split or not is_tied:
+        detail = (
+            f"{METADATA}: got {line} for {file.path}, expected label REAL or FAKE, a split, and for a fake the name "
+            "of its original"
+        )
+        return reject(file.path, Reason.METADATA_CONFLICT, detail)
+    return VideoEntry(
+        video_id=f"{DFDC.name}/{label}/{file.stem}",
+        path=file.path,
+        dataset=DFDC.name,
+        label=label,
+        manipulation=MANIPULATION if label == "fake" else None,
+        target_id=target_id,
+        group_id=f"{DFDC.name}/{target_id}",
+        listed_split=split,
+    )
+
+
+def _split_of(word: Any) -> tuple[Split | None, bool]:
+    """Return the split that a word means, and whether it means one; no word at all is fine."""
+    if word is None:
+        return None, True
+    split = SPLIT_OF_WORD.get(word) if isinstance(word, str) else None
+    return split, split is not None

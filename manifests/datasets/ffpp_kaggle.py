@@ -1,0 +1,185 @@
+"""FaceForensics++ at c23 as it lies on Kaggle: flat folders and a table, no masks, no actors.
+
+    <root>/{original,Deepfakes,Face2Face,FaceSwap,NeuralTextures,FaceShifter,DeepFakeDetection}/*.mp4
+    <root>/csv/FF++_Metadata.csv        File Path, Label (REAL | FAKE), Frame Count, Width, Height, …
+
+These are the videos of the official tree, so they have its video_ids and its groups. The table is checked against the
+folders here, and against the files once they are probed (`claims`). A video without a line is kept: the table is a
+convenience of whoever made the copy, and the folders say everything that it says about identity.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from manifests.dataset import Claim, Dataset
+from manifests.datasets.ffpp import (
+    COMPRESSION_OF_FOLDER,
+    FOOTAGE,
+    NAME_EXAMPLES,
+    YOUTUBE,
+    FaceForensicsPP,
+    entry_of,
+    video_id_of,
+    with_groups,
+)
+from manifests.entry import VideoEntry
+from manifests.errors import DatasetError
+from manifests.rejected import Reason, Rejected, Stage
+from manifests.walk import (
+    TreeFile,
+    files_below,
+    glance,
+    is_folder,
+    names_in,
+    reject,
+    require_folder,
+    shown,
+    strays,
+    told_apart,
+    tree_file,
+)
+
+COMPRESSION = "c23"
+ORIGINAL = "original"
+# Folder as written on Kaggle, in lower case → folder of the official tree.
+FOLDERS = {ORIGINAL: YOUTUBE} | {name.lower(): name for name in FOOTAGE}
+TABLE = PurePosixPath("csv/FF++_Metadata.csv")
+TABLE_PATH = str(TABLE)
+LABELS = {"REAL": "real", "FAKE": "fake"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """One line of the table."""
+
+    number: int  # in the file, from 1
+    path: str  # as written
+    label: str  # REAL or FAKE
+    claim: Claim  # what it says of the video
+
+
+class FaceForensicsPPOnKaggle(Dataset):
+    """The flat copy; any subset of its folders may be there, and the table may be missing."""
+
+    name: str = "ffpp_kaggle"
+    title: str = "FaceForensics++ c23 as on Kaggle"
+    expects: str = f"{ORIGINAL}/ and folders of manipulations with *.mp4 in them, perhaps {TABLE_PATH}"
+    manipulations: tuple[str, ...] = FaceForensicsPP.manipulations
+    compressions: tuple[str, ...] = (COMPRESSION,)
+
+    def recognise(self, root: Path) -> str | None:
+        """Return which folders are there; None unless one is a manipulation's, or the table lies there.
+
+        Folders of compressions below them make it a part of the official tree, which is to be named as a whole.
+        """
+        folders = [name for name in glance(root) if name.lower() in FOLDERS]
+        if any(is_folder(root / name / compression) for name in folders for compression in COMPRESSION_OF_FOLDER):
+            return None
+        table = [TABLE_PATH] if TABLE.name in glance(root / TABLE.parent) else []
+        if not table and not {name.lower() for name in folders} - {ORIGINAL}:
+            return None
+        return " and ".join([*(f"{name}/" for name in folders), *table])
+
+    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
+        """Yield every video ordered by video_id, then a `Rejected` for every file or line that cannot be placed.
+
+        Raises:
+            DatasetError: `root` does not hold this dataset, or the table cannot be read.
+        """
+        root = Path(root)
+        require_folder(self.title, root)
+        names = names_in(root)
+        folders = [name for name in names if name.lower() in FOLDERS]
+        if not folders:
+            raise DatasetError(f"{self.title}: got {root} (holding {shown(names)}), expected {self.expects}")
+        entries, rejected = told_apart(_read_name(file) for file in files_below(root, folders))
+        rejected += _contradictions(root, entries)
+        if not entries and not rejected:
+            raise DatasetError(f"{self.title}: got {root} with no video in {', '.join(folders)}, expected *.mp4 files")
+        yield from with_groups(entries.values())
+        yield from rejected
+        yield from strays(root, folders)
+
+    def claims(self, root: Path) -> Mapping[str, Claim]:
+        """Return frame counts and sizes by the table.
+
+        Raises:
+            DatasetError: the table cannot be read.
+        """
+        return {video_id: line.claim for video_id, line in _read_table(root).items()}
+
+
+def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
+    """Read a video's identity from its path; None for a file that makes no claim to be one of the videos."""
+    if not file.is_video:
+        return None
+    folder = FOLDERS[file.folders[0].lower()]
+    entry = entry_of(file, folder, COMPRESSION) if len(file.folders) == 1 else None
+    if entry is None:
+        example = NAME_EXAMPLES[FOOTAGE.get(folder, folder)]
+        detail = f"file: got {file.path!r}, expected <folder>/<name>, such as {example}"
+        return reject(file.path, Reason.UNRECOGNISED_NAME, detail)
+    return entry
+
+
+def _contradictions(root: Path, entries: dict[str, VideoEntry]) -> Iterator[Rejected]:
+    """Yield what the table says otherwise than the folders; such videos are taken out of `entries`."""
+    for video_id, line in _read_table(root).items():
+        entry = entries.get(video_id)
+        where = f"{TABLE_PATH}, line {line.number}"
+        if entry is None:
+            detail = f"{where}: got {line.path}, which is not on disk; download it again"
+            yield Rejected(video_id=video_id, stage=Stage.INDEX, reason=Reason.MISSING_FILE, detail=detail)
+        elif LABELS[line.label] != entry.label:
+            detail = f"{where}: got {line.label} for {entry.path}, expected {entry.label.upper()} by its folder"
+            yield Rejected(video_id=video_id, stage=Stage.INDEX, reason=Reason.METADATA_CONFLICT, detail=detail)
+            del entries[video_id]
+
+
+def _read_table(root: Path) -> dict[str, _Line]:
+    """Return the table's lines by video_id; an absent table is an empty one.
+
+    Raises:
+        DatasetError: it cannot be read, or a line is malformed.
+    """
+    table = root / TABLE
+    lines: dict[str, _Line] = {}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                video_id, line = _read_line(row, reader.line_num)
+                if line is None:
+                    raise DatasetError(
+                        f"{table}, line {reader.line_num}: got {row}, expected File Path such as "
+                        "Deepfakes/033_097.mp4, Label REAL or FAKE, and Frame Count, Width, Height as numbers"
+                    )
+                earlier = lines.setdefault(video_id, line)
+                if (earlier.label, earlier.claim) != (line.label, line.claim):
+                    raise DatasetError(
+                        f"{table}, line {line.number}: got {line.path} a second time and otherwise than in line "
+                        f"{earlier.number}, expected each video once"
+                    )
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{table}: got {error}, expected a CSV file; remove it to go without") from error
+    return lines
+
+
+def _read_line(row: Mapping[str, str | None], number: int) -> tuple[str, _Line | None]:
+    """Return the video_id that a line is about, and the line; None for one that is malformed."""
+    path, label = (row.get("File Path") or "").strip(), (row.get("Label") or "").strip().upper()
+    sizes = [(row.get(name) or "").strip() for name in ("Frame Count", "Width", "Height")]
+    file = tree_file(path)
+    folder = FOLDERS.get(file.folders[0].lower()) if len(file.folders) == 1 else None
+    video_id = video_id_of(file, folder, COMPRESSION) if folder else None
+    if video_id is None or label not in LABELS or not all(size.isdecimal() for size in sizes):
+        return "", None
+    num_frames, width, height = map(int, sizes)
+    claim = Claim(source=TABLE_PATH, num_frames=num_frames, width=width, height=height)
+    return video_id, _Line(number=number, path=path, label=label, claim=claim)

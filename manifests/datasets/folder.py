@@ -1,0 +1,249 @@
+"""Videos of one's own: two folders, or a table.
+
+    <root>/real/**/*.mp4                    real videos, in any folders below
+    <root>/fake/[<manipulation>/]**/*.mp4   fakes; the first folder below names the manipulation, else it is `fake`
+
+or one CSV file directly in the root, with a line for each video and the columns
+
+    path, label             relative to the root; `real` or `fake`, no numbers: Celeb-DF's 1 is everybody else's 0
+    manipulation            of a fake; `fake` where there is none
+    target, source          who is seen, who lent the face: people who are tied together never cross splits
+    group                   what must not cross splits, where that is more than target and source
+    split                   train, val or test, for the policies `official` and `file`
+
+named in its first line, in any case and order. With a CSV, the folders' names say nothing. Without target, source and
+group each video is on its own, and nobody can know whether the same person is in two of them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+from manifests.dataset import Dataset
+from manifests.entry import Label, VideoEntry
+from manifests.errors import DatasetError
+from manifests.groups import connected_groups
+from manifests.rejected import Reason, Rejected, Stage
+from manifests.split_lists import SPLIT_OF_WORD
+from manifests.walk import (
+    files_below,
+    glance,
+    is_folder,
+    is_utf_8,
+    names_in,
+    reject,
+    reject_not_utf_8,
+    require_folder,
+    shown,
+    strays,
+    told_apart,
+    tree_file,
+)
+
+LABELS: dict[str, Label] = {"real": "real", "fake": "fake"}
+UNNAMED = "fake"  # the manipulation of a fake whose method nobody named
+
+MAX_ID_BYTES = 480  # LMDB's longest key is 511 bytes; track and frame follow the video_id in it
+TOO_LONG = f"path: got one of which the name in the store would be longer than {MAX_ID_BYTES} bytes; shorten it"
+
+
+class Folder(Dataset):
+    """`real/` and `fake/`, or a CSV with path and label."""
+
+    name: str = "folder"
+    title: str = "a folder of one's own"
+    expects: str = "real/ and fake/, in any case, or one CSV with the columns path and label"
+    manipulations: tuple[str, ...] = ()
+    compressions: tuple[str, ...] = ()
+
+    def recognise(self, root: Path) -> str | None:
+        """Return the CSV, or the two folders; None where there is neither."""
+        tables = _tables_in(root)
+        folders = [name for name in glance(root) if name.lower() in LABELS and is_folder(root / name)]
+        is_complete = {name.lower() for name in folders} == LABELS.keys()
+        if tables:
+            names = " and ".join(path.name for path in tables)
+            besides = ", which counts instead of the folders real and fake" if is_complete else ""
+            return f"{names} with the columns path and label{besides}"
+        return " and ".join(f"{name}/" for name in folders) if is_complete else None
+
+    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
+        """Yield every video ordered by video_id, then a `Rejected` for every file or line that cannot be placed.
+
+        Raises:
+            DatasetError: `root` does not hold this dataset, or its CSV cannot be read.
+        """
+        root = Path(root)
+        require_folder("folder", root)
+        tables = _tables_in(root)
+        if len(tables) > 1:
+            names = ", ".join(path.name for path in tables)
+            raise DatasetError(
+                f"folder {root}: got {names}, expected one CSV with path and label; move the others away"
+            )
+        entries, rejected = told_apart(_from_table(root, tables[0]) if tables else _from_folders(root))
+        if not entries and not rejected:
+            raise DatasetError(f"folder: got {root} with no video in it, expected {self.expects}")
+        for _, entry in sorted(entries.items()):
+            yield entry
+        yield from rejected
+
+
+def _from_folders(root: Path) -> Iterator[VideoEntry | Rejected]:
+    """Yield what the folders `real` and `fake` hold; each video is on its own.
+
+    Raises:
+        DatasetError: one of them is not there.
+    """
+    names = names_in(root)
+    folders = [name for name in names if name.lower() in LABELS]
+    if {name.lower() for name in folders} != LABELS.keys():
+        raise DatasetError(f"folder: got {root} (holding {shown(names)}), expected {Folder.expects}")
+    for file in files_below(root, folders):
+        if not file.is_video:
+            continue
+        if not is_utf_8(file.path):
+            yield reject_not_utf_8(file)
+            continue
+        label = LABELS[file.folders[0].lower()]
+        # A folder fake/real/ names no manipulation: its videos would take the names of real ones.
+        has_method = label == "fake" and len(file.folders) > 1 and file.folders[1].lower() not in LABELS
+        collection = file.folders[1] if has_method else label
+        name = "/".join((*file.folders[2 if has_method else 1 :], file.stem))
+        video_id = _video_id(collection, name)
+        if video_id is None:
+            yield reject(file.path, Reason.UNRECOGNISED_NAME, TOO_LONG)
+            continue
+        yield VideoEntry(
+            video_id=video_id,
+            path=file.path,
+            dataset=Folder.name,
+            label=label,
+            manipulation=collection if label == "fake" else None,
+            target_id=video_id.removeprefix(f"{Folder.name}/"),
+            group_id=video_id,
+        )
+    yield from strays(root, folders)
+
+
+def _video_id(collection: str, name: str) -> str | None:
+    """Return an identity in ASCII, as the keys of records are; None for a name that is too long for a key."""
+    video_id = f"{Folder.name}/{quote(collection)}/{quote(name)}"
+    return video_id if len(video_id) <= MAX_ID_BYTES else None
+
+
+def _tables_in(root: Path) -> list[Path]:
+    """Return the CSV files in the root that have the columns path and label."""
+    tables = (root / name for name in glance(root) if name.lower().endswith(".csv"))
+    return [path for path in tables if {"path", "label"} <= set(_columns_of(path))]
+
+
+def _columns_of(path: Path) -> list[str]:
+    """Return the names in the first line of a CSV, in lower case; none where it cannot be read."""
+    try:
+        # A broken character further down is told when the lines are read.
+        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+            return [name.strip().lower() for name in next(csv.reader(file), [])]
+    except (OSError, csv.Error):
+        return []
+
+
+def _from_table(root: Path, table: Path) -> Iterator[VideoEntry | Rejected]:
+    """Yield what the CSV lists, and a rejection for each video on disk that it does not.
+
+    Raises:
+        DatasetError: a line is malformed.
+    """
+    on_disk = {file.path for file in files_below(root) if file.is_video}
+    listed: set[str] = set()
+    entries: list[VideoEntry] = []
+    for number, line in _read_table(table):
+        path, entry = _read_line(root, f"{table}, line {number}", line)
+        if path in listed:
+            raise DatasetError(f"{table}, line {number}: got {path} a second time, expected each video once")
+        listed.add(path)
+        if path in on_disk:
+            entries.append(entry)
+        else:
+            detail = f"{table.name}, line {number}: got {path}, which is no video on disk; expected a file there"
+            yield Rejected(video_id=entry.video_id, stage=Stage.INDEX, reason=Reason.MISSING_FILE, detail=detail)
+    yield from _with_groups(entries)
+    for path in sorted(on_disk - listed):
+        detail = f"{table.name}: got no line for {path}, expected one that says its label"
+        yield reject(path, Reason.UNRECOGNISED_NAME, detail)
+
+
+def _with_groups(entries: list[VideoEntry]) -> Iterator[VideoEntry]:
+    """Yield the entries, tied together by their groups, targets and sources."""
+    ties = [
+        [f"group {entry.group_id}", f"person {entry.target_id}", f"person {entry.source_id or entry.target_id}"]
+        for entry in entries
+    ]
+    groups = connected_groups((found[0], tie) for found in ties for tie in found[1:])
+    for entry, found in zip(entries, ties, strict=True):
+        yield replace(entry, group_id=f"{Folder.name}/{groups[found[0]].removeprefix('group ')}")
+
+
+def _read_table(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line number, column → value) of each line, columns in lower case.
+
+    Raises:
+        DatasetError: the file cannot be read.
+    """
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            for line in reader:
+                values = {(name or "").strip().lower(): value for name, value in line.items()}
+                yield reader.line_num, {name: (value or "").strip() for name, value in values.items() if name}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DatasetError(f"{table}: got {error}, expected a CSV file") from error
+
+
+def _read_line(root: Path, where: str, line: Mapping[str, str]) -> tuple[str, VideoEntry]:
+    """Return the path relative to the root, and the entry that a line describes.
+
+    Raises:
+        DatasetError: the path leaves the root, or a word is none that is known.
+    """
+    path, absolute_root = PurePosixPath(line["path"]), root.absolute().as_posix()
+    if path.is_relative_to(absolute_root):
+        path = path.relative_to(absolute_root)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise DatasetError(f"{where}: got path {line['path']!r}, expected one below {root}")
+    odd = next((value for value in line.values() if not value.isprintable()), None)
+    if odd is not None:
+        raise DatasetError(f"{where}: got {odd!r}, expected text without control characters")
+    label = LABELS.get(line["label"].lower())
+    if label is None:
+        raise DatasetError(
+            f"{where}: got label {line['label']!r}, expected real or fake; numbers mean one thing here, another there"
+        )
+    split = SPLIT_OF_WORD.get(line.get("split", "").lower())
+    if split is None and line.get("split"):
+        raise DatasetError(f"{where}: got split {line['split']!r}, expected train, val, test or nothing")
+    collection = (line.get("manipulation") or UNNAMED) if label == "fake" else label
+    if "/" in collection or collection in (".", "..") or (label == "fake" and collection.lower() == "real"):
+        raise DatasetError(f"{where}: got manipulation {collection!r}, expected a name, without a slash and not real")
+    file = tree_file(path.as_posix())
+    name = "/".join((*file.folders, file.stem))
+    video_id = _video_id(collection, name)
+    if video_id is None:
+        raise DatasetError(f"{where}: {TOO_LONG}")
+    entry = VideoEntry(
+        video_id=video_id,
+        path=file.path,
+        dataset=Folder.name,
+        label=label,
+        manipulation=collection if label == "fake" else None,
+        target_id=line.get("target") or video_id.removeprefix(f"{Folder.name}/"),
+        target_identity=line.get("target") or None,
+        source_id=(line.get("source") or None) if label == "fake" else None,
+        group_id=line.get("group") or name,
+        listed_split=split,
+    )
+    return file.path, entry

@@ -1,0 +1,236 @@
+"""Names below a dataset's folder: what every dataset needs to find its files and to reject the odd ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from manifests.entry import VideoEntry
+from manifests.errors import DatasetError
+from manifests.rejected import Reason, Rejected, Stage
+
+VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
+
+NUM_NAMES_SHOWN = 6  # of what a folder holds, in messages
+
+
+class TreeFile(NamedTuple):
+    """One file below a dataset's folder, its path taken apart.
+
+    Plain strings in a tuple: there are a hundred thousand files, and pathlib would take longer over each than
+    everything else that is done with it.
+    """
+
+    path: str
+    # POSIX, relative to the root
+
+    folders: tuple[str, ...]
+    # those between the root and the file, outermost first
+
+    name: str
+    # the last part of the path
+
+    stem: str
+    # the name without its suffix
+
+    suffix: str
+    # from the last dot on, in lower case; empty where there is none, or where nothing stands before it
+
+    @property
+    def is_video(self) -> bool:
+        """Whether the name claims to be a video."""
+        return self.suffix in VIDEO_SUFFIXES
+
+
+def tree_file(path: str) -> TreeFile:
+    """Take a POSIX path relative to the root apart, such as one from a list."""
+    parts = PurePosixPath(path).parts
+    return _tree_file(parts[:-1], parts[-1] if parts else "")
+
+
+def is_utf_8(text: str) -> bool:
+    """Whether a name can stand in a table and on a terminal; on disk, names may be any bytes."""
+    return _printable(text) == text
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path is a folder, as far as anybody may know: one behind a closed folder is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def require_folder(title: str, root: Path) -> None:
+    """Raise unless `root` is a folder.
+
+    Raises:
+        DatasetError: it is not.
+    """
+    if not is_folder(root):
+        raise DatasetError(f"{title} root: got {root}, expected a folder; check the path")
+
+
+def names_in(root: Path) -> list[str]:
+    """Return the names in a folder, in order.
+
+    Raises:
+        DatasetError: it cannot be listed.
+    """
+    try:
+        return sorted(item.name for item in root.iterdir())
+    except OSError as error:
+        raise DatasetError(f"folder: got {root} ({error.strerror}), expected to read it") from error
+
+
+def glance(root: Path) -> list[str]:
+    """Return the names in a folder, in order; none where it cannot be listed."""
+    try:
+        return names_in(root)
+    except DatasetError:
+        return []
+
+
+def shown(names: Sequence[str]) -> str:
+    """Return the first few names, for a message that says what a folder holds."""
+    return _printable(", ".join(names[:NUM_NAMES_SHOWN]) or "nothing") + (", …" if len(names) > NUM_NAMES_SHOWN else "")
+
+
+def files_below(root: Path, folders: Iterable[str] = ("",)) -> Iterator[TreeFile]:
+    """Yield all files in some folders below `root`: each folder's own in order, then those of its subfolders in order.
+
+    Links to folders are followed, unless they lead back to where they lie; a folder that does not exist is an empty
+    one. Hidden names are nobody's videos: half-finished downloads, what macOS writes beside each file, a trash.
+
+    Raises:
+        DatasetError: a folder cannot be listed: its videos would be lost without a word.
+    """
+    for start in folders:
+        yield from _files_in(root / start, PurePosixPath(start).parts, ())
+
+
+def told_apart(found: Iterable[VideoEntry | Rejected | None]) -> tuple[dict[str, VideoEntry], list[Rejected]]:
+    """Return entries by video_id, and rejections; of two files that are one video, the second is rejected.
+
+    Args:
+        found: what the files of a dataset are, one by one; None for a file that claims nothing.
+    """
+    entries: dict[str, VideoEntry] = {}
+    rejected: list[Rejected] = []
+    for item in found:
+        if isinstance(item, VideoEntry) and item.video_id in entries:
+            twin = entries[item.video_id].path
+            rejected.append(reject(item.path, Reason.DUPLICATE, f"same video_id as {twin}: keep one of the two"))
+        elif isinstance(item, VideoEntry):
+            entries[item.video_id] = item
+        elif item is not None:
+            rejected.append(item)
+    return entries, rejected
+
+
+def strays(root: Path, known: Collection[str]) -> Iterator[Rejected]:
+    """Yield a rejection for whatever holds videos directly in `root` and is none of the dataset's own names.
+
+    A file is rejected as such, a folder once, by its first video: a misspelt name must not lose a whole manipulation.
+
+    Args:
+        root: the dataset's folder.
+        known: names in it that are the dataset's, or that it leaves aside on purpose.
+    """
+    for name in names_in(root):
+        if name in known or name.startswith("."):
+            continue
+        if is_folder(root / name):
+            first = _first_video(root, name)
+            if first is not None:
+                detail = f"folder: got {name} with videos ({first}, …), expected one of the dataset's; none was read"
+                yield reject(name, Reason.UNRECOGNISED_NAME, detail)
+        elif _tree_file((), name).is_video:
+            detail = f"file: got {name} in the root, expected videos in the dataset's folders"
+            yield reject(name, Reason.UNRECOGNISED_NAME, detail)
+
+
+def _first_video(root: Path, folder: str) -> str | None:
+    """Return the path of a video in a folder of `root`; None where there is none that one may see."""
+    try:
+        return next((file.path for file in files_below(root, [folder]) if file.is_video), None)
+    except DatasetError:
+        return None  # such as lost+found, where the root is a whole disk
+
+
+def reject(path: str, reason: Reason, detail: str) -> Rejected:
+    """Return the rejection of a file that no video_id can be given, under its path relative to the root."""
+    # A name need not be UTF-8 on disk, but in tables it has to be.
+    return Rejected(video_id=_printable(path), stage=Stage.INDEX, reason=reason, detail=_printable(detail))
+
+
+def reject_not_utf_8(file: TreeFile) -> Rejected:
+    """Return the rejection of a file by whose name no table could call it."""
+    return reject(file.path, Reason.UNRECOGNISED_NAME, f"file name: got {file.path!r}, expected UTF-8; rename it")
+
+
+def _files_in(directory: Path, folders: tuple[str, ...], crossed: tuple[Path, ...]) -> Iterator[TreeFile]:
+    """Yield the files of one folder and those below it.
+
+    Args:
+        directory: the folder, perhaps by way of links.
+        folders: its path relative to the root.
+        crossed: the real folders in which the links on the way lie.
+    """
+    try:
+        with os.scandir(directory) as listing:
+            items = sorted((item for item in listing if not item.name.startswith(".")), key=lambda item: item.name)
+    except OSError as error:
+        _refuse_folder(error)
+        return
+    subfolders = []
+    for item in items:
+        if _is_folder_item(item):
+            subfolders.append(item)
+        else:
+            yield _tree_file(folders, item.name)
+    for item in subfolders:
+        on_the_way = (*crossed, directory.resolve()) if item.is_symlink() else crossed
+        real = Path(item.path).resolve() if item.is_symlink() else None
+        if real is None or not any(place.is_relative_to(real) for place in on_the_way):
+            yield from _files_in(directory / item.name, (*folders, item.name), on_the_way)
+
+
+def _is_folder_item(item: os.DirEntry[str]) -> bool:
+    """Whether an item is a folder or a link to one.
+
+    Raises:
+        DatasetError: a link leads nobody knows where, and its name does not claim to be a video.
+    """
+    try:
+        return item.is_dir()
+    except OSError as error:
+        if not _tree_file((), item.name).is_video:
+            _refuse_folder(error)
+        return False
+
+
+def _tree_file(folders: tuple[str, ...], name: str) -> TreeFile:
+    path = "/".join((*folders, name))
+    stem, _, ending = name.rpartition(".")
+    if not stem or not ending:
+        return TreeFile(path, folders, name, name, "")
+    return TreeFile(path, folders, name, stem, f".{ending.lower()}")
+
+
+def _printable(text: str) -> str:
+    """Return a text without what no table can hold, and without what would move a terminal's cursor."""
+    if text.isascii() and text.isprintable():
+        return text
+    valid = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in valid)
+
+
+def _refuse_folder(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):
+        return
+    raise DatasetError(
+        f"folder: got {_printable(str(error.filename))} ({error.strerror}), expected to read it"
+    ) from error

@@ -48,6 +48,7 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
                 stream
                 for stream in container.streams.video
                 if not stream.disposition & av.stream.Disposition.attached_pic
+                and stream.codec_context is not None  # damage may leave a stream of no known coding
             )
             stream = next(moving, None)
             if stream is None:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from manifests.dataset import Dataset
+from manifests.dataset import Claim, Dataset
 from manifests.entry import VideoEntry
+from manifests.errors import DatasetError
 from manifests.probe import is_unchanged, probe_all
-from manifests.rejected import Rejected
+from manifests.rejected import Reason, Rejected, Stage
 from manifests.row import ManifestRow
 
 
@@ -19,6 +20,8 @@ def index_dataset(
     *,
     manipulations: Collection[str] | None = None,
     compressions: Collection[str] | None = None,
+    only_listed: bool = False,
+    probing: bool = True,
     known: Mapping[str, VideoEntry] | None = None,
     on_video: Callable[[int, int], None] | None = None,
 ) -> list[ManifestRow]:
@@ -29,31 +32,83 @@ def index_dataset(
         root: the dataset's folder.
         manipulations: only these forgeries, and the real videos of groups that have one of them or none at all.
         compressions: only these compressions.
+        only_listed: only the videos of the dataset's own list of test videos.
+        probing: open the files; without it, names and lists are all that is known.
         known: entries of an earlier run by video_id: unchanged files are not probed again, and keep their split.
         on_video: called with (videos probed, videos to probe) after each.
 
     Raises:
-        DatasetError: the folder does not hold the dataset.
+        DatasetError: the folder does not hold the dataset, or none of the videos that were asked for.
     """
     known = known or {}
     found = list(dataset.survey(root))
     entries = _selected([item for item in found if isinstance(item, VideoEntry)], manipulations, compressions)
+    if only_listed:
+        entries = [entry for entry in entries if entry.listed_split == "test"]
+    if not entries and any(isinstance(item, VideoEntry) for item in found):
+        listed = ", listed for testing" if only_listed else ""
+        raise DatasetError(
+            f"{dataset.title} in {root}: got none of the videos that were asked for (manipulations "
+            f"{_shown(manipulations)}, compressions {_shown(compressions)}{listed}), expected at least one; "
+            "`faceshards index` shows what is there"
+        )
     rows = [_row(item) for item in found if isinstance(item, Rejected)]
     to_probe: list[VideoEntry] = []
     for entry in entries:
         earlier = known.get(entry.video_id)
         if earlier is not None and earlier.is_probed and is_unchanged(root, entry, earlier):
-            rows.append(_row(replace(earlier, group_id=entry.group_id)))
+            rows.append(_row(_identified_anew(earlier, entry)))
         else:
             to_probe.append(replace(entry, split=earlier.split if earlier else None))
+    if not probing:
+        rows += [_row(entry) for entry in to_probe]
+        return sorted(rows, key=lambda row: row.video_id)
     for number, (entry, probed) in enumerate(zip(to_probe, probe_all(root, to_probe), strict=True), start=1):
-        if isinstance(probed, Rejected):
-            rows.append(_row(entry).as_rejected(probed))
-        else:
-            rows.append(_row(probed))
+        rows.append(_row(entry).as_rejected(probed) if isinstance(probed, Rejected) else _row(probed))
         if on_video is not None:
             on_video(number, len(to_probe))
-    return sorted(rows, key=lambda row: row.video_id)
+    claims = dataset.claims(root)
+    return sorted((_agreeing(row, claims.get(row.video_id)) for row in rows), key=lambda row: row.video_id)
+
+
+def _identified_anew(earlier: VideoEntry, found: VideoEntry) -> VideoEntry:
+    """Return earlier measurements under what names and lists say today."""
+    return replace(
+        earlier,
+        target_id=found.target_id,
+        target_identity=found.target_identity,
+        source_id=found.source_id,
+        group_id=found.group_id,
+        listed_split=found.listed_split,
+    )
+
+
+def _agreeing(row: ManifestRow, claim: Claim | None) -> ManifestRow:
+    """Return the row, rejected where the dataset's own metadata describes another file than the one on disk.
+
+    More frames than claimed are fine: headers, from which such metadata comes, may leave some out.
+    """
+    if row.entry is None or row.status == "rejected" or claim is None:
+        return row
+    entry = row.entry
+    got, wanted = (entry.num_frames, entry.width, entry.height), (claim.num_frames, claim.width, claim.height)
+    too_short = (entry.num_frames or 0) < (claim.num_frames or 0)
+    other_size = any(
+        want is not None and have != want for have, want in ((entry.width, claim.width), (entry.height, claim.height))
+    )
+    if not (too_short or other_size):
+        return row
+    detail = (
+        f"{entry.path}: got {got[0]} frames of {got[1]}×{got[2]}, expected {wanted[0]} of {wanted[1]}×{wanted[2]} as "
+        f"{claim.source} says; copy the file again, or take its line out of the list"
+    )
+    return row.as_rejected(
+        Rejected(video_id=row.video_id, stage=Stage.PROBE, reason=Reason.METADATA_CONFLICT, detail=detail)
+    )
+
+
+def _shown(names: Collection[str] | None) -> str:
+    return "all" if names is None else ", ".join(names)
 
 
 def _selected(

@@ -1,4 +1,4 @@
-"""Probing: what a video really is, measured without decoding it (but for its first frame)."""
+"""Probing: what a video really is, measured without decoding it (but for its first frame and a few key frames)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from manifests.container import coded_frames, open_video
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
+from manifests.frame_hashes import hash_frames
 from manifests.rejected import Reason, Rejected, Stage
 
 # Hashing and demuxing release the interpreter lock; more threads only compete for the disk.
@@ -27,6 +28,7 @@ class _Stream:
     width: int
     height: int
     rotation_degrees: int
+    frame_hashes: str
 
 
 def probe_all(root: Path, entries: Sequence[VideoEntry]) -> Iterator[VideoEntry | Rejected]:
@@ -46,7 +48,7 @@ def probe_all(root: Path, entries: Sequence[VideoEntry]) -> Iterator[VideoEntry 
 
 
 def probe(root: Path, entry: VideoEntry) -> VideoEntry:
-    """Return the entry with frames, exact fps, size, rotation and digests.
+    """Return the entry with frames, exact fps, size, rotation, digests and perceptual hashes.
 
     Raises:
         VideoRejected: the file is unreadable, empty, no video, without pictures, or shorter than it says.
@@ -68,6 +70,7 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
             width=stream.width,
             height=stream.height,
             rotation_degrees=stream.rotation_degrees,
+            frame_hashes=stream.frame_hashes,
             sha256=_digest(path),
             mask_sha256=_digest(root / entry.mask_path) if entry.mask_path else None,
         )
@@ -117,12 +120,14 @@ def _measure(path: Path) -> _Stream:
             detail = f"{path.name}: got no decodable frame, expected at least 1; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
         turned = first.rotation % 180 != 0
+        num_frames = sum(frame.is_shown for frame in frames)
         return _Stream(
-            num_frames=sum(frame.is_shown for frame in frames),
+            num_frames=num_frames,
             fps=Fraction(stream.average_rate or stream.guessed_rate or 0),
             width=first.height if turned else first.width,
             height=first.width if turned else first.height,
             rotation_degrees=-first.rotation % 360,
+            frame_hashes=hash_frames(container, stream, num_frames),
         )
 
 

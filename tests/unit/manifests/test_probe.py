@@ -15,6 +15,7 @@ from manifests.container import coded_frames, open_video
 from manifests.datasets import DATASETS
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
+from manifests.frame_hashes import words_of
 from manifests.indexing import index_dataset
 from manifests.probe import is_unchanged, probe
 from manifests.rejected import Reason, Stage
@@ -210,3 +211,20 @@ def test_index_selects_fakes_with_their_originals(tmp_path: Path, make_video: Vi
         "ffpp/youtube/c23/000",
         "ffpp/youtube/c23/004",
     ]
+
+
+def test_a_stream_of_no_known_coding(tmp_path: Path, make_video: VideoMaker) -> None:
+    """Damage to the name of the coding leaves a stream that no decoder can be made for."""
+    path = make_video(tmp_path / "a.mp4", 5)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"zzzz"))
+    with pytest.raises(VideoRejected) as rejection:
+        probe(tmp_path, entry("a.mp4"))
+    assert rejection.value.reason in (Reason.NO_VIDEO_STREAM, Reason.NOT_A_VIDEO)
+
+
+def test_pictures_are_hashed(tmp_path: Path, make_video: VideoMaker) -> None:
+    make_video(tmp_path / "a.mp4", 30)
+    hashes = probe(tmp_path, entry("a.mp4")).frame_hashes
+    assert hashes is not None
+    assert len(words_of(hashes)) == 4
+    assert any(word is not None for word in words_of(hashes))

@@ -1,0 +1,211 @@
+"""Confounds: what tells real from fake without looking at a face, in a split or in the whole manifest.
+
+A detector takes the easiest way. Where fakes are larger, longer or stronger compressed than real videos, where their
+originals are missing, or where nearly every video is fake, a good score may have nothing to do with the forgery.
+Everything here is a warning: no policy promises that a dataset is fair.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from manifests.entry import LABEL_AS_INTEGER, SPLITS, VideoEntry
+
+ALL = "all"  # in place of a split: the videos of all splits together
+
+# How far apart real and fake have to be: 0 is alike, 1 is told apart by one threshold. With a Kolmogorov-Smirnov
+# distance D the best single threshold on a column is right in (1 + D) / 2 of balanced real and fake videos: 60 % from
+# here on. Cramér's V of two equally frequent labels and two values is the same difference of shares. Without this
+# limit, thousands of videos would make a difference of one pixel significant.
+LEAST_STATISTIC = 0.2
+# How surprising that has to be if real and fake were alike. Without this limit, five videos would warn of anything.
+# Five columns in three splits and in all are 20 tests: fewer than 1 in 50 fair manifests gets a warning by chance.
+MAX_P = 0.001
+# From here on a model that always says the same is right in 80 %.
+LEAST_CLASS_RATIO = 4.0
+# Products of sample sizes up to which p is counted out exactly, in milliseconds; SciPy's formula for large samples
+# says 0 for three against three that do not overlap, where 0.1 is right.
+MAX_EXACT_PAIRS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confound:
+    """One warning."""
+
+    kind: str
+    # a name in KINDS
+
+    split: str
+    # `train`, `val`, `test` or `all`
+
+    message: str
+    # a sentence without the split, no full stop
+
+    statistic: float | None
+    # Kolmogorov-Smirnov distance, Cramér's V, share of fakes without original, or larger class over smaller
+
+    p: float | None
+    # of the statistic if real and fake were alike; None where there is no test
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Column:
+    """A measured property in which real and fake may differ."""
+
+    value: Callable[[VideoEntry], float | None]
+    # None where it was not measured
+
+    unit: str
+    # as it follows a number
+
+    digits: int
+    # behind the point when shown
+
+
+def _bits_per_pixel(entry: VideoEntry) -> float | None:
+    """Bits of the file for each pixel of each frame, sound included: the honest measure of compression."""
+    if not (entry.num_bytes and entry.num_frames and entry.width and entry.height):
+        return None
+    return 8 * entry.num_bytes / (entry.num_frames * entry.width * entry.height)
+
+
+COLUMNS: dict[str, _Column] = {
+    "height": _Column(value=lambda entry: entry.height, unit="pixels", digits=0),
+    "bits per pixel": _Column(value=_bits_per_pixel, unit="bits", digits=3),
+    "fps": _Column(value=lambda entry: float(entry.fps) if entry.fps else None, unit="a second", digits=2),
+    "length": _Column(value=lambda entry: entry.num_frames, unit="frames", digits=0),
+}
+COMPRESSION, ORIGINALS, CLASS_BALANCE, MISSING_CLASS = "compression", "originals", "class balance", "missing class"
+BOTH_LABELS = "both labels"
+KINDS = (BOTH_LABELS, MISSING_CLASS, CLASS_BALANCE, ORIGINALS, *COLUMNS, COMPRESSION)
+
+
+def find_confounds(entries: Iterable[VideoEntry]) -> tuple[Confound, ...]:
+    """Return every warning, ordered by kind and split; entries without a split are left out.
+
+    Columns that were not measured are skipped: without probing, names and labels alone are looked at.
+    """
+    assigned = sorted((entry for entry in entries if entry.split is not None), key=lambda entry: entry.video_id)
+    found = [*_both_labels(assigned), *_without_originals(assigned)]
+    for split in (ALL, *SPLITS):
+        members = [entry for entry in assigned if split in (ALL, entry.split)]
+        found += _classes(split, members)
+        for name, column in COLUMNS.items():
+            found += _differing(split, name, column, members)
+        found += _differing_compression(split, members)
+    return tuple(sorted(found, key=lambda confound: KINDS.index(confound.kind)))
+
+
+def _classes(split: str, members: Sequence[VideoEntry]) -> list[Confound]:
+    """Warn where one label is missing or rare."""
+    counts = Counter(entry.label_as_integer for entry in members)
+    num_real, num_fake = counts[LABEL_AS_INTEGER["real"]], counts[LABEL_AS_INTEGER["fake"]]
+    fewer, more = sorted((num_real, num_fake))
+    if more == 0 or more < LEAST_CLASS_RATIO * fewer:
+        return []
+    if fewer == 0:
+        message = f"no {'real' if num_real == 0 else 'fake'} video among {more:,}: there is nothing to tell apart"
+        return [Confound(kind=MISSING_CLASS, split=split, message=message, statistic=None, p=None)]
+    message = (
+        f"{num_real:,} real and {num_fake:,} fake videos, 1 : {more / fewer:.1f}; "
+        f"who always says {'fake' if num_fake > num_real else 'real'} is right in {more / (more + fewer):.0%}"
+    )
+    return [Confound(kind=CLASS_BALANCE, split=split, message=message, statistic=round(more / fewer, 4), p=None)]
+
+
+def _both_labels(assigned: Sequence[VideoEntry]) -> list[Confound]:
+    """Warn of the very same bytes as real and as fake."""
+    labels: dict[str, dict[str, str]] = defaultdict(dict)
+    for entry in assigned:
+        if entry.sha256 is not None:
+            labels[entry.sha256].setdefault(entry.label, entry.video_id)
+    both = [found for found in labels.values() if len(found) > 1]
+    if not both:
+        return []
+    example = min(" and ".join(sorted(found.values())) for found in both)
+    counted = "1 of the files is" if len(both) == 1 else f"{len(both):,} of the files are"
+    message = f"{counted} here as real and, byte for byte, as fake: {example}"
+    return [Confound(kind=BOTH_LABELS, split=ALL, message=message, statistic=None, p=None)]
+
+
+def _without_originals(assigned: Sequence[VideoEntry]) -> list[Confound]:
+    """Warn of fakes whose real footage is not in the manifest, by manipulation."""
+    footage = {(entry.dataset, entry.target_id) for entry in assigned if entry.label == "real"}
+    fakes: dict[str, list[VideoEntry]] = defaultdict(list)
+    for entry in assigned:
+        if entry.manipulation is not None:
+            fakes[f"{entry.dataset} {entry.manipulation}"].append(entry)
+    found: list[Confound] = []
+    for name, made in sorted(fakes.items()):
+        missing = sum((entry.dataset, entry.target_id) not in footage for entry in made)
+        if missing:
+            message = _about_originals(name, made, missing)
+            share = round(missing / len(made), 4)
+            found.append(Confound(kind=ORIGINALS, split=ALL, message=message, statistic=share, p=None))
+    return found
+
+
+def _about_originals(name: str, made: Sequence[VideoEntry], missing: int) -> str:
+    """Say how many of a manipulation's fakes miss their originals, and what that means."""
+    if not any(entry.has_known_footage for entry in made):
+        return f"{name}: nothing says from which footage its {len(made):,} fakes are made, nor whether that is here"
+    if missing < len(made):
+        return f"{name}: {missing:,} of {len(made):,} fakes are here without their original"
+    return (
+        f"{name}: none of its {missing:,} fakes has its original here; "
+        "training on it against other real videos teaches the scene, not the forgery"
+    )
+
+
+def _differing(split: str, name: str, column: _Column, members: Sequence[VideoEntry]) -> list[Confound]:
+    """Warn where real and fake videos differ in a measured column."""
+    values: dict[str, list[float]] = {"real": [], "fake": []}
+    for entry in members:
+        value = column.value(entry)
+        if value is not None:
+            values[entry.label].append(value)
+    real, fake = values["real"], values["fake"]
+    if not (real and fake):
+        return []
+    from scipy.stats import ks_2samp
+
+    method: Literal["exact", "asymp"] = "exact" if len(real) * len(fake) <= MAX_EXACT_PAIRS else "asymp"
+    test = ks_2samp(real, fake, method=method)
+    if test.statistic < LEAST_STATISTIC or test.pvalue >= MAX_P:
+        return []
+    message = (
+        f"real and fake differ in {name}: medians {median(real):.{column.digits}f} and "
+        f"{median(fake):.{column.digits}f} {column.unit}; one threshold on it tells them apart in "
+        f"{(1 + test.statistic) / 2:.0%}"
+    )
+    return [_tested(name, split, message, test.statistic, test.pvalue)]
+
+
+def _differing_compression(split: str, members: Sequence[VideoEntry]) -> list[Confound]:
+    """Warn where real and fake videos differ in what their compression is called."""
+    counts = Counter((entry.label, entry.compression or "none") for entry in members)
+    names = sorted({name for _, name in counts})
+    table = [[counts[label, name] for name in names] for label in LABEL_AS_INTEGER]
+    if len(names) < 2 or not all(map(any, table)):
+        return []
+    from scipy.stats import chi2_contingency
+    from scipy.stats.contingency import association
+
+    statistic, p = association(table, method="cramer"), chi2_contingency(table).pvalue
+    if statistic < LEAST_STATISTIC or p >= MAX_P:
+        return []
+    shares = (
+        f"{name} {real / sum(table[0]):.0%} and {fake / sum(table[1]):.0%}"
+        for name, real, fake in zip(names, *table, strict=True)
+    )
+    message = f"real and fake differ in {COMPRESSION}: {', '.join(shares)} of them"
+    return [_tested(COMPRESSION, split, message, statistic, p)]
+
+
+def _tested(kind: str, split: str, message: str, statistic: float, p: float) -> Confound:
+    """Return a warning with figures that are equal wherever they are computed."""
+    return Confound(kind=kind, split=split, message=message, statistic=round(float(statistic), 4), p=float(f"{p:.3g}"))

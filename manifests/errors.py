@@ -1,20 +1,26 @@
 """Every exception that faceshards raises on purpose.
 
     FaceshardsError
-    ├── UserError             something a person named is wrong; the command line prints it and exits with 2
-    │   ├── ConfigError       a setting, an option or a YAML file (also `prefect_plugin.AmbiguousDeploymentError`)
-    │   ├── DatasetError      the dataset's folder
-    │   └── SplitError        the split cannot be made, or a leakage group would cross it
-    ├── StoreError            a store on disk; the command line prints it and exits with 2
-    │   ├── StoreMissing      no store there
-    │   ├── StoreIncomplete   a run was interrupted, or is still at work
-    │   ├── StoreBusy         another run is writing to it
-    │   ├── StoreCorrupt      its bytes are not what its index promises
-    │   └── StoreChanged      it was made with another configuration
-    ├── VideoRejected         one video cannot be used; becomes a `Rejected` row, never ends a run
-    ├── StageMissing          a package or a weight file that a stage needs is not installed
-    ├── NothingStored         a run ended, every video was rejected
-    └── AccountingError       the totals of a run do not add up: a defect of ours
+    ├── UserError               something a person named is wrong; the command line prints it and exits with 2
+    │   ├── ConfigError         a setting, an option or a YAML file (also `prefect_plugin.AmbiguousDeploymentError`)
+    │   ├── DatasetError        the dataset's folder
+    │   ├── SplitError          the split cannot be made, or a leakage group would cross it
+    │   └── ArchiveError        an archive holds what must not be extracted (tasks/archives)
+    │       └── ArchiveBroken   its bytes are not those that its maker wrote
+    ├── StoreError              a store on disk; the command line prints it and exits with 2
+    │   ├── StoreMissing        no store there
+    │   ├── StoreIncomplete     a run was interrupted, or is still at work
+    │   ├── StoreBusy           another run is writing to it
+    │   ├── StoreCorrupt        its bytes are not what its index promises
+    │   └── StoreChanged        it was made with another configuration
+    ├── VideoRejected           one video cannot be used; becomes a `Rejected` row, never ends a run
+    ├── FetchFailed             one file cannot be fetched; counted and told (tasks/connections)
+    │   └── Transient           another try may help
+    ├── DownloadIncomplete      a download ended without all of its files (flows/download)
+    ├── ExtractionStopped       interrupted while an archive was extracted (tasks/archives)
+    ├── StageMissing            a package or a weight file that a stage needs is not installed
+    ├── NothingStored           a run ended, every video was rejected
+    └── AccountingError         the totals of a run do not add up: a defect of ours
 
 Messages follow one form: `{what}: got {value}, expected {allowed}; {the way out}`.
 """

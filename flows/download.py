@@ -1,0 +1,321 @@
+"""The flows `download-ffpp` and `download-archive`: a dataset comes onto the disk.
+
+1 plan      which files, from the server's lists and a person's choice      manifests/ffpp_server, flows/download_plan
+2 survey    what is there already, and how long the rest is                 flows/download_plan
+3 room      the disk must hold it, before the first byte                    tasks/room
+4 fetch     file by file, resumable, over at most four connections          tasks/fetch
+5 extract   archives only: safely, and resumable, too                       tasks/extract
+6 account   every planned file is fetched, already there, or failed with a reason
+
+No list of what was fetched is kept: a file that stands under its name is whole, and the tree says the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import UUID
+
+from prefect import flow, task
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture, wait
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
+from flows.download_progress import DownloadProgress, size_bar
+from flows.download_settings import ArchiveConfig, DownloadConfig, ServerSettings, connection_settings, require_terms
+from manifests.errors import AccountingError, ConfigError, FaceshardsError
+from storage.layout import lock_store
+from tasks.archives import ArchiveBroken, ArchiveError
+from tasks.connections import MAX_CONNECTIONS, FetchReason
+from tasks.extract import Extracted, Judgement, extract_archive
+from tasks.fetch import Fetched, Fetcher, Wanted, is_there
+from tasks.interrupts import raise_if_interrupted
+
+logger = logging.getLogger(__name__)
+
+OWN_LOGGERS = ("flows", "manifests", "storage", "tasks")
+# A Prefect task is a chunk of files: one task per file would cost more than fetching it. Few files make smaller chunks,
+# so that no connection is idle while another one has a long way to go.
+MAX_FILES_PER_TASK = 32
+CHUNKS_PER_CONNECTION = 4
+# Beyond some 2,000 mapped tasks Prefect becomes unstable (its issue #18883): chunks are submitted in windows.
+CHUNKS_PER_WINDOW = 256
+SECONDS_BETWEEN_UPDATES = 2.0  # of the artifact: each one is a request to Prefect's server
+MAX_LISTED_FAILURES = 200  # in the artifact; the log has all of them
+
+Result = TypeVar("Result")
+
+
+class DownloadIncomplete(FaceshardsError):
+    """Some files could not be fetched; the others are kept.
+
+    Args:
+        account: what the flow would have returned.
+    """
+
+    def __init__(self, account: dict[str, Any]) -> None:
+        super().__init__(
+            f"download: got {account['num_failed']:,} of {account['num_planned']:,} failed, expected none; "
+            "the others are kept: run it again to try only what is missing"
+        )
+        self.account = account
+
+
+@flow(
+    name="download-ffpp",
+    flow_run_name="ffpp-{config.out.name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=MAX_CONNECTIONS),  # type: ignore[arg-type]  # generic over results
+    persist_result=False,
+)
+def download_ffpp(config: DownloadConfig) -> dict[str, Any]:
+    """Fetch FaceForensics++, or what is missing of it, in its official layout.
+
+    Args:
+        config: everything that the download can be told.
+
+    Returns:
+        The account: `num_planned` = `num_fetched` + `num_already_there` + `num_failed`, and `num_bytes_fetched`.
+
+    Raises:
+        UserError: terms, address, choice or disk.
+        FetchFailed: the server does not answer.
+        StoreBusy: another run writes to the folder.
+        DownloadIncomplete: files failed.
+    """
+    require_terms(config)
+    with at_work(config.out, config) as fetcher:
+        plan = plan_ffpp(config, fetcher)
+        found = surveyed(plan, fetcher, config)
+        require_room_for(found, config)
+        outcomes = fetch_all(found, fetcher, config.connections)
+    return finished(account_of(outcomes, num_planned=len(plan), num_already_there=found.num_already_there))
+
+
+@flow(
+    name="download-archive",
+    flow_run_name="archive-{config.out.name}",
+    task_runner=ThreadPoolTaskRunner(max_workers=MAX_CONNECTIONS),  # type: ignore[arg-type]  # generic over results
+    persist_result=False,
+)
+def download_archive(config: ArchiveConfig) -> dict[str, Any]:
+    """Fetch archives, and extract them and local ones into one folder.
+
+    Args:
+        config: everything that the download can be told.
+
+    Returns:
+        The account as of `download_ffpp`, of archives; `num_files_written` and `num_files_already_there` of what was in
+        them.
+
+    Raises:
+        UserError: a source, a checksum or the disk.
+        StoreBusy: another run writes to the folder.
+        DownloadIncomplete: archives failed.
+    """
+    plan = plan_archives(config)
+    with at_work(config.out, config) as fetcher:
+        remote = [wanted for wanted in plan if wanted.url]
+        found = surveyed(remote, fetcher, config)
+        require_room_for(found, config)
+        already_there = [wanted for wanted in plan if is_there(wanted.path)]
+        outcomes = [*fetch_all(found, fetcher, config.connections), *map(fetcher.fetch, already_there)]
+        extracted: list[Extracted] = []
+        if config.extract:
+            urls = {wanted.path: wanted.url for wanted in plan}
+            outcomes, extracted = extract_all(outcomes, urls, config.out, fetcher)
+    account = account_of(outcomes, num_planned=len(plan), num_already_there=0)
+    return finished(
+        account
+        | {
+            "num_files_written": sum(item.num_written for item in extracted),
+            "num_files_already_there": sum(item.num_already_there for item in extracted),
+            "num_bytes_written": sum(item.num_bytes for item in extracted),
+        }
+    )
+
+
+# No retries and no caching: the fetcher has its own, and the files on disk are the only truth about what is done.
+@task(name="fetch-files", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
+def fetch_files(
+    label: str, chunk: Sequence[Wanted], fetcher: Fetcher, on_file: Callable[[Fetched], None]
+) -> tuple[Fetched, ...]:
+    """Fetch some files, one after the other.
+
+    Args:
+        label: what Prefect shows.
+        chunk: the files.
+        fetcher: shared by all tasks, with its connections.
+        on_file: called with each outcome.
+    """
+    outcomes: list[Fetched] = []
+    for wanted in chunk:
+        outcome = fetcher.fetch(wanted)
+        if outcome.status == "failed" and outcome.reason != FetchReason.NOT_TRIED:
+            logger.warning("failed: %s", outcome.detail)
+        outcomes.append(outcome)
+        on_file(outcome)
+    return tuple(outcomes)
+
+
+@task(name="extract-archive", task_run_name="{path.name}", cache_policy=NO_CACHE, persist_result=False)
+def extract_one(path: Path, out: Path, on_bytes: Callable[[int], None], fetcher: Fetcher) -> Extracted:
+    """Extract one archive; stops when the fetcher is stopped."""
+
+    def say(judgement: Judgement) -> None:
+        logger.info("%s: %d files to write", path.name, len(judgement.missing))
+
+    return extract_archive(path, out, on_judged=say, on_bytes=on_bytes, should_stop=fetcher.stopped.is_set)
+
+
+@contextmanager
+def at_work(out: Path, config: ServerSettings) -> Iterator[Fetcher]:
+    """Hold the right to write to the folder, and a fetcher, which stops when the block ends in any way."""
+    for name in OWN_LOGGERS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out: got {out} ({error.strerror}), expected a folder that can be written to") from error
+    with lock_store(out), Fetcher(connection_settings(config), max_tries=config.max_tries) as fetcher:
+        yield fetcher
+
+
+def surveyed(plan: Sequence[Wanted], fetcher: Fetcher, config: ServerSettings) -> Survey:
+    """Return what is there and how long the rest is, with a bar meanwhile."""
+    num_missing = sum(not is_there(wanted.path) for wanted in plan)
+    with size_bar(num_missing) as on_size:
+        found = survey(fetcher, plan, config.connections, on_size)
+    logger.info("%d files planned, %d already there", found.num_planned, found.num_already_there)
+    return found
+
+
+def fetch_all(found: Survey, fetcher: Fetcher, connections: int) -> list[Fetched]:
+    """Fetch what is missing, in chunks, a few at a time."""
+    num_missing = len(found.missing)
+    if not num_missing:
+        return []
+    size = max(1, min(MAX_FILES_PER_TASK, num_missing // (connections * CHUNKS_PER_CONNECTION)))
+    num_bytes = None if found.num_unknown else found.num_bytes
+    outcomes: list[Fetched] = []
+    with (
+        progress_artifact(f"{num_missing} files to fetch") as on_percent,
+        DownloadProgress(
+            num_missing, num_bytes, num_bytes_there=found.num_bytes_partly_there, on_percent=on_percent
+        ) as progress,
+    ):
+        fetcher.on_bytes = progress.count_bytes
+        for window in cut(cut(found.missing, size), CHUNKS_PER_WINDOW):
+            futures = [fetch_files.submit(label_of(chunk), chunk, fetcher, progress.count_file) for chunk in window]
+            for done in results(futures, progress.publish):
+                outcomes.extend(done)
+    return outcomes
+
+
+def extract_all(
+    outcomes: Sequence[Fetched], urls: dict[Path, str], out: Path, fetcher: Fetcher
+) -> tuple[list[Fetched], list[Extracted]]:
+    """Extract the archives that are there, one after the other; one that cannot be extracted counts as failed."""
+    after: list[Fetched] = []
+    extracted: list[Extracted] = []
+    ready = [outcome for outcome in outcomes if outcome.status != "failed"]
+    after += [outcome for outcome in outcomes if outcome.status == "failed"]
+    with DownloadProgress(len(ready), None, what="extracting") as progress:
+        for outcome in ready:
+            try:
+                (done,) = results(
+                    [extract_one.submit(outcome.path, out, progress.count_bytes, fetcher)], progress.publish
+                )
+                extracted.append(done)
+            except (ArchiveError, ConfigError, OSError) as error:
+                reason = FetchReason.WRONG_CONTENT if isinstance(error, ArchiveError) else FetchReason.DISK
+                outcome = replace(outcome, status="failed", reason=reason, detail=str(error), num_bytes=0)
+                if isinstance(error, ArchiveBroken) and urls[outcome.path]:
+                    outcome.path.unlink(missing_ok=True)  # ours, and of no use: the next run fetches it anew
+            after.append(outcome)
+            progress.count_file(outcome)
+    return after, extracted
+
+
+def cut(items: Sequence[Result], size: int) -> list[Sequence[Result]]:
+    """Cut a sequence into pieces of `size`, the last one shorter."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def label_of(chunk: Sequence[Wanted]) -> str:
+    """Return what a chunk is called in Prefect."""
+    more = f" and {len(chunk) - 1} more" if len(chunk) > 1 else ""
+    return f"{chunk[0].path.name}{more}"
+
+
+def results(futures: Sequence[PrefectFuture[Result]], on_pause: Callable[[], None]) -> Iterator[Result]:
+    """Yield what tasks return as they end; Ctrl-C is heard in between."""
+    waiting = set(futures)
+    while waiting:
+        raise_if_interrupted()
+        done, waiting = wait(list(waiting), timeout=SECONDS_BETWEEN_UPDATES)
+        yield from (future.result() for future in done)
+        on_pause()
+
+
+@contextmanager
+def progress_artifact(description: str) -> Iterator[Callable[[float], None]]:
+    """Show in Prefect's UI how far the run is; yields what is to be called with 0 to 100."""
+    created = create_progress_artifact(progress=0.0, key="download-progress", description=description)
+
+    def update(percent: float) -> None:
+        if isinstance(created, UUID):
+            update_progress_artifact(artifact_id=created, progress=percent)
+
+    yield update
+
+
+def account_of(outcomes: Sequence[Fetched], *, num_planned: int, num_already_there: int) -> dict[str, Any]:
+    """Add up what became of all files.
+
+    Args:
+        outcomes: of the files that were asked for.
+        num_planned: how many there were to account for.
+        num_already_there: how many of those were not asked for, since they stood under their names.
+
+    Raises:
+        AccountingError: it does not add up.
+    """
+    by_status = {
+        status: sum(outcome.status == status for outcome in outcomes)
+        for status in ("fetched", "already_there", "failed")
+    }
+    by_status["already_there"] += num_already_there
+    if sum(by_status.values()) != num_planned:
+        raise AccountingError(f"download: got {by_status} of {num_planned} planned files, expected them to add up")
+    return {
+        "num_planned": num_planned,
+        "num_fetched": by_status["fetched"],
+        "num_already_there": by_status["already_there"],
+        "num_failed": by_status["failed"],
+        "num_bytes_fetched": sum(outcome.num_bytes for outcome in outcomes if outcome.status == "fetched"),
+        "failures": [
+            {"path": str(outcome.path), "reason": str(outcome.reason), "detail": outcome.detail}
+            for outcome in outcomes
+            if outcome.status == "failed"
+        ],
+    }
+
+
+def finished(account: dict[str, Any]) -> dict[str, Any]:
+    """Return the account, after the failures were shown in Prefect.
+
+    Raises:
+        DownloadIncomplete: there are failures.
+    """
+    if not account["failures"]:
+        return account
+    create_table_artifact(
+        account["failures"][:MAX_LISTED_FAILURES], key="download-failures", description="Files that failed"
+    )
+    raise DownloadIncomplete(account)

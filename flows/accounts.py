@@ -15,13 +15,13 @@ from typing import Any
 from flows.config import dotted
 from manifests.datasets import DATASETS
 from manifests.entry import SPLITS, VideoEntry
+from manifests.leakage import LeakageReport, audit
 from manifests.rejected import Reason, Stage
 from manifests.row import TIMED_STAGES, ManifestRow
+from manifests.splits import POLICIES_WITH_RATIOS
 from storage.index import StoreIndex
 
 REAL = "real"  # the kind of videos that nobody manipulated; every other kind is a manipulation's name
-# Policies that aim at `split.ratios`; the others take what a list says.
-POLICIES_WITH_RATIOS = frozenset({"group"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +61,7 @@ class SplitSummary:
     # leakage groups with a video in this split, stored or not
 
     share: float | None
-    # of all stored videos, 0..1; None where nothing is stored
+    # of all stored videos but those of datasets for testing only, 0..1; None where there are none
 
     wanted_share: float | None
     # what `split.ratios` asks for; None where the policy does not aim at ratios
@@ -146,6 +146,15 @@ class Report:
     split_policy: str | None
     # how videos were split; None where the configuration does not say
 
+    test_datasets: tuple[str, ...]
+    # datasets for testing only, sorted
+
+    leakage_allowed: bool
+    # whether a run was told to store a split even if it breaks its policy's promise
+
+    leakage: LeakageReport
+    # what the splits share, and where real and fake videos differ in more than the forgery; of the stored videos
+
     cells: tuple[Cell, ...]
     # kind by kind, each with the three splits
 
@@ -220,6 +229,9 @@ def account(index: StoreIndex, rows: Sequence[ManifestRow], versions: dict[str, 
         totals=_totals(index, rows, stored),
         kinds=kinds,
         split_policy=index.config.get("split", {}).get("policy"),
+        test_datasets=index.test_datasets,
+        leakage_allowed=index.leakage_allowed,
+        leakage=audit(row.entry for row in stored if row.entry is not None),
         cells=_cells(kinds, stored),
         splits=_splits(index, stored, groups),
         num_groups=len(groups),
@@ -310,7 +322,8 @@ def _splits(
     aims_at_ratios = settings.get("policy") in POLICIES_WITH_RATIOS
     wanted = dict(zip(SPLITS, settings["ratios"], strict=True)) if aims_at_ratios else {}
     num_videos = Counter(row.entry.split for row in stored if row.entry is not None)
-    shares = {split: _share(num_videos[split], len(stored)) for split in SPLITS}
+    divided = Counter(row.entry.split for row in stored if row.entry and row.entry.dataset not in index.test_datasets)
+    shares = {split: _share(divided[split], divided.total()) for split in SPLITS}
     return tuple(
         SplitSummary(
             split=split,

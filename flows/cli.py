@@ -16,10 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.download_cli import add_download
 from flows.guard import require_own_packages
+from flows.index_cli import EMPTY_SPLITS, add_index, add_split_options, run_index
 from manifests.datasets import DATASETS
-from manifests.entry import SPLITS
-from manifests.errors import ConfigError, FaceshardsError, NothingStored, StoreError, UserError
+from manifests.errors import FaceshardsError, NothingStored, StoreError, UserError
 from storage.layout import REPORT_HTML_NAME
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (UserError, StoreError) as error:
         _complain("error:", error)
         return EXIT_USAGE
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     except (FaceshardsError, OSError) as error:
         _complain("failed:", error)
         return EXIT_FAILED
@@ -69,21 +74,21 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     preprocess = commands.add_parser("preprocess", help="dataset on disk → store of face crops")
-    preprocess.add_argument("dataset", choices=list(DATASETS), help="how the folder is laid out")
+    layouts = ["auto", *DATASETS]
+    preprocess.add_argument(
+        "dataset", choices=layouts, metavar="LAYOUT", help=f"how ROOT is laid out: {', '.join(layouts)}"
+    )
     preprocess.add_argument("root", type=Path, metavar="ROOT", help="the dataset's folder")
     preprocess.add_argument("--out", type=Path, required=True, metavar="OUT", help="the store's folder")
-    preprocess.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings; OUT/config.yaml shows them all")
+    add_split_options(preprocess)
     preprocess.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as frames.count=8"
+        "--allow-leakage", action="store_true", help="store a split that breaks its promise; the store will say so"
     )
     preprocess.add_argument("--reprocess", action="store_true", help="make the store anew with these settings")
     preprocess.set_defaults(run=_preprocess)
 
-    index = commands.add_parser("index", help="list a dataset's videos, probed and split, as Parquet")
-    index.add_argument("root", type=Path, metavar="ROOT", help="the dataset's folder")
-    index.add_argument("--dataset", choices=list(DATASETS), default="ffpp", help="how it is laid out (default: ffpp)")
-    index.add_argument("--out", type=Path, metavar="FILE.parquet", help="where to write the manifest")
-    index.set_defaults(run=_index)
+    add_index(commands).set_defaults(run=_index)
+    add_download(commands)
 
     sample = commands.add_parser("sample", help="make a miniature dataset from a public-domain portrait")
     sample.add_argument("root", type=Path, metavar="ROOT", help="a new folder")
@@ -125,6 +130,10 @@ def _preprocess(options: argparse.Namespace) -> int:
     from flows.preflight import preflight
 
     base: dict[str, Any] = {"dataset": {"name": options.dataset, "root": options.root}, "out": options.out}
+    if options.test:
+        base["test_datasets"] = [{"root": root} for root in options.test]
+    if options.allow_leakage:
+        base["split"] = {"allow_leakage": True}
     config = load_config(options.config, options.set, base | ({"reprocess": True} if options.reprocess else {}))
     preflight(config)  # mistakes are told before Prefect's server is started for them
 
@@ -134,6 +143,7 @@ def _preprocess(options: argparse.Namespace) -> int:
         start_embedded_server()
         from flows.preprocess import preprocess_ffpp
         from flows.report import build_report, summary_table
+        from manifests.leakage import describe
         from tasks.interrupts import interrupts_remembered
     out = _stdout()
     try:
@@ -145,41 +155,17 @@ def _preprocess(options: argparse.Namespace) -> int:
         _complain("failed:", error)
     report = build_report(config.out)
     out.print(summary_table(report))
+    for line in describe(report.leakage):
+        out.print(line, soft_wrap=True, highlight=False)
     out.print(f"Store:  {config.out}\nReport: {config.out / REPORT_HTML_NAME}", soft_wrap=True, highlight=False)
     empty = [split.split for split in report.splits if split.wanted_share and not split.num_videos]
     if report.num_stored and empty:
-        out.print(f"No video in {' and '.join(empty)}: {report.num_groups} leakage groups are too few for the ratios.")
+        out.print(EMPTY_SPLITS.format(" and ".join(empty)))
     return EXIT_OK if report.num_stored else EXIT_FAILED
 
 
 def _index(options: argparse.Namespace) -> int:
-    from rich.table import Table
-
-    from flows.bars import probing_bar
-    from flows.config import SplitSettings
-    from flows.plan import with_splits
-    from manifests.indexing import index_dataset
-    from manifests.splits import counts_by_split
-    from manifests.table import write_table
-
-    if options.out is not None and (options.out.is_dir() or not options.out.parent.is_dir()):
-        raise ConfigError(f"--out: got {options.out}, expected a file in a folder that exists; make the folder first")
-    with probing_bar() as on_video:
-        rows = index_dataset(DATASETS[options.dataset], options.root, on_video=on_video)
-    rows = with_splits(rows, SplitSettings())
-    counts = counts_by_split(row.entry for row in rows if row.entry is not None)
-    rejected = [row for row in rows if row.status == "rejected"]
-    table = Table("videos", *SPLITS, title=f"{options.root}: {len(rows)} files, {len(rejected)} rejected")
-    for kind, by_split in counts.items():
-        table.add_row(kind, *(str(by_split[split]) for split in SPLITS))
-    out = _stdout()
-    out.print(table)
-    for row in rejected:
-        out.print(f"rejected {row.video_id}: {row.reason}, {row.detail}", soft_wrap=True, highlight=False)
-    if options.out is not None:
-        write_table(options.out, rows)
-        out.print(f"Manifest: {options.out}", soft_wrap=True, highlight=False)
-    return EXIT_OK
+    return EXIT_OK if run_index(options, _stdout()) else EXIT_FAILED
 
 
 def _sample(options: argparse.Namespace) -> int:
@@ -225,16 +211,15 @@ def _deploy(_options: argparse.Namespace) -> int:
 
 
 def _stdout() -> Console:
-    """A console that prints paths as they are: brackets are no markup, `:100:` is no emoji."""
-    from rich.console import Console
+    from flows.console import stdout  # rich takes longer to load than `--help` may take
 
-    return Console(markup=False, emoji=False)
+    return stdout()
 
 
 def _stderr() -> Console:
-    from rich.console import Console
+    from flows.console import stderr
 
-    return Console(stderr=True, markup=False, emoji=False)
+    return stderr()
 
 
 def _complain(kind: str, error: Exception) -> None:

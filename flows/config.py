@@ -6,16 +6,18 @@ import hashlib
 import json
 import os
 import re
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from manifests.datasets import DATASETS
 from manifests.errors import ConfigError, StoreChanged
-from manifests.splits import DEFAULT_RATIOS, POLICIES, official_lists_digest
+from manifests.split_lists import lists_digest
+from manifests.splits import DEFAULT_RATIOS, POLICIES
 from storage.index import stored_index
 from storage.layout import FORMAT_VERSION
 from tasks.registry import OneOf
@@ -29,7 +31,15 @@ _WORDING = {
     "too_short": "at least one; leave it out for all",
     "model_type": "settings below it, such as frames.count",
     "path_type": "a path",
+    "tuple_type": "a list",
+    "invalid_key": "settings by name",
 }
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Instead of a layout's name: found by looking at the folder.
+AUTO: Final = "auto"
+LAYOUTS: Final[ChainMap[str, Any]] = ChainMap(DATASETS, {AUTO: None})  # `auto` first, and new datasets as they come
 
 # Settings of stages that change no record's bytes: they may differ from run to run over one store.
 CHANGE_NO_RECORD = {"decode": {"timeout_s"}, "detect": {"device"}}
@@ -38,7 +48,7 @@ CHANGE_NO_RECORD = {"decode": {"timeout_s"}, "detect": {"device"}}
 class DatasetSettings(Settings):
     """Which dataset, and which part of it."""
 
-    name: Annotated[str, OneOf(DATASETS)] = Field("ffpp", description="dataset")
+    name: Annotated[str, OneOf(LAYOUTS)] = Field(AUTO, description="layout; auto: found by a look at the root")
     root: Path = Field(description="the dataset's folder")
     manipulations: tuple[str, ...] | None = Field(
         None, min_length=1, description="only these forgeries and their real videos; all that are there by default"
@@ -51,19 +61,31 @@ class DatasetSettings(Settings):
     @classmethod
     def _refuse_unknown_parts(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
         dataset = DATASETS.get(info.data.get("name", ""))  # an unknown dataset has its own message
-        allowed = getattr(dataset, info.field_name or "", ()) if dataset else names or ()
-        if not set(names or ()) <= set(allowed):
+        allowed = getattr(dataset, info.field_name or "", ()) if dataset else ()
+        if allowed and not set(names or ()) <= set(allowed):
             raise ValueError(f"expected some of {', '.join(allowed)}")
         return names
+
+
+class HeldOutSettings(DatasetSettings):
+    """A dataset that is for testing only: a model trained on another one is tested on it."""
+
+    only_listed: bool = Field(False, description="only the videos of the dataset's own list of test videos")
 
 
 class SplitSettings(Settings):
     """How videos are split."""
 
-    policy: Annotated[str, OneOf(POLICIES)] = Field("group", description="group: whole leakage groups; official: lists")
+    policy: Annotated[str, OneOf(POLICIES)] = Field(
+        "group", description="group: whole leakage groups; official: the dataset's lists; video: naive; file: your CSV"
+    )
     ratios: tuple[float, float, float] = Field(DEFAULT_RATIOS, description="shares of train, val and test")
     seed: int = Field(0, description="which of the many fair splits")
-    official_dir: Path | None = Field(None, description="folder with the official train, val and test lists")
+    official_dir: Path | None = Field(None, description="folder with FaceForensics++'s train, val and test lists")
+    file: Path | None = Field(None, description="CSV with video_id or path, and split, for the policy file")
+    allow_leakage: bool = Field(
+        False, description="store a split that breaks its policy's promise; the store says so, changes no record"
+    )
 
 
 class ShardSettings(Settings):
@@ -86,12 +108,20 @@ class RunnerSettings(Settings):
         return self.workers or len(os.sched_getaffinity(0))
 
 
-class PreprocessConfig(StageSettings):
-    """Everything that a run of `preprocess` can be told."""
+class IndexConfig(Settings):
+    """What a manifest depends on: which videos, and how they are split."""
 
     dataset: DatasetSettings
-    out: Path = Field(description="the store's folder")
+    test_datasets: tuple[HeldOutSettings, ...] = Field(
+        (), description="other datasets, for testing only; each with the settings of `dataset`, and only_listed"
+    )
     split: SplitSettings = SplitSettings()
+
+
+class PreprocessConfig(StageSettings, IndexConfig):
+    """Everything that a run of `preprocess` can be told."""
+
+    out: Path = Field(description="the store's folder")
     shard: ShardSettings = ShardSettings()
     runner: RunnerSettings = RunnerSettings()
     reprocess: bool = Field(False, description="make the store anew where it was made with another configuration")
@@ -114,10 +144,10 @@ class PreprocessConfig(StageSettings):
     def store_settings(self) -> dict[str, Any]:
         """Return the settings that decide the bytes of a store's records, as plain values: the same in every run."""
         stages = self.stages.model_dump(mode="json", exclude=CHANGE_NO_RECORD)
-        split = self.split.model_dump(mode="json", exclude={"official_dir"})
-        if self.split.policy == "official":
-            # What the lists say counts, not where they lie.
-            split["official_lists_sha256"] = official_lists_digest(self.split.official_dir)
+        split = self.split.model_dump(mode="json", exclude={"official_dir", "file", "allow_leakage"})
+        if self.split.policy == "official" and self.split.official_dir is not None:
+            # What the lists say counts, not where they lie. A file of the user's own may grow: it moves nothing.
+            split["lists_sha256"] = lists_digest(self.split.official_dir)
         return stages | {"split": split}
 
     @property
@@ -138,22 +168,30 @@ def load_config(path: Path | None, assignments: Sequence[str], base: Mapping[str
     Raises:
         ConfigError: the file or a setting is wrong; one line for each fault, with the allowed values.
     """
-    values = _merged(_read_yaml(path) if path else {}, base)
-    for assignment in assignments:
-        values = _merged(values, _nested(assignment))
-    return validate(values)
+    return validate(PreprocessConfig, _put_together(path, assignments, base))
 
 
-def validate(values: Mapping[str, Any]) -> PreprocessConfig:
+def load_index_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> IndexConfig:
+    """Put the configuration of a manifest together, as `load_config` does; other sections of the file are left aside.
+
+    Raises:
+        ConfigError: the file or a setting is wrong; one line for each fault, with the allowed values.
+    """
+    values = _put_together(path, assignments, base)
+    others = PreprocessConfig.model_fields.keys() - IndexConfig.model_fields.keys()
+    return validate(IndexConfig, {name: value for name, value in values.items() if name not in others})
+
+
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
     """Return the validated configuration.
 
     Raises:
         ConfigError: one line for each fault, with the allowed values.
     """
     try:
-        return PreprocessConfig.model_validate(values)
+        return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError("\n".join(_fault(fault) for fault in error.errors())) from error
+        raise ConfigError("\n".join(_fault(fault, model) for fault in error.errors())) from error
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -187,10 +225,17 @@ def to_yaml(config: PreprocessConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", exclude={"reprocess"}), sort_keys=False)
 
 
+def _put_together(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
+    values = _merged(_read_yaml(path) if path else {}, base)
+    for assignment in assignments:
+        values = _merged(values, _nested(assignment))
+    return values
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a date may be impossible
         raise ConfigError(
             f"--config {path}: got {_one_line(error)}, expected a YAML file; check the path and its syntax"
         ) from error
@@ -208,7 +253,7 @@ def _nested(assignment: str) -> dict[str, Any]:
         raise ConfigError(f"--set: got {assignment!r}, expected NAME=VALUE such as frames.count=8")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"--set {name}: got {text!r}, expected a YAML value: {_one_line(error)}") from error
     for part in reversed(name.split(".")):
         value = {part: value}
@@ -229,23 +274,23 @@ def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any
     return merged
 
 
-def _fault(fault: Any) -> str:
+def _fault(fault: Any, model: type[BaseModel]) -> str:
     """Return one line for one of pydantic's faults."""
     name = ".".join(str(part) for part in fault["loc"])
     message = _PHRASE.sub("", fault["msg"])
     if fault["type"] == "missing":
         return f"{name}: got nothing, expected a value"
     if fault["type"] == "extra_forbidden":
-        return f"{name}: got a setting of this name, expected one of {', '.join(sorted(_setting_names()))}"
+        return f"{name}: got a setting of this name, expected one of {', '.join(sorted(_setting_names(model)))}"
     wanted = message if message.startswith("expected") else f"expected {_WORDING.get(fault['type'], message)}"
     got = str(fault["input"]) if isinstance(fault["input"], Path) else repr(fault["input"])
     return f"{name}: got {got}, {wanted}"
 
 
-def _setting_names() -> list[str]:
+def _setting_names(model: type[BaseModel]) -> list[str]:
     """Dotted names of all settings."""
     names: list[str] = []
-    for section, field in PreprocessConfig.model_fields.items():
+    for section, field in model.model_fields.items():
         inner = getattr(field.annotation, "model_fields", None)
         names.extend([section] if inner is None else [f"{section}.{name}" for name in inner])
     return names

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TypeVar
 
 from flows.config import PreprocessConfig, SplitSettings
 from manifests.entry import SPLITS, VideoEntry
+from manifests.errors import SplitError
+from manifests.leakage import audit, broken_promises
 from manifests.rejected import Reason, Rejected, Stage
 from manifests.row import ManifestRow
 from manifests.splits import assign
@@ -20,7 +23,10 @@ Item = TypeVar("Item")
 
 
 def with_splits(
-    rows: Iterable[ManifestRow], settings: SplitSettings, stored: Iterable[VideoEntry] = ()
+    rows: Iterable[ManifestRow],
+    settings: SplitSettings,
+    stored: Iterable[VideoEntry] = (),
+    test_datasets: Collection[str] = (),
 ) -> list[ManifestRow]:
     """Return the rows with the splits of their entries; a video that the policy leaves out is rejected.
 
@@ -28,17 +34,44 @@ def with_splits(
         rows: what lies on disk.
         settings: how to split.
         stored: entries of the store, with their splits: those that are no longer on disk still bind their groups.
+        test_datasets: datasets that are for testing only.
 
     Raises:
-        SplitError: a leakage group would cross splits, or the official lists cannot be read.
+        SplitError: the policy's promise would be broken, or a list cannot be read.
     """
     listed = list(rows)
     entries = [row.entry for row in listed if row.entry is not None and row.status != "rejected"]
-    on_disk = {row.video_id for row in listed}
-    entries += [entry for entry in stored if entry.video_id not in on_disk]
-    assigned = assign(entries, settings.policy, settings.ratios, settings.seed, settings.official_dir)
+    # What cannot be used today was assigned all the same, and binds its group until it comes back.
+    known = {entry.video_id: entry for entry in stored}
+    known |= {row.video_id: row.entry for row in listed if row.entry and row.entry.split and row.video_id not in known}
+    usable = {entry.video_id for entry in entries}
+    entries += [entry for video_id, entry in sorted(known.items()) if video_id not in usable]
+    assigned = assign(
+        entries,
+        settings.policy,
+        settings.ratios,
+        settings.seed,
+        settings.official_dir,
+        settings.file,
+        test_datasets=test_datasets,
+        allow_leakage=True,  # what is shared is counted first, so that the message can say what it is
+    )
+    broken = () if settings.allow_leakage else broken_promises(audit(assigned), settings.policy)
+    if broken:
+        raise SplitError("\n".join(broken))
     by_id = {entry.video_id: entry for entry in assigned}
-    return [_with_split(row, by_id.get(row.video_id)) for row in listed]
+    return [_with_split(row, by_id.get(row.video_id)) if row.video_id in usable else row for row in listed]
+
+
+def renamed(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry]) -> set[str]:
+    """Return the video_ids of stored videos whose file goes by another video_id today.
+
+    A label that was corrected in a list gives a file a new identity: what was stored under the old one is wrong.
+    """
+    found = {(row.entry.dataset, row.entry.path): row.video_id for row in rows if row.entry is not None}
+    return {
+        entry.video_id for entry in stored if found.get((entry.dataset, entry.path), entry.video_id) != entry.video_id
+    }
 
 
 def _with_split(row: ManifestRow, assigned: VideoEntry | None) -> ManifestRow:
@@ -46,15 +79,16 @@ def _with_split(row: ManifestRow, assigned: VideoEntry | None) -> ManifestRow:
         return row
     if assigned.split is not None:
         return replace(row, entry=assigned)
-    detail = f"official lists: got no split for target {assigned.target_id}, expected it in one of the three lists"
+    detail = f"split lists: got no split for {assigned.path} (target {assigned.target_id}), expected a list to name it"
     return row.as_rejected(
-        Rejected(video_id=row.video_id, stage=Stage.SPLIT, reason=Reason.NO_OFFICIAL_SPLIT, detail=detail)
+        Rejected(video_id=row.video_id, stage=Stage.SPLIT, reason=Reason.NOT_IN_SPLIT_LISTS, detail=detail)
     )
 
 
 def plan_shards(
     entries: Sequence[VideoEntry],
     config: PreprocessConfig,
+    roots: Mapping[str, Path],
     devices: tuple[str, ...],
     next_number: Callable[[str], int],
 ) -> list[ShardPlan]:
@@ -66,6 +100,7 @@ def plan_shards(
     Args:
         entries: probed videos with a split that are missing in the store.
         config: the run's configuration.
+        roots: the folder of each dataset.
         devices: what `tasks.workers.resolve_devices` gave.
         next_number: the number of each split's first new shard.
     """
@@ -76,7 +111,7 @@ def plan_shards(
         for number, videos in enumerate(in_chunks(members, config.shard.videos), start=next_number(split)):
             plans.append(
                 ShardPlan(
-                    root=config.dataset.root,
+                    roots=roots,
                     store_dir=config.out,
                     split=split,
                     number=number,

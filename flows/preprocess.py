@@ -22,14 +22,12 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.bars import probing_bar
 from flows.config import PreprocessConfig, to_yaml
-from flows.plan import in_chunks, keeps_records, outcome, plan_shards, with_splits
+from flows.plan import in_chunks, keeps_records, outcome, plan_shards, renamed, with_splits
 from flows.preflight import preflight
 from flows.progress import SECONDS_BETWEEN_UPDATES, RunProgress
 from flows.report import Report, build_report, rejection_rows, summary_markdown, write_report
-from manifests.datasets import DATASETS
+from flows.sources import Indexed, index_sources, require_apart
 from manifests.errors import NothingStored
-from manifests.indexing import index_dataset
-from manifests.row import ManifestRow
 from storage.layout import CONFIG_NAME, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store, write_atomically
 from storage.ledger import Ledger
 from tasks.interrupts import raise_if_interrupted
@@ -54,7 +52,7 @@ SHARDS_PER_WINDOW = 256
     persist_result=False,
 )
 def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
-    """Turn FaceForensics++ on disk into LMDB shards of face crops, or complete the store that is already there.
+    """Turn a dataset on disk into LMDB shards of face crops, or complete the store that is already there.
 
     Args:
         config: everything that the run can be told.
@@ -73,7 +71,10 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
     devices = preflight(config)
     with lock_store(config.out), worker_processes():
         ledger = Ledger(config.out, config.store_settings(), config.config_digest, redo=config.reprocess)
-        rows = with_splits(index_videos(config, ledger), config.split, ledger.stored_entries())
+        indexed = index_videos(config, ledger)
+        ledger.forget(renamed(indexed.rows, ledger.stored_entries()))
+        test_datasets = require_apart(indexed, ledger.index.test_datasets)
+        rows = with_splits(indexed.rows, config.split, ledger.stored_entries(), test_datasets)
         missing = [row.entry for row in rows if row.status == "pending" and row.entry and not ledger.is_done(row.entry)]
         ledger.retract(
             row.video_id
@@ -86,9 +87,13 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
             return result(build_report(config.out), config, num_processed=0)
         for stale in reports:
             stale.unlink(missing_ok=True)
-        ledger.begin(outcome(rows, ledger.rows))
+        ledger.begin(
+            outcome(rows, ledger.rows),
+            test_datasets=test_datasets,
+            leakage_allowed=config.split.allow_leakage,
+        )
         write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
-        run_shards(plan_shards(missing, config, devices, ledger.next_number), ledger)
+        run_shards(plan_shards(missing, config, indexed.roots, devices, ledger.next_number), ledger)
         ledger.finish(outcome(rows, ledger.rows))
         report = write_report(config.out)
     publish(report, config)
@@ -108,21 +113,13 @@ def result(report: Report, config: PreprocessConfig, *, num_processed: int) -> d
     return {"videos_processed": num_processed} | report.totals
 
 
-def index_videos(config: PreprocessConfig, ledger: Ledger) -> list[ManifestRow]:
-    """Find and probe the dataset's videos; what an earlier run has measured is not measured again."""
-    dataset = config.dataset
+def index_videos(config: PreprocessConfig, ledger: Ledger) -> Indexed:
+    """Find and probe the datasets' videos; what an earlier run has measured is not measured again."""
     with probing_bar() as on_video:
-        rows = index_dataset(
-            DATASETS[dataset.name],
-            dataset.root,
-            manipulations=dataset.manipulations,
-            compressions=dataset.compressions,
-            known=ledger.known_entries(),
-            on_video=on_video,
-        )
-    num_rejected = sum(row.status == "rejected" for row in rows)
-    logger.info("indexed %d files of %s, %d of them rejected", len(rows), dataset.root, num_rejected)
-    return rows
+        indexed = index_sources(config.dataset, config.test_datasets, known=ledger.known_entries(), on_video=on_video)
+    num_rejected = sum(row.status == "rejected" for row in indexed.rows)
+    logger.info("indexed %d files of %s, %d of them rejected", len(indexed.rows), config.dataset.root, num_rejected)
+    return indexed
 
 
 def run_shards(plans: Sequence[ShardPlan], ledger: Ledger) -> None:

@@ -21,6 +21,7 @@ from flows.accounts import Report, SplitSummary, account
 from flows.contact_sheet import SheetVideo, contact_sheet
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt
+from manifests.leakage import NEAR_DUPLICATE, counted, describe, sentences_about_test
 from manifests.row import ManifestRow
 from manifests.table import read_table, row_from_plain
 from storage.index import StoreIndex, read_index
@@ -90,7 +91,9 @@ def summary_markdown(report: Report) -> str:
     lines += ["| videos / records | " + " | ".join((*SPLITS, "all")) + " |", "| :-- | --: | --: | --: | --: |"]
     lines += ["| " + " | ".join(_escaped(text) for text in row) + " |" for row in _matrix(report)]
     lines += ["| share (wanted) | " + " | ".join(_share_of(split) for split in report.splits) + " | |", ""]
-    lines += [f"Leakage groups in more than one split: **{len(report.groups_crossing)}** of {report.num_groups:,}."]
+    lines += [_escaped(line) + "  " for line in describe(report.leakage)]
+    if report.leakage_allowed:
+        lines += ["**Leakage was allowed** by `--allow-leakage`."]
     reasons = list(_counted_rejections(report))
     if reasons:
         lines += ["", "| rejected in stage | reason | videos |", "| :-- | :-- | --: |"]
@@ -131,6 +134,11 @@ def _page(report: Report, sheet: Sequence[SheetVideo]) -> str:
     return environment.get_template(TEMPLATE_NAME).render(
         report=report,
         totals=report.totals,
+        near_duplicate=NEAR_DUPLICATE,
+        leaking=[
+            counted(found) for found in report.leakage.shared if found.num_shared and found.kind != NEAR_DUPLICATE
+        ],
+        held_out=[sentence for found in report.leakage.held_out for sentence in sentences_about_test(found)],
         rejections=[(stage_and_reason, list(found)) for stage_and_reason, found in by_reason],
         sheet=sheet,
         splits=SPLITS,

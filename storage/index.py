@@ -114,6 +114,15 @@ class StoreIndex:
     shards: tuple[ShardEntry, ...]
     # in the order of `ordered_shards`
 
+    test_datasets: tuple[str, ...] = ()
+    # datasets that are for testing only, sorted
+
+    leakage_allowed: bool = False
+    # whether a run was told to store a split even if it breaks its policy's promise
+
+    redoing: bool = False
+    # whether the store is being made anew: a run that is told so again goes on with it
+
     discarded: tuple[str, ...] = ()
     # shard files that lie in the folder, no longer count, and are deleted once the store is complete again; sorted
 
@@ -194,6 +203,9 @@ _FIELD_TYPES: dict[str, type] = {
     "config_digest": str,
     "config": dict,
     "shards": list,
+    "test_datasets": list,
+    "leakage_allowed": bool,
+    "redoing": bool,
     "discarded": list,
 }
 
@@ -204,8 +216,9 @@ def _from_plain(plain: dict[str, Any], path: Path) -> StoreIndex:
             raise _corrupt(path, f"{name} {plain.get(name)!r}, which is not of type {kind.__name__}")
     shards = tuple(_shard_from_plain(row, path) for row in plain["shards"])
     try:
-        scalars = {name: plain[name] for name in _FIELD_TYPES if name not in ("shards", "discarded")}
-        index = StoreIndex(**scalars, shards=shards, discarded=tuple(map(str, plain["discarded"])))
+        scalars = {name: plain[name] for name, kind in _FIELD_TYPES.items() if kind is not list}
+        texts: dict[str, Any] = {name: tuple(map(str, plain[name])) for name in ("test_datasets", "discarded")}
+        index = StoreIndex(**scalars, **texts, shards=shards)
     except ValueError as error:
         raise _corrupt(path, str(error)) from error
     if plain.get("store_sha256") != index.store_sha256:

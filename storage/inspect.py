@@ -8,6 +8,7 @@ Exit status: 0; 1 when `--verify` finds problems; 2 for a mistake in the call or
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -199,13 +200,17 @@ def _show_summary(store: RecordStore, as_json: bool) -> None:
         "records": f"{totals['num_records']:,} with {totals['num_crops']:,} crops{superseded}",
         "bytes per crop": f"{totals['bytes_per_crop']:,}, with geometry and LMDB's own",
     }
+    if summary["test_datasets"]:
+        lines["test only"] = ", ".join(summary["test_datasets"])
+    if summary["leakage_allowed"]:
+        lines["leakage"] = "allowed by --allow-leakage: report.json says what the splits share"
     for name, line in lines.items():
         _write(f"{name:<16} {line}")
-    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_A_PIPE)
-    # Captured, since rich would answer a closed pipe with an exit status of its own.
-    with console.capture() as captured:
-        console.print(_summary_table(summary["rows"]))
-    sys.stdout.write(captured.get())
+    # Drawn aside: given a closed pipe, rich would end the program with an exit status of its own.
+    drawn = io.StringIO()
+    width = None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
+    Console(file=drawn, width=width, force_terminal=sys.stdout.isatty()).print(_summary_table(summary["rows"]))
+    sys.stdout.write(drawn.getvalue())
 
 
 def _summary_table(rows: list[dict[str, Any]]) -> Table:
@@ -250,6 +255,8 @@ def _summary(store: RecordStore) -> dict[str, Any]:
         "complete": store.index.complete,
         "format_version": store.index.format_version,
         "faceshards_version": store.index.faceshards_version,
+        "test_datasets": list(store.index.test_datasets),
+        "leakage_allowed": store.index.leakage_allowed,
         "config_digest": store.index.config_digest,
         "store_sha256": store.index.store_sha256,
         "config": store.index.config,

@@ -54,7 +54,8 @@ class Ledger:
                 f"store {store_dir}: got configuration {stored.config_digest[:12]}, not {config_digest[:12]}"
             )
         # A redo that was interrupted is gone on with: what it has made already is what it is asked to make.
-        redo = redo and (stored is None or stored.complete or stored.config_digest != config_digest)
+        is_begun = stored is not None and stored.redoing and stored.config_digest == config_digest
+        redo = redo and not is_begun
         self._shards_dir.mkdir(parents=True, exist_ok=True)
         remove_partials(store_dir)
         remove_partials(self._shards_dir)
@@ -74,6 +75,9 @@ class Ledger:
             config_digest=config_digest,
             config=dict(config),
             shards=(),
+            test_datasets=stored.test_datasets if stored and not redo else (),
+            leakage_allowed=bool(stored and not redo and stored.leakage_allowed),
+            redoing=redo or is_begun,
             discarded=tuple(sorted(discarded)),
         )
         for shard in sorted([*kept, *found], key=lambda entry: (entry.split, entry.number)):
@@ -117,9 +121,22 @@ class Ledger:
         taken = (number for found, number in self._shards_on_disk().values() if found == split)
         return max((number + 1 for number in taken), default=0)
 
-    def begin(self, rows: Iterable[ManifestRow]) -> None:
-        """Write down what is going to be done, so that a killed run keeps its splits and measurements."""
-        self._index = replace(self._index, complete=False)
+    def begin(
+        self, rows: Iterable[ManifestRow], *, test_datasets: Iterable[str] = (), leakage_allowed: bool = False
+    ) -> None:
+        """Write down what is going to be done, so that a killed run keeps its splits and measurements.
+
+        Args:
+            rows: every indexed file.
+            test_datasets: datasets for testing only, beside those of earlier runs.
+            leakage_allowed: whether this run may store a split that breaks its promise; said of the store from now on.
+        """
+        self._index = replace(
+            self._index,
+            complete=False,
+            test_datasets=tuple(sorted({*self._index.test_datasets, *test_datasets})),
+            leakage_allowed=self._index.leakage_allowed or leakage_allowed,
+        )
         write_index(self._store_dir, self._index)
         write_table(self._store_dir / VIDEOS_NAME, rows)
 
@@ -133,6 +150,13 @@ class Ledger:
         gone = set(video_ids)
         shards = tuple(self._without(shard, gone) for shard in self._index.shards)
         self._index = replace(self._index, shards=shards)
+
+    def forget(self, video_ids: Iterable[str]) -> None:
+        """Stop counting the records of videos that no longer exist under these names, as if they had never been."""
+        gone = set(video_ids)
+        self.retract(gone)
+        for video_id in gone:
+            del self.rows[video_id]
 
     def finish(self, rows: Sequence[ManifestRow]) -> None:
         """Check that everything adds up, write the tables, and declare the store complete.
@@ -158,7 +182,7 @@ class Ledger:
             raise AccountingError(
                 f"accounts: got {num_records} records in the shards, expected the {claimed} of the rows"
             )
-        self._index = replace(self._index, complete=True)
+        self._index = replace(self._index, complete=True, redoing=False)
         write_index(self._store_dir, self._index)
         self.is_complete = True
 

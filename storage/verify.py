@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manifests.errors import StoreCorrupt, StoreError
+from manifests.splits import POLICIES_THAT_KEEP_GROUPS
 from storage.encoding import decode_record
 from storage.images import decode_gray, decode_rgb
 from storage.index import ShardEntry, StoreIndex, read_index
@@ -60,6 +61,7 @@ class _Seen:
     shard_of_video: dict[str, str] = field(default_factory=dict)
     split_of_group: dict[str, str] = field(default_factory=dict)
     records_of_video: Counter[str] = field(default_factory=Counter)
+    keeps_groups: bool = True  # whether the store promises that no leakage group is in two splits
 
 
 def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyReport:
@@ -78,6 +80,8 @@ def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyRep
         index = read_index(store_dir)
     except StoreCorrupt as error:
         return VerifyReport(num_shards=0, num_records=0, num_images=0, problems=(str(error),))
+    policy = index.config.get("split", {}).get("policy", "group")
+    seen.keeps_groups = policy in POLICIES_THAT_KEEP_GROUPS and not index.leakage_allowed
     if not index.complete:
         seen.problems.append(
             f"{INDEX_NAME}: got a store whose last run did not finish, expected a complete one; run it again"
@@ -201,7 +205,7 @@ def _faults_of_record(key: str, data: memoryview, entry: ShardEntry, seen: _Seen
 def _identities(key: str, record: Record, entry: ShardEntry, seen: _Seen) -> list[tuple[str, object, object]]:
     """(what, got, expected) of everything that a record says about itself and others say about it."""
     key_parts = f"{record.video_id}/{record.track_id:02d}/{record.frame_indices[0]:06d}"
-    group_split = seen.split_of_group.setdefault(record.group_id, record.split)
+    group_split = seen.split_of_group.setdefault(record.group_id, record.split) if seen.keeps_groups else record.split
     shard = seen.shard_of_video.setdefault(record.video_id, entry.name)
     return [
         ("video, person and first frame", key_parts, key),

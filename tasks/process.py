@@ -7,7 +7,7 @@ cross a task's boundary: what goes in is a plan, what comes out is the shard's i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 class ShardPlan:
     """Which videos go into one shard."""
 
-    root: Path
-    # the dataset's folder
+    roots: Mapping[str, Path]
+    # the folder of each dataset, by `VideoEntry.dataset`
 
     store_dir: Path
     # the store's folder
@@ -79,7 +79,12 @@ def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | Non
         on_video: called with each video's row as it is done, in this process.
     """
     jobs = [
-        VideoJob(root=plan.root, entry=entry, settings=plan.workers.stages, config_digest=plan.config_digest)
+        VideoJob(
+            root=plan.roots[entry.dataset],
+            entry=entry,
+            settings=plan.workers.stages,
+            config_digest=plan.config_digest,
+        )
         for entry in plan.entries
     ]
     rows: list[ManifestRow] = []

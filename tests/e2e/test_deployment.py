@@ -167,7 +167,7 @@ def test_deploy_registers_what_prefect_yaml_says_and_can_be_repeated(deployed: S
     assert [(row["schedule"]["cron"], row["active"]) for row in after["schedules"]] == [("0 2 * * *", False)]
     assert after["global_concurrency_limit"]["limit"] == 1
     assert after["concurrency_options"]["collision_strategy"] == "ENQUEUE"
-    assert after["parameters"] == {"config": {"dataset": {"root": "data/ffpp"}, "out": "stores/ffpp"}}
+    assert after["parameters"] == {"config": {"dataset": {"name": "ffpp", "root": "data/ffpp"}, "out": "stores/ffpp"}}
     assert "config" in after["parameter_openapi_schema"]["properties"]
 
 

@@ -285,11 +285,12 @@ def test_a_vanished_video_still_binds_its_group(
     first = int(val_group.rpartition("/")[2])
     fakes = dataset / "manipulated_sequences/FaceSwap/c40/videos"
     fakes.mkdir(parents=True)
-    shutil.copy(min((dataset / "manipulated_sequences/FaceSwap/c23/videos").glob("*.mp4")), fakes / "new.mp4")
+    name = f"{first:03d}_{first + 1:03d}.mp4"
+    shutil.copy(dataset / "manipulated_sequences/FaceSwap/c23/videos" / name, fakes / "new.mp4")
     for path in dataset.rglob("c23/videos/*.mp4"):
         if f"{first:03d}" in path.stem or f"{first + 1:03d}" in path.stem:
             path.unlink()
-    (fakes / "new.mp4").rename(fakes / f"{first:03d}_{first + 1:03d}.mp4")
+    (fakes / "new.mp4").rename(fakes / name)
     assert preprocess_ffpp(configure(dataset, out))["videos_processed"] == 1
     rows = {row.video_id: row for row in read_table(out / "videos.parquet")}
     arrived = rows[f"ffpp/FaceSwap/c40/{first:03d}_{first + 1:03d}"].entry

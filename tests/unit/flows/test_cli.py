@@ -102,9 +102,9 @@ def test_help_names_the_commands(capsys: Output) -> None:
         ([], "the following arguments are required: COMMAND"),
         (["nothing"], "invalid choice: 'nothing'"),
         (["preprocess", "ffpp", "root"], "the following arguments are required: --out"),
-        (["preprocess", "nothing", "root", "--out", "out"], "invalid choice: 'nothing' (choose from 'ffpp'"),
+        (["preprocess", "nothing", "root", "--out", "out"], "invalid choice: 'nothing' (choose from 'auto', 'ffpp'"),
         (["preprocess", "ffpp", "root", "--out", "out", "--sett", "a=1"], "unrecognized arguments: --sett"),
-        (["index", "root", "--dataset", "nothing"], "invalid choice: 'nothing' (choose from 'ffpp'"),
+        (["index", "root", "--layout", "nothing"], "invalid choice: 'nothing' (choose from 'ffpp'"),
         (["sample", "root", "--pairs", "many"], "invalid int value: 'many'"),
         (["sample", "root", "--seconds", "2"], "expected 2 arguments"),
     ],
@@ -154,10 +154,12 @@ def test_wrong_places_are_told_before_anything_is_written(capsys: Output, datase
         ".": f"; name {dataset} instead",
     }
     for name, message in wrong_roots.items():
-        for command in (preprocess(tmp_path / name, out), ("index", tmp_path / name)):
+        for command in (preprocess(tmp_path / name, out), ("index", tmp_path / name, "--layout", "ffpp")):
             said = refused(capsys, *command)
             assert said.startswith("error: FaceForensics++ root: got "), name
             assert message in said
+    assert run("index", tmp_path) == 2
+    assert capsys.readouterr().err.startswith(f"error: dataset root: got {tmp_path} (holding a file, ")
     said = refused(capsys, *preprocess(dataset, tmp_path / "a file"))
     assert said.endswith("expected a folder, and this is a file")
     said = refused(capsys, *preprocess(dataset, out, "--config", tmp_path / "none.yaml"))
@@ -180,8 +182,8 @@ def test_index_tells_what_is_there_and_writes_it(capsys: Output, dataset: Path, 
     assert said.err.strip() == ""
     lines = [line.split() for line in said.out.replace("│", " ").splitlines()]
     # Two people are one group of three videos, and a group lies in one split.
-    assert ["Deepfakes", "1", "0", "0"] in lines
-    assert ["real", "2", "0", "0"] in lines
+    assert ["Deepfakes", "1", "(100.0%)", "0", "(0.0%)", "0", "(0.0%)"] in lines
+    assert ["real", "2", "(100.0%)", "0", "(0.0%)", "0", "(0.0%)"] in lines
     assert "rejected ffpp/youtube/c23/004: empty_file, " in said.out
     assert "rejected original_sequences/youtube/c23/videos/notes.mp4: unrecognised_name, " in said.out
     assert said.out.rstrip().endswith(f"Manifest: {manifest}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flows.config import (
+    LAYOUTS,
     PreprocessConfig,
     RunnerSettings,
     differences,
@@ -48,11 +49,13 @@ CHANGES_NO_RECORD: dict[str, Any] = {
     **{"dataset.root": "/elsewhere", "dataset.manipulations": ["Deepfakes"], "dataset.compressions": ["c23"]},
     **{"out": "/other", "reprocess": True},
     **{"decode.timeout_s": 5, "detect.device": "cpu", "shard.videos": 4, "runner.workers": 3},
-    "split.official_dir": "/lists",  # what the lists say does, under the policy that reads them
+    # What the lists say does, under the policies that read them.
+    **{"split.official_dir": "/lists", "split.file": "/own.csv", "split.allow_leakage": True},
+    "test_datasets": [{"root": "/other"}],
 }
 ON_THEIR_OWN = {"dataset.name", "runner.kind", "split.policy"}  # one dataset and one runner so far
-REGISTRIES: dict[str, dict[str, Any]] = {
-    "dataset.name": DATASETS,
+REGISTRIES: dict[str, MutableMapping[str, Any]] = {
+    "dataset.name": LAYOUTS,
     "split.policy": POLICIES,
     "decode.backend": DECODERS,
     "detect.kind": DETECTORS,
@@ -79,11 +82,11 @@ def with_setting(name: str, value: Any) -> PreprocessConfig:
         values.setdefault(section, {})[setting] = value
     else:
         values[section] = value
-    return validate(values)
+    return validate(PreprocessConfig, values)
 
 
 def setting_names() -> set[str]:
-    return {name for name, _ in dotted(validate(REQUIRED).model_dump())}
+    return {name for name, _ in dotted(validate(PreprocessConfig, REQUIRED).model_dump())}
 
 
 @pytest.fixture
@@ -162,6 +165,8 @@ def test_values_are_read_as_yaml() -> None:
         ("out=", "out: got None, expected "),
         ("frames.count", "--set: got 'frames.count', expected NAME=VALUE such as frames.count=8"),
         ("=8", "--set: got '=8', expected NAME=VALUE"),
+        ("split.seed=2020-13-45", "--set split.seed: got '2020-13-45', expected a YAML value"),
+        ("test_datasets=7", "test_datasets: got 7, expected a list"),
     ],
 )
 def test_a_fault_is_one_line_with_the_value_and_what_is_allowed(assignment: str, message: str) -> None:
@@ -195,12 +200,16 @@ def test_an_unknown_setting_lists_all_settings(assignment: str) -> None:
 
 def test_unknown_parts_of_a_dataset_list_the_known_ones() -> None:
     known = ", ".join(DATASETS["ffpp"].manipulations)
-    said = fault("dataset.manipulations=[Deepfakes, Foo]")
+    said = fault("dataset.name=ffpp", "dataset.manipulations=[Deepfakes, Foo]")
     assert said == f"dataset.manipulations: got ['Deepfakes', 'Foo'], expected some of {known}"
-    assert fault("dataset.compressions=[c99]") == "dataset.compressions: got ['c99'], expected some of raw, c23, c40"
-    # Of a dataset that is not known, no part is.
+    assert (
+        fault("dataset.name=ffpp", "dataset.compressions=[c99]")
+        == "dataset.compressions: got ['c99'], expected some of raw, c23, c40"
+    )
+    # Of a layout that is yet to be found, any may be; of one that does not exist, none is.
+    assert load("dataset.manipulations=[Foo]").dataset.manipulations == ("Foo",)
     said = fault("dataset.name=nothing", "dataset.manipulations=[Foo]")
-    assert said == f"dataset.name: got 'nothing', expected one of {', '.join(DATASETS)}"
+    assert said == f"dataset.name: got 'nothing', expected one of auto, {', '.join(DATASETS)}"
 
 
 def test_each_fault_has_its_line() -> None:
@@ -287,14 +296,14 @@ def test_every_setting_is_known_here() -> None:
 def test_the_digest_changes_with_what_changes_records(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if CHANGES_RECORDS[name] == "another":
         monkeypatch.setitem(REGISTRIES[name], "another", next(iter(REGISTRIES[name].values())))
-    assert with_setting(name, CHANGES_RECORDS[name]).config_digest != validate(REQUIRED).config_digest
+    assert with_setting(name, CHANGES_RECORDS[name]).config_digest != validate(PreprocessConfig, REQUIRED).config_digest
 
 
 @pytest.mark.parametrize("name", CHANGES_NO_RECORD)
 def test_the_digest_does_not_change_with_what_changes_none(name: str) -> None:
     changed = with_setting(name, CHANGES_NO_RECORD[name])
-    assert changed != validate(REQUIRED)
-    assert changed.config_digest == validate(REQUIRED).config_digest
+    assert changed != validate(PreprocessConfig, REQUIRED)
+    assert changed.config_digest == validate(PreprocessConfig, REQUIRED).config_digest
 
 
 def test_what_the_official_lists_say_changes_records_and_where_they_lie_does_not(tmp_path: Path) -> None:

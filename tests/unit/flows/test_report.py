@@ -429,7 +429,7 @@ def test_links_lead_to_sections(page: Page) -> None:
 def test_page_is_accessible(page: Page) -> None:
     assert page.of("html") == [{"lang": "en"}]
     assert len(page.of("h1")) == len(page.of("main")) == 1
-    assert len(page.of("caption")) == len(page.of("table")) == 8
+    assert len(page.of("caption")) == len(page.of("table")) == 10
     assert all(header.get("scope") for header in page.of("th"))
     assert len([image for image in page.of("img") if image["alt"]]) == len(page.of("img")) == 20 + 3
 

@@ -190,6 +190,19 @@ def test_a_group_in_two_splits_is_named(store_dir: Path) -> None:
     assert "split of leakage group ffpp/7_8: got 'test', expected 'train'" in problem
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"config": {"split": {"policy": "official"}}},
+        {"config": {"split": {"policy": "video"}}},
+        {"leakage_allowed": True},
+    ],
+)
+def test_a_group_in_two_splits_is_no_fault_where_no_promise_was_made(store_dir: Path, told: dict[str, Any]) -> None:
+    write_index(store_dir, replace(read_index(store_dir), **told))
+    assert rewritten(store_dir, one(group_id="ffpp/7_8")) == ()
+
+
 def test_a_video_in_two_shards_is_named(store_dir: Path) -> None:
     problems = rewritten(store_dir, make_record(REAL, "train", frame=0))
     assert problems == (
@@ -314,6 +327,14 @@ def test_summary_says_what_there_is(store_dir: Path, capsys: pytest.CaptureFixtu
     ]
 
 
+def test_summary_says_what_the_splits_are_worth(store_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_index(store_dir, replace(read_index(store_dir), test_datasets=("celeb_df",), leakage_allowed=True))
+    assert main([str(store_dir)]) == 0
+    out = capsys.readouterr().out
+    assert "test only        celeb_df\n" in out
+    assert "leakage          allowed by --allow-leakage" in out
+
+
 @pytest.mark.parametrize("table", ["there", "not there", "of an earlier run"])
 def test_summary_as_json_is_the_same_with_and_without_table(
     store_dir: Path, capsys: pytest.CaptureFixture[str], table: str
@@ -330,6 +351,8 @@ def test_summary_as_json_is_the_same_with_and_without_table(
         **{"store": str(store_dir), "split": "test", "complete": table != "of an earlier run", "format_version": 1},
         **{
             "faceshards_version": "0.1.0",
+            "test_datasets": [],
+            "leakage_allowed": False,
             "config_digest": "d1" * 32,
             "store_sha256": read_index(store_dir).store_sha256,
         },
@@ -428,12 +451,14 @@ def test_wrong_options_have_status_2(capsys: pytest.CaptureFixture[str], argumen
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("options", [[], ["--json"], ["--key", "ffpp"], ["--verify"]])
-def test_a_closed_pipe_is_no_error(store_dir: Path, options: list[str]) -> None:
+def test_a_closed_pipe_is_no_error(store_dir: Path, options: list[str], unbuffered: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)  # nobody will ever read
     command = [sys.executable, "-m", "storage.inspect", str(store_dir), *options]
-    run = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    run = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, env=environment)
     os.close(writing)
     assert (run.returncode, run.stderr) == (0, "")
 

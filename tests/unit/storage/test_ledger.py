@@ -171,6 +171,47 @@ def test_a_run_that_only_began_keeps_its_splits_and_measurements(tmp_path: Path)
         RecordStore(tmp_path)
 
 
+def test_what_is_said_of_a_split_is_said_until_it_is_made_anew(tmp_path: Path) -> None:
+    make_store(tmp_path, [entry_of("001")])
+    rows = list(reopened(tmp_path).rows.values())
+    for told, expected in (
+        ({"leakage_allowed": True, "test_datasets": ["dfdc"]}, (True, ("dfdc",))),
+        ({"test_datasets": ["celeb_df"]}, (True, ("celeb_df", "dfdc"))),
+        ({}, (True, ("celeb_df", "dfdc"))),
+    ):
+        ledger = reopened(tmp_path)
+        ledger.begin(rows, **told)
+        ledger.finish(rows)
+        index = read_index(tmp_path)
+        assert (index.leakage_allowed, index.test_datasets) == expected
+    redone = Ledger(tmp_path, CONFIG, DIGEST, redo=True).index
+    assert (redone.leakage_allowed, redone.test_datasets) == (False, ())
+
+
+def test_a_run_that_was_killed_can_be_made_anew(tmp_path: Path) -> None:
+    """Its splits are what may have to go: it is no redo that was interrupted."""
+    ledger = Ledger(tmp_path, CONFIG, DIGEST)
+    ledger.begin([pending(entry_of("001", "test"))], leakage_allowed=True)
+    redone = reopened(tmp_path, redo=True)
+    assert redone.known_entries()[entry_of("001").video_id].split is None
+    assert not redone.index.leakage_allowed
+    redone.begin([pending(entry_of("001", "train"))])
+    # Now it is one, and told so again it goes on.
+    assert reopened(tmp_path, redo=True).known_entries()[entry_of("001").video_id].split == "train"
+
+
+def test_what_is_forgotten_counts_no_longer(tmp_path: Path) -> None:
+    first, second = make_store(tmp_path, [entry_of("001"), entry_of("002")])
+    ledger = reopened(tmp_path)
+    ledger.forget({first.video_id})
+    assert list(ledger.rows) == [second.video_id]
+    assert not ledger.is_up_to_date([second])
+    ledger.begin([second])
+    ledger.finish([second])
+    with RecordStore(tmp_path) as store:
+        assert {record.video_id for record in store} == {second.video_id}
+
+
 def test_a_complete_shard_that_no_index_lists_is_adopted(tmp_path: Path) -> None:
     first, second = entry_of("001"), rejected(entry_of("002"), Reason.NO_FACE)
     Ledger(tmp_path, CONFIG, DIGEST).begin([pending(first), pending(entry_of("002"))])

@@ -160,7 +160,7 @@ def _preprocess(options: argparse.Namespace) -> int:
     out.print(f"Store:  {config.out}\nReport: {config.out / REPORT_HTML_NAME}", soft_wrap=True, highlight=False)
     empty = [split.split for split in report.splits if split.wanted_share and not split.num_videos]
     if report.num_stored and empty:
-        out.print(EMPTY_SPLITS.format(" and ".join(empty)))
+        out.print(EMPTY_SPLITS.format(" and ".join(empty)), soft_wrap=True, highlight=False)
     return EXIT_OK if report.num_stored else EXIT_FAILED
 
 

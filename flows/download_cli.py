@@ -140,11 +140,11 @@ def run_archive(options: argparse.Namespace) -> int:
     if config.extract and any(wanted.url for wanted in plan) and status == EXIT_OK:
         _print(f"{config.out / ARCHIVES_DIR} holds the archives, which are no longer needed")
     if config.extract and status == EXIT_OK:
-        _print(f"Next: faceshards index {_dataset_in(config.out)}")
+        _print(f"Next: faceshards index {dataset_in(config.out)}")
     return status
 
 
-def _dataset_in(folder: Path) -> Path:
+def dataset_in(folder: Path) -> Path:
     """Return where the dataset lies: archives often hold it in a folder of its own."""
     from manifests.layouts import recognise_layout
 

@@ -79,7 +79,7 @@ def run_index(options: argparse.Namespace, out: Console) -> bool:
     _show_rejections(rows, out)
     empty = [split for split, want in zip(SPLITS, wanted or (), strict=False) if want and not report.num_videos[split]]
     if empty and any(report.num_videos.values()):
-        out.print(EMPTY_SPLITS.format(" and ".join(empty)), highlight=False)
+        out.print(EMPTY_SPLITS.format(" and ".join(empty)), soft_wrap=True, highlight=False)
     for line in (*describe(report), *broken):
         out.print(line, soft_wrap=True, highlight=False)
     if options.out is not None:

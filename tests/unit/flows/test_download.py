@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import tasks.room
-from flows.download_cli import add_download
+from flows.download_cli import add_download, dataset_in
 from flows.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
 from flows.download_progress import SECONDS_BETWEEN_LINES, DownloadProgress
 from flows.download_settings import SERVER_VARIABLE, ArchiveConfig, DownloadConfig, require_terms, validated
@@ -421,3 +421,16 @@ def test_bytes_that_are_thrown_away_are_taken_back(clock: Clock) -> None:
         clock.seconds += 1
         progress.count_bytes(num_bytes)
     assert "1.0 MB of 10.0 MB" in progress.line()
+
+
+@pytest.mark.parametrize("below", ["", "Celeb-DF-v2"])
+def test_the_next_command_names_the_folder_that_holds_the_dataset(tmp_path: Path, below: str) -> None:
+    """Archives often hold a dataset in a folder of its own."""
+    (tmp_path / "archives").mkdir()
+    (tmp_path / below / "Celeb-real").mkdir(parents=True)
+    assert dataset_in(tmp_path) == tmp_path / below
+
+
+def test_where_no_dataset_is_recognised_the_folder_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    assert dataset_in(tmp_path) == tmp_path

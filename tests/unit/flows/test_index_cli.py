@@ -112,3 +112,21 @@ def test_settings_of_other_commands_are_left_aside(celeb_df: Path, tmp_path: Pat
     """A store's own config.yaml says how it was split, among other things."""
     (tmp_path / "config.yaml").write_text("frames:\n  count: 8\nsplit:\n  policy: video\n")
     assert index(celeb_df, "--config", tmp_path / "config.yaml") == 0
+
+
+def test_an_empty_split_is_remarked_on(tmp_path: Path, capsys: Output) -> None:
+    for name in ("real/a.mp4", "fake/b.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    assert index(tmp_path) == 0
+    assert (
+        "No video in val and test: whole leakage groups come nearest to the ratios that way." in capsys.readouterr().out
+    )
+
+
+def test_a_folder_of_which_nothing_can_be_used(celeb_df: Path, capsys: Output) -> None:
+    assert main(["index", str(celeb_df)]) == 1  # opened, every file is empty
+    said = capsys.readouterr().out
+    assert "8 files, 8 rejected" in said
+    assert "No video has a split, so there is nothing to compare." in said
+    assert "not named by the dataset" not in said

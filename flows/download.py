@@ -17,39 +17,32 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from uuid import UUID
 
 from prefect import flow, task
 from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.futures import PrefectFuture, wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
 from flows.download_progress import DownloadProgress, size_bar
 from flows.download_settings import ArchiveConfig, DownloadConfig, ServerSettings, connection_settings, require_terms
+from flows.task_runs import TASKS_PER_WINDOW, in_chunks, let_own_loggers_speak, results
 from manifests.errors import AccountingError, ConfigError, FaceshardsError
 from storage.layout import lock_store
 from tasks.archives import ArchiveBroken, ArchiveError
 from tasks.connections import MAX_CONNECTIONS, FetchReason
 from tasks.extract import Extracted, Judgement, extract_archive
 from tasks.fetch import Fetched, Fetcher, Wanted, is_there
-from tasks.interrupts import raise_if_interrupted
 
 logger = logging.getLogger(__name__)
 
-OWN_LOGGERS = ("flows", "manifests", "storage", "tasks")
 # A Prefect task is a chunk of files: one task per file would cost more than fetching it. Few files make smaller chunks,
 # so that no connection is idle while another one has a long way to go.
 MAX_FILES_PER_TASK = 32
 CHUNKS_PER_CONNECTION = 4
-# Beyond some 2,000 mapped tasks Prefect becomes unstable (its issue #18883): chunks are submitted in windows.
-CHUNKS_PER_WINDOW = 256
-SECONDS_BETWEEN_UPDATES = 2.0  # of the artifact: each one is a request to Prefect's server
 MAX_LISTED_FAILURES = 200  # in the artifact; the log has all of them
-
-Result = TypeVar("Result")
 
 
 class DownloadIncomplete(FaceshardsError):
@@ -176,8 +169,7 @@ def extract_one(path: Path, out: Path, on_bytes: Callable[[int], None], fetcher:
 @contextmanager
 def at_work(out: Path, config: ServerSettings) -> Iterator[Fetcher]:
     """Hold the right to write to the folder, and a fetcher, which stops when the block ends in any way."""
-    for name in OWN_LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO)
+    let_own_loggers_speak()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -210,7 +202,7 @@ def fetch_all(found: Survey, fetcher: Fetcher, connections: int) -> list[Fetched
         ) as progress,
     ):
         fetcher.on_bytes = progress.count_bytes
-        for window in cut(cut(found.missing, size), CHUNKS_PER_WINDOW):
+        for window in in_chunks(in_chunks(found.missing, size), TASKS_PER_WINDOW):
             futures = [fetch_files.submit(label_of(chunk), chunk, fetcher, progress.count_file) for chunk in window]
             for done in results(futures, progress.publish):
                 outcomes.extend(done)
@@ -242,25 +234,10 @@ def extract_all(
     return after, extracted
 
 
-def cut(items: Sequence[Result], size: int) -> list[Sequence[Result]]:
-    """Cut a sequence into pieces of `size`, the last one shorter."""
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
 def label_of(chunk: Sequence[Wanted]) -> str:
     """Return what a chunk is called in Prefect."""
     more = f" and {len(chunk) - 1} more" if len(chunk) > 1 else ""
     return f"{chunk[0].path.name}{more}"
-
-
-def results(futures: Sequence[PrefectFuture[Result]], on_pause: Callable[[], None]) -> Iterator[Result]:
-    """Yield what tasks return as they end; Ctrl-C is heard in between."""
-    waiting = set(futures)
-    while waiting:
-        raise_if_interrupted()
-        done, waiting = wait(list(waiting), timeout=SECONDS_BETWEEN_UPDATES)
-        yield from (future.result() for future in done)
-        on_pause()
 
 
 @contextmanager

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 from flows.config import PreprocessConfig, SplitSettings
+from flows.task_runs import in_chunks
 from manifests.entry import SPLITS, VideoEntry
 from manifests.errors import SplitError
 from manifests.leakage import audit, broken_promises
@@ -18,8 +17,6 @@ from manifests.splits import assign
 from storage.ledger import measured_anew
 from tasks.process import ShardPlan
 from tasks.workers import WorkerSettings
-
-Item = TypeVar("Item")
 
 
 def with_splits(
@@ -143,13 +140,6 @@ def _final(indexed: ManifestRow, processed: ManifestRow | None) -> ManifestRow:
 def keeps_records(indexed: ManifestRow, processed: ManifestRow | None) -> bool:
     """Whether a rejection while indexing says nothing against records that were made when the file could be read."""
     return indexed.reason is Reason.UNREADABLE and processed is not None and processed.status == "stored"
-
-
-def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Yield the items in lists of `size`, the last one shorter."""
-    remaining = iter(items)
-    while chunk := list(islice(remaining, size)):
-        yield chunk
 
 
 def _key_order(entry: VideoEntry) -> str:

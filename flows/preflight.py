@@ -5,7 +5,7 @@ from __future__ import annotations
 from tempfile import TemporaryFile
 
 from flows.config import PreprocessConfig, require_same_configuration
-from flows.sources import index_sources, layout_of
+from flows.sources import index_sources
 from manifests.errors import ConfigError
 from manifests.splits import assign
 from tasks.workers import resolve_devices
@@ -23,17 +23,22 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
         StoreError: the store is broken, or was made with another configuration.
         ConfigError: a device is not there, or the store's folder cannot be written to.
     """
-    sources = (config.dataset, *config.test_datasets)
-    for source in sources:
-        layout, _ = layout_of(source)
-        next(layout.survey(source.root), None)
-        if config.out.resolve() == source.root.resolve():
-            raise ConfigError(f"out: got {config.out}, expected another folder than the dataset's")
+    indexed = index_sources(config.dataset, config.test_datasets, probing=False)
+    if config.out.resolve() in {source.root.resolve() for source in (config.dataset, *config.test_datasets)}:
+        raise ConfigError(f"out: got {config.out}, expected another folder than the dataset's")
     split = config.split
     # Ratios say at once whether they are usable, lists only when they are compared with the videos' names.
-    by_list = index_sources(config.dataset, probing=False).rows if split.policy in ("official", "file") else ()
-    names = [row.entry for row in by_list if row.entry is not None]
-    assign(names, split.policy, split.ratios, split.seed, split.official_dir, split.file, allow_leakage=True)
+    by_list = split.policy in ("official", "file")
+    assign(
+        [row.entry for row in indexed.rows if by_list and row.entry is not None],
+        split.policy,
+        split.ratios,
+        split.seed,
+        split.official_dir,
+        split.file,
+        test_datasets=indexed.test_datasets,
+        allow_leakage=True,
+    )
     require_same_configuration(config)
     devices = resolve_devices(config.detect.device)
     try:

@@ -17,32 +17,26 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.bars import probing_bar
 from flows.config import PreprocessConfig, to_yaml
-from flows.plan import in_chunks, keeps_records, outcome, plan_shards, renamed, with_splits
+from flows.plan import keeps_records, outcome, plan_shards, renamed, with_splits
 from flows.preflight import preflight
-from flows.progress import SECONDS_BETWEEN_UPDATES, RunProgress
+from flows.progress import RunProgress
 from flows.report import Report, build_report, rejection_rows, summary_markdown, write_report
 from flows.sources import Indexed, index_sources, require_apart
+from flows.task_runs import TASKS_PER_WINDOW, in_chunks, let_own_loggers_speak, results
 from manifests.errors import NothingStored
 from storage.layout import CONFIG_NAME, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store, write_atomically
 from storage.ledger import Ledger
-from tasks.interrupts import raise_if_interrupted
-from tasks.process import ShardPlan, ShardReport, process_shard
+from tasks.process import ShardPlan, process_shard
 from tasks.workers import worker_processes
 
 logger = logging.getLogger(__name__)
 
-# Prefect shows a logger's records in its run's log (PREFECT_LOGGING_EXTRA_LOGGERS), but leaves its level alone.
-OWN_LOGGERS = ("flows", "manifests", "storage", "tasks")
-
 # While one shard's last videos are at work, those of the next ones keep the other workers busy.
 SHARDS_AT_ONCE = 4
-# Beyond some 2,000 mapped tasks Prefect becomes unstable (its issue #18883): shards are submitted in windows.
-SHARDS_PER_WINDOW = 256
 
 
 @flow(
@@ -66,8 +60,7 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         NothingStored: every video was rejected.
         AccountingError: the totals do not add up.
     """
-    for name in OWN_LOGGERS:
-        logging.getLogger(name).setLevel(logging.INFO)
+    let_own_loggers_speak()
     devices = preflight(config)
     with lock_store(config.out), worker_processes():
         ledger = Ledger(config.out, config.store_settings(), config.config_digest, redo=config.reprocess)
@@ -125,15 +118,10 @@ def index_videos(config: PreprocessConfig, ledger: Ledger) -> Indexed:
 def run_shards(plans: Sequence[ShardPlan], ledger: Ledger) -> None:
     """Process the shards, a few at a time, and list each in the store's index as soon as it is complete."""
     with RunProgress(sum(len(plan.entries) for plan in plans)) as progress:
-        for window in in_chunks(plans, SHARDS_PER_WINDOW):
-            waiting = {process_shard.submit(plan, progress.count) for plan in window}
-            while waiting:
-                raise_if_interrupted()
-                done, waiting = wait(list(waiting), timeout=SECONDS_BETWEEN_UPDATES)
-                for future in done:
-                    finished: ShardReport = future.result()
-                    ledger.add(finished.shard, finished.rows)
-                progress.publish()
+        for window in in_chunks(plans, TASKS_PER_WINDOW):
+            futures = [process_shard.submit(plan, progress.count) for plan in window]
+            for finished in results(futures, progress.publish):
+                ledger.add(finished.shard, finished.rows)
 
 
 def publish(report: Report, config: PreprocessConfig) -> None:

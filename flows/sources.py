@@ -70,7 +70,8 @@ def index_sources(
     roots: dict[str, Path] = {}
     for settings in (main, *held_out):
         layout, why = layout_of(settings)
-        logger.info("%s: %s (%s)", settings.root, layout.title, why)
+        if probing:  # a look at the names comes before every run, and need not be told twice
+            logger.info("%s: %s (%s)", settings.root, layout.title, why)
         found = index_dataset(
             layout,
             settings.root,

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.config import PreprocessConfig, SplitSettings, validate
-from flows.plan import in_chunks, outcome, plan_shards, renamed, with_splits
+from flows.plan import outcome, plan_shards, renamed, with_splits
+from flows.task_runs import in_chunks
 from manifests.entry import SPLITS, VideoEntry
 from manifests.errors import SplitError
 from manifests.rejected import Reason, Rejected, Stage

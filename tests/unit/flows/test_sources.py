@@ -9,13 +9,7 @@ import pytest
 from flows.config import DatasetSettings, HeldOutSettings
 from flows.sources import index_sources, layout_of, require_apart
 from manifests.errors import ConfigError, DatasetError
-
-
-def touch(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
+from tests.trees import touch
 
 
 @pytest.fixture

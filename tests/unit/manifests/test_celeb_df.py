@@ -15,6 +15,7 @@ from manifests.errors import DatasetError
 from manifests.layouts import recognise_layout
 from manifests.rejected import Reason, Rejected
 from manifests.splits import assign, counts_by_split
+from tests.trees import touch
 
 CELEB = DATASETS["celeb_df"]
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference"
@@ -22,9 +23,7 @@ LIST = "List_of_testing_videos.txt"
 
 
 def tree(root: Path, *paths: str, listed: str | None = None) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
+    touch(root, *paths)
     if listed is not None:
         (root / LIST).write_text(listed)
     return root

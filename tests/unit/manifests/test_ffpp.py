@@ -14,6 +14,7 @@ from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
 from manifests.splits import assign, counts_by_split
+from tests.trees import touch
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference"
 METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures", "FaceShifter")
@@ -23,19 +24,12 @@ YOUTUBE = "original_sequences/youtube/c23/videos"
 DEEPFAKES = "manipulated_sequences/Deepfakes"
 
 
-def tree(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
-
-
 def rejections(root: Path) -> dict[str, Reason]:
     return {item.video_id: item.reason for item in FFPP.survey(root) if isinstance(item, Rejected)}
 
 
 def test_a_pair_and_its_fakes(tmp_path: Path) -> None:
-    root = tree(
+    root = touch(
         tmp_path,
         f"{YOUTUBE}/519.mp4",
         f"{YOUTUBE}/515.mp4",
@@ -72,12 +66,12 @@ def test_a_pair_and_its_fakes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("folder", "compression"), [("raw", "raw"), ("c0", "raw"), ("c23", "c23"), ("c40", "c40")])
 def test_c0_is_raw(tmp_path: Path, folder: str, compression: str) -> None:
-    (entry,) = FFPP.scan(tree(tmp_path, f"original_sequences/youtube/{folder}/videos/000.mp4"))
+    (entry,) = FFPP.scan(touch(tmp_path, f"original_sequences/youtube/{folder}/videos/000.mp4"))
     assert (entry.compression, entry.video_id) == (compression, f"ffpp/youtube/{compression}/000")
 
 
 def test_raw_and_c0_of_one_video_are_told_apart_loudly(tmp_path: Path) -> None:
-    root = tree(
+    root = touch(
         tmp_path,
         "original_sequences/youtube/c0/videos/000.mp4",
         "original_sequences/youtube/raw/videos/000.mp4",
@@ -86,7 +80,7 @@ def test_raw_and_c0_of_one_video_are_told_apart_loudly(tmp_path: Path) -> None:
 
 
 def test_actors_are_grouped_apart_from_youtube(tmp_path: Path) -> None:
-    root = tree(
+    root = touch(
         tmp_path,
         "original_sequences/actors/raw/videos/01__exit_phone_room.mp4",
         "original_sequences/actors/raw/videos/03__talking.mp4",
@@ -103,7 +97,7 @@ def test_actors_are_grouped_apart_from_youtube(tmp_path: Path) -> None:
 
 
 def test_footage_of_actors_is_a_scene_and_its_person_the_actor(tmp_path: Path) -> None:
-    root = tree(
+    root = touch(
         tmp_path,
         "original_sequences/actors/c23/videos/01__exit_phone_room.mp4",
         "original_sequences/actors/c23/videos/01__meeting_serious.mp4",
@@ -121,12 +115,12 @@ def test_footage_of_actors_is_a_scene_and_its_person_the_actor(tmp_path: Path) -
 
 def test_actors_who_lent_each_other_faces_are_one_group(tmp_path: Path) -> None:
     fakes = ("01_02__talking__YVGY8LOK", "03_02__talking__0AAAAAAA", "04_05__talking__ZZZZZZZ9")
-    root = tree(tmp_path, *(f"manipulated_sequences/DeepFakeDetection/c40/videos/{name}.mp4" for name in fakes))
+    root = touch(tmp_path, *(f"manipulated_sequences/DeepFakeDetection/c40/videos/{name}.mp4" for name in fakes))
     assert [entry.group_id for entry in FFPP.scan(root)] == ["ffpp/actors/01", "ffpp/actors/01", "ffpp/actors/04"]
 
 
 def test_masks_belong_to_every_compression_of_their_method_only(tmp_path: Path) -> None:
-    root = tree(
+    root = touch(
         tmp_path,
         *(f"manipulated_sequences/FaceSwap/{compression}/videos/519_515.mp4" for compression in ("c0", "c23", "c40")),
         f"{DEEPFAKES}/c23/videos/519_515.mp4",
@@ -166,13 +160,13 @@ def test_masks_belong_to_every_compression_of_their_method_only(tmp_path: Path) 
     ],
 )
 def test_odd_files_are_rejected_and_not_lost(tmp_path: Path, path: str) -> None:
-    root = tree(tmp_path, f"{YOUTUBE}/000.mp4", path)
+    root = touch(tmp_path, f"{YOUTUBE}/000.mp4", path)
     assert rejections(root) == {path: Reason.UNRECOGNISED_NAME}
     assert [entry.path for entry in FFPP.scan(root)] == [f"{YOUTUBE}/000.mp4"]
 
 
 def test_a_name_that_is_not_utf_8_is_a_rejection_like_any_other(tmp_path: Path) -> None:
-    tree(tmp_path, f"{YOUTUBE}/000.mp4")
+    touch(tmp_path, f"{YOUTUBE}/000.mp4")
     (tmp_path / YOUTUBE / os.fsdecode(b"\xff.mp4")).touch()
     (rejected,) = [item for item in FFPP.survey(tmp_path) if isinstance(item, Rejected)]
     assert rejected.video_id == f"{YOUTUBE}/\\udcff.mp4"
@@ -180,7 +174,7 @@ def test_a_name_that_is_not_utf_8_is_a_rejection_like_any_other(tmp_path: Path) 
 
 
 def test_a_folder_that_cannot_be_listed_is_not_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree(tmp_path, f"{YOUTUBE}/000.mp4")
+    touch(tmp_path, f"{YOUTUBE}/000.mp4")
     listed = os.scandir
 
     def refuse(path: str) -> object:
@@ -194,7 +188,7 @@ def test_a_folder_that_cannot_be_listed_is_not_skipped(tmp_path: Path, monkeypat
 
 
 def test_what_makes_no_claim_to_be_a_video_is_left_alone(tmp_path: Path) -> None:
-    root = tree(
+    root = touch(
         tmp_path,
         f"{YOUTUBE}/000.mp4",
         "original_sequences/youtube/c23/frames/000/000.png",
@@ -206,8 +200,8 @@ def test_what_makes_no_claim_to_be_a_video_is_left_alone(tmp_path: Path) -> None
 
 
 def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
-    elsewhere = tree(tmp_path / "disk2", "videos/000.mp4")
-    root = tree(tmp_path / "ffpp", f"{YOUTUBE}/001.mp4")
+    elsewhere = touch(tmp_path / "disk2", "videos/000.mp4")
+    root = touch(tmp_path / "ffpp", f"{YOUTUBE}/001.mp4")
     (root / "original_sequences/youtube/c40").symlink_to(elsewhere)
     (elsewhere / "videos" / "loop").symlink_to(root / "original_sequences")
     assert [entry.video_id for entry in FFPP.scan(root)] == ["ffpp/youtube/c23/001", "ffpp/youtube/c40/000"]
@@ -219,13 +213,13 @@ def test_a_missing_root(tmp_path: Path) -> None:
 
 
 def test_the_parent_of_a_root_gets_the_way_out(tmp_path: Path) -> None:
-    tree(tmp_path, f"inner/{YOUTUBE}/000.mp4")
+    touch(tmp_path, f"inner/{YOUTUBE}/000.mp4")
     with pytest.raises(DatasetError, match=r"name .*inner instead"):
         list(FFPP.scan(tmp_path))
 
 
 def test_a_root_of_another_dataset_says_what_it_holds(tmp_path: Path) -> None:
-    tree(tmp_path, "Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4")
+    touch(tmp_path, "Celeb-real/id0_0000.mp4", "Celeb-synthesis/id0_id1_0000.mp4")
     with pytest.raises(DatasetError, match=r"holding Celeb-real, Celeb-synthesis.*original_sequences"):
         list(FFPP.scan(tmp_path))
 

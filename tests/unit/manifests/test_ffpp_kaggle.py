@@ -15,6 +15,7 @@ from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
 from manifests.splits import assign, counts_by_split
+from tests.trees import touch
 
 KAGGLE = DATASETS["ffpp_kaggle"]
 REFERENCE = Path(__file__).parents[4] / "shared" / "reference"
@@ -24,9 +25,7 @@ TABLE = "csv/FF++_Metadata.csv"
 
 
 def tree(root: Path, *paths: str, table: str | None = None) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
+    touch(root, *paths)
     if table is not None:
         (root / TABLE).parent.mkdir(parents=True, exist_ok=True)
         (root / TABLE).write_text(table)

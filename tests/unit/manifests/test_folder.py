@@ -11,15 +11,14 @@ from manifests.datasets import DATASETS
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
+from tests.trees import touch
 
 FOLDER = DATASETS["folder"]
 TABLE = "list.csv"
 
 
 def tree(root: Path, *paths: str, table: str | None = None) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
+    touch(root, *paths)
     if table is not None:
         (root / TABLE).write_text(table, encoding="utf-8")
     return root

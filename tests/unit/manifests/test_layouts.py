@@ -11,19 +11,13 @@ import pytest
 from manifests.datasets import DATASETS
 from manifests.errors import DatasetError
 from manifests.layouts import NUM_FOLDERS_LOOKED_INTO, recognise_layout
+from tests.trees import touch
 
 OFFICIAL = "original_sequences/youtube/c23/videos/000.mp4"
 CELEB = "Celeb-real/id0_0000.mp4"
 SWAP = "Deepfakes/000_003.mp4"
 OWN = ("real/a.mp4", "fake/a.mp4")
 PART = '{"a.mp4": {"label": "REAL"}}'
-
-
-def tree(root: Path, *paths: str) -> Path:
-    for path in paths:
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        (root / path).touch()
-    return root
 
 
 def said_of(root: Path) -> str:
@@ -47,7 +41,7 @@ def root(tmp_path: Path) -> Path:
     (OWN, "folder", "fake/ and real/"),
 ])  # fmt: skip
 def test_one_layout_fits(root: Path, paths: tuple[str, ...], name: str, why: str) -> None:
-    found = recognise_layout(tree(root, *paths))
+    found = recognise_layout(touch(root, *paths))
     assert (found.dataset, found.why) == (DATASETS[name], why)
 
 
@@ -58,14 +52,14 @@ def test_one_layout_fits(root: Path, paths: tuple[str, ...], name: str, why: str
     ((OFFICIAL, SWAP, CELEB, *OWN), ("ffpp", "ffpp_kaggle", "celeb_df", "folder")),
 ])  # fmt: skip
 def test_several_layouts_fit(root: Path, paths: tuple[str, ...], names: tuple[str, ...]) -> None:
-    said = said_of(tree(root, *paths))
+    said = said_of(touch(root, *paths))
     assert f"got {root}, in which {len(names)} layouts fit: " in said
     assert all(f"{name} ({DATASETS[name].recognise(root)})" in said for name in names)
     assert said.endswith("name it: " + " or ".join(f"--layout {name}" for name in names))
 
 
 def test_a_list_of_labels_makes_any_dataset_one_of_ones_own_too(root: Path) -> None:
-    tree(root, CELEB)
+    touch(root, CELEB)
     (root / "labels.csv").write_text("path,label\n")
     said = said_of(root)
     assert "celeb_df (Celeb-real/); folder (labels.csv with the columns path and label)" in said
@@ -73,14 +67,14 @@ def test_a_list_of_labels_makes_any_dataset_one_of_ones_own_too(root: Path) -> N
 
 @pytest.mark.parametrize("paths", [(OFFICIAL,), (SWAP,), (CELEB,), OWN])
 def test_one_level_too_high(root: Path, paths: tuple[str, ...]) -> None:
-    tree(root / "inner", *paths)
-    tree(root, "another/notes.txt", "notes.txt")
+    touch(root / "inner", *paths)
+    touch(root, "another/notes.txt", "notes.txt")
     assert f"(holding another, inner, notes.txt), in which no layout fits; name {root}/inner instead. " in said_of(root)
 
 
 def test_one_level_above_several(root: Path) -> None:
     for number in range(5):
-        tree(root / f"copy{number}", CELEB)
+        touch(root / f"copy{number}", CELEB)
     assert f"; name {root}/copy0 or {root}/copy1 or {root}/copy2 instead. " in said_of(root)
 
 
@@ -99,11 +93,11 @@ def test_parts_are_found_where_an_archive_put_them(root: Path) -> None:
     (OWN, "fake"),
 ])  # fmt: skip
 def test_one_level_too_low(root: Path, paths: tuple[str, ...], inside: str) -> None:
-    assert f"; name {root} instead. " in said_of(tree(root, *paths) / inside)
+    assert f"; name {root} instead. " in said_of(touch(root, *paths) / inside)
 
 
 def test_a_neighbour_is_no_reason_to_name_the_folder_above(root: Path) -> None:
-    tree(root, "mine/notes.txt", CELEB)
+    touch(root, "mine/notes.txt", CELEB)
     assert "; check the path, or name the layout: --layout NAME. " in said_of(root / "mine")
 
 
@@ -113,7 +107,7 @@ def test_a_neighbour_is_no_reason_to_name_the_folder_above(root: Path) -> None:
     (tuple(f"{letter}.mp4" for letter in "hgfedcba"), "a.mp4, b.mp4, c.mp4, d.mp4, e.mp4, f.mp4, …"),
 ])  # fmt: skip
 def test_no_layout_fits(root: Path, paths: tuple[str, ...], holding: str) -> None:
-    said = said_of(tree(root, *paths))
+    said = said_of(touch(root, *paths))
     assert said.startswith(f"dataset root: got {root} (holding {holding}), in which no layout fits; check the path")
     for name, dataset in DATASETS.items():
         assert f"\n  {name}: {dataset.title}: {dataset.expects}" in said
@@ -127,7 +121,7 @@ def test_names_that_are_not_utf_8_can_be_printed(root: Path) -> None:
 def test_hints_are_looked_for_in_the_first_folders_only(root: Path) -> None:
     for number in range(NUM_FOLDERS_LOOKED_INTO):
         (root / f"{number:04d}").mkdir()
-    tree(root / "last", CELEB)
+    touch(root / "last", CELEB)
     assert "; check the path" in said_of(root)
     (root / "0000").rmdir()
     assert f"; name {root}/last instead" in said_of(root)
@@ -140,7 +134,7 @@ def test_no_folder(root: Path) -> None:
 
 
 def test_a_folder_that_nobody_may_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tree(root, "closed/x", f"inner/{CELEB}")
+    touch(root, "closed/x", f"inner/{CELEB}")
     listed: dict[str, Callable[..., object]] = {"listdir": os.listdir, "scandir": os.scandir}
 
     def refuse(name: str, path: str | Path) -> object:
@@ -155,7 +149,7 @@ def test_a_folder_that_nobody_may_read(root: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_root_may_be_a_link(root: Path) -> None:
-    tree(root / "disk2", CELEB)
+    touch(root / "disk2", CELEB)
     (root / "link").symlink_to(root / "disk2")
     assert recognise_layout(root / "link").dataset is DATASETS["celeb_df"]
     assert [entry.path for entry in DATASETS["celeb_df"].scan(root / "link")] == [CELEB]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,21 +18,6 @@ from tasks.partial import Partial
 from tasks.sniff import Content
 from tests.fetching import NAME, VIDEO, Client
 from tests.servers import WebServer, answers, drops_after, hangs, mp4_like, running
-
-
-@pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    """A server with one video."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with running(WebServer(files={NAME: VIDEO})) as web:
-        yield web
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    client = Client(tmp_path / "out")
-    with client.fetcher:
-        yield client
 
 
 def test_redirects_are_followed_and_secrets_stay_behind(web: WebServer, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +31,11 @@ from tests.servers import (
     hangs,
     ignores_range,
     mp4_like,
-    running,
     sends_part,
     without_length,
 )
 
 OTHER_VIDEO = mp4_like(300_000, seed=1)
-
-
-@pytest.fixture
-def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    """A server with one video."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with running(WebServer(files={NAME: VIDEO})) as web:
-        yield web
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
-    client = Client(tmp_path / "out")
-    with client.fetcher:
-        yield client
 
 
 def test_a_file_lands_whole_and_is_not_fetched_twice(web: WebServer, client: Client) -> None:

@@ -7,7 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from tasks.weights import WeightFile
 
 
 def terminal_bar() -> Progress:
@@ -29,4 +40,16 @@ def probing_bar() -> Iterator[Callable[[int, int], None]]:
     """Show a bar while a dataset is probed; yields what `index_dataset` wants to call after each video."""
     with terminal_bar() as bar:
         task = bar.add_task("probing", total=None, visible=False)
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+@contextmanager
+def weights_bar(weights: WeightFile) -> Iterator[Callable[[int, int | None], None]]:
+    """Show how far a download is once it has begun; yields what `tasks.weights.fetch` wants to call."""
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    console = Console(stderr=True)
+    with Progress(
+        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not sys.stderr.isatty()
+    ) as bar:
+        task = bar.add_task(f"fetching {weights.file_name}", total=weights.num_bytes, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)

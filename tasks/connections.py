@@ -257,7 +257,9 @@ def _failure(error: httpx.HTTPError | httpx.InvalidURL, url: str) -> FetchFailed
         return FetchFailed(FetchReason.ADDRESS, f"{shown(url)}: this address or a header for it cannot be sent")
     for cause in _causes(error):
         if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:
-            return FetchFailed(FetchReason.ADDRESS, f"{shown(url)}: there is no host of this name; check the address")
+            return FetchFailed(
+                FetchReason.ADDRESS, f"{shown(url)}: there is no host of this name; check the address, and the network"
+            )
         if isinstance(cause, ssl.SSLCertVerificationError):
             detail = f"{shown(url)}: its certificate cannot be trusted ({cause.verify_message})"
             return FetchFailed(FetchReason.ADDRESS, detail)

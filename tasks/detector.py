@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from tasks.media import FaceDetection, FrameBatch
+from tasks.models import UsesModels
 
 
-class FaceDetector(Protocol):
-    """Finds every face in every frame."""
+class FaceDetector(UsesModels, Protocol):
+    """Finds every face in every frame. Its settings and its `device` are keywords."""
+
+    def __init__(self, **settings: Any) -> None: ...
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return the faces of each of the T frames, the largest first; a frame without a face has an empty list.

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
-from tasks.media import FaceTrack, FrameBatch
+from tasks.media import FaceDetection, FrameBatch
+from tasks.models import UsesModels
 
 
-class Landmarker(Protocol):
-    """Places landmarks on a tracked face."""
+class Landmarker(UsesModels, Protocol):
+    """Places landmarks on detected faces.
 
-    def place(self, frames: FrameBatch, track: FaceTrack) -> FaceTrack:
-        """Return the track with the landmarks of the rows that `frames` covers replaced.
+    Args:
+        device: `cpu` or `cuda:N`, for networks.
+        weights_dir: where weight files are looked for first; see `tasks/weights.py`.
+
+    Raises:
+        StageMissing: a package or a weight file is not there.
+    """
+
+    def __init__(self, *, device: str = "cpu", weights_dir: Path | None = None) -> None: ...
+
+    def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:
+        """Return the same faces with their landmarks replaced.
 
         Args:
             frames: (T,H,W,3) uint8 RGB.
-            track: one row for each sampled frame of the video, among them those of `frames`.
+            faces: those of each of the T frames, full-frame pixels.
 
         Returns:
-            The rows of `frames` only, with (T,K,2) float32 landmarks in full-frame pixels.
+            As many faces in the same order; each with (K,2) float32 landmarks in full-frame pixels, and their scores.
         """
         ...

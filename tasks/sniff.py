@@ -19,6 +19,8 @@ _MAGICS = {
     b"\xfd7zXZ\x00": "xz",
     b"7z\xbc\xaf\x27\x1c": "7z",
     b"Rar!\x1a\x07": "rar",
+    # The number with which torch.save began its files before PyTorch 1.6 (torch.serialization.MAGIC_NUMBER), pickled.
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.": "a PyTorch file",
 }
 
 
@@ -27,10 +29,19 @@ class Content(StrEnum):
 
     VIDEO = "video"
     ARCHIVE = "archive"
+    WEIGHTS = "weights"
 
 
-_ALLOWED = {Content.VIDEO: frozenset({"mp4"}), Content.ARCHIVE: frozenset({"zip", "tar", "gzip", "bzip2", "xz"})}
-_EXPECTED = {Content.VIDEO: "an MP4 video", Content.ARCHIVE: "a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive"}
+_ALLOWED = {
+    Content.VIDEO: frozenset({"mp4"}),
+    Content.ARCHIVE: frozenset({"zip", "tar", "gzip", "bzip2", "xz"}),
+    Content.WEIGHTS: frozenset({"zip", "a PyTorch file"}),
+}
+_EXPECTED = {
+    Content.VIDEO: "an MP4 video",
+    Content.ARCHIVE: "a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz archive",
+    Content.WEIGHTS: "a file that torch.save wrote",
+}
 
 
 def kind_of(head: bytes) -> str:
@@ -40,7 +51,8 @@ def kind_of(head: bytes) -> str:
         head: its first `SNIFF_BYTES` bytes, or all of a shorter one.
 
     Returns:
-        `mp4`, `zip`, `tar`, `gzip`, `bzip2`, `xz`, `7z`, `rar`, `a web page`, `JSON`, `nothing` or `something else`.
+        `mp4`, `zip`, `tar`, `gzip`, `bzip2`, `xz`, `7z`, `rar`, `a PyTorch file` (of the old form; the present one is
+        a `zip`), `a web page`, `JSON`, `nothing` or `something else`.
     """
     if not head:
         return "nothing"

@@ -5,6 +5,10 @@ The boxes, scores and landmarks are those of `facenet_pytorch.MTCNN(keep_all=Tru
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
 import numpy as np
 
 from manifests.errors import StageMissing, VideoRejected
@@ -24,6 +28,8 @@ class MTCNNDetector:
         StageMissing: facenet-pytorch is not installed.
     """
 
+    weights: ClassVar[tuple[str, ...]] = ()  # they ship inside facenet-pytorch
+
     def __init__(
         self,
         min_face_px: int = 20,
@@ -31,12 +37,9 @@ class MTCNNDetector:
         scale_factor: float = 0.709,
         device: str = "cpu",
     ) -> None:
-        try:
-            from facenet_pytorch import MTCNN
-        except ImportError as error:
-            raise StageMissing(
-                f"detector mtcnn: got {error}, expected facenet-pytorch 2.5.3; pip install it"
-            ) from error
+        self.require_models()
+        from facenet_pytorch import MTCNN
+
         self._min_face_px = min_face_px
         # On a CPU batches of 4 and 8 frames cost 9–14 % more per frame than single ones (measured, 720p).
         self._batch_frames = device != "cpu"
@@ -47,6 +50,23 @@ class MTCNNDetector:
             factor=scale_factor,
             device=device,
         )
+
+    @classmethod
+    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
+        """Load nothing but what the package holds."""
+        return {}
+
+    @classmethod
+    def require_models(cls, weights_dir: Path | None = None) -> None:
+        """Check that facenet-pytorch is installed.
+
+        Raises:
+            StageMissing: it is not.
+        """
+        if find_spec("facenet_pytorch") is None:
+            raise StageMissing(
+                "detector mtcnn: got no package facenet_pytorch, expected facenet-pytorch 2.5.3; pip install it"
+            )
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return the faces of each of the T frames, the largest box first.

@@ -1,10 +1,12 @@
 """The landmarkers: one file and one line here for each."""
 
-from collections.abc import Callable
-
 from tasks.landmarker import Landmarker
 from tasks.landmarkers.detector import DetectorLandmarks
+from tasks.landmarkers.dlib import DlibLandmarker
+from tasks.landmarkers.fan import FANLandmarker
 
-LANDMARKERS: dict[str, Callable[[], Landmarker]] = {
+LANDMARKERS: dict[str, type[Landmarker]] = {
     "detector": DetectorLandmarks,
+    "fan": FANLandmarker,
+    "dlib": DlibLandmarker,
 }

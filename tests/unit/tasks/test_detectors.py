@@ -21,7 +21,8 @@ def batch_of(images: npt.NDArray[np.uint8]) -> FrameBatch:
     return FrameBatch(data=images, frame_indices=numbers, pts_seconds=numbers / 25)
 
 
-@pytest.fixture(params=DETECTORS, scope="module")
+# Those whose weights are installed with them; s3fd's are fetched, and has tests of its own.
+@pytest.fixture(params=[name for name, kind in DETECTORS.items() if not kind.weights], scope="module")
 def detector(request: pytest.FixtureRequest) -> FaceDetector:
     return DETECTORS[request.param]()
 

@@ -7,11 +7,18 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tasks.media import AlignedClip, FaceTrack, FrameBatch
+from tasks.media import AlignedClip, FaceDetection, FaceTrack, FrameBatch
 
 
 class Aligner(Protocol):
     """Cuts a tracked face out of its frames, by one similarity transform per frame."""
+
+    smooths: bool
+    # whether a frame's transform depends on its neighbours': the track must then have a row for every frame
+
+    def accepts(self, face: FaceDetection) -> bool:
+        """Whether a similarity maps this face onto the crop; a frame with no other counts as one without a face."""
+        ...
 
     def align(self, frames: FrameBatch, track: FaceTrack, masks: npt.NDArray[np.uint8] | None = None) -> AlignedClip:
         """Return the crops of the rows that `frames` covers.

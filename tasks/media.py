@@ -15,10 +15,13 @@ import numpy.typing as npt
 
 from manifests.rejected import Reason, Rejected, Stage
 from storage.checks import require_array
+from storage.record import FoundBy
 
-__all__ = ["AlignedClip", "FaceDetection", "FaceTrack", "FrameBatch", "Reason", "Rejected", "Stage"]
+__all__ = ["AlignedClip", "FaceDetection", "FaceTrack", "FoundBy", "FrameBatch", "Reason", "Rejected", "Stage"]
 
 NUM_DETECTOR_LANDMARKS = 5  # left eye, right eye, nose, left and right mouth corner, as seen in the image
+NUM_IBUG_LANDMARKS = 68  # the order of iBUG's 300-W: jaw 0–16, brows –26, nose –35, eyes –47, mouth –67
+NUM_LANDMARKS_ALLOWED = (0, NUM_DETECTOR_LANDMARKS, NUM_IBUG_LANDMARKS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,12 +63,26 @@ class FaceDetection:
     # the detector's confidence, 0..1
 
     landmarks: npt.NDArray[np.float32]
-    # (5,2) float32 (x, y) pixels of the full frame: left eye, right eye, nose, mouth corners, as seen in the image
+    # (K,2) float32 (x, y) pixels of the full frame. K = 5: left eye, right eye, nose, mouth corners, as seen in the
+    # image; K = 68: iBUG's order; K = 0 from a detector that gives boxes alone
+
+    landmark_scores: npt.NDArray[np.float32] | None = None
+    # (K,) float32, the landmarker's confidence in each, about 0..1; None from one that does not say
+
+    found_by: FoundBy = FoundBy.DETECTOR
+    # which way led to it
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
         require_array("FaceDetection", "box_xyxy", self.box_xyxy, np.float32, (4,))
-        require_array("FaceDetection", "landmarks", self.landmarks, np.float32, (NUM_DETECTOR_LANDMARKS, 2))
+        require_array("FaceDetection", "landmarks", self.landmarks, np.float32, (None, 2))
+        if len(self.landmarks) not in NUM_LANDMARKS_ALLOWED:
+            raise ValueError(
+                f"FaceDetection.landmarks: got shape {self.landmarks.shape}, expected (5, 2), (68, 2) or (0, 2)"
+            )
+        if self.landmark_scores is not None:
+            shape = (len(self.landmarks),)
+            require_array("FaceDetection", "landmark_scores", self.landmark_scores, np.float32, shape)
         if not 0.0 <= self.score <= 1.0:
             raise ValueError(f"FaceDetection.score: got {self.score}, expected 0..1")
 
@@ -92,6 +109,12 @@ class FaceTrack:
     interpolated: npt.NDArray[np.bool_]
     # (T,) bool, whether the frame showed no face of this track
 
+    landmark_scores: npt.NDArray[np.float32] | None = None
+    # (T,K) float32, the landmarker's confidence in each, 0 where interpolated; None from one that does not say
+
+    found_by: npt.NDArray[np.uint8] | None = None
+    # (T,) uint8, a FoundBy for each row; None where nobody asked
+
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
         num_frames = len(self.frame_indices)
@@ -100,6 +123,11 @@ class FaceTrack:
         require_array("FaceTrack", "landmarks", self.landmarks, np.float32, (num_frames, None, 2))
         require_array("FaceTrack", "scores", self.scores, np.float32, (num_frames,))
         require_array("FaceTrack", "interpolated", self.interpolated, np.bool_, (num_frames,))
+        if self.landmark_scores is not None:
+            shape = self.landmarks.shape[:2]
+            require_array("FaceTrack", "landmark_scores", self.landmark_scores, np.float32, shape)
+        if self.found_by is not None:
+            require_array("FaceTrack", "found_by", self.found_by, np.uint8, (num_frames,))
 
     def __len__(self) -> int:
         """T."""
@@ -122,6 +150,8 @@ class FaceTrack:
             landmarks=self.landmarks[rows],
             scores=self.scores[rows],
             interpolated=self.interpolated[rows],
+            landmark_scores=None if self.landmark_scores is None else self.landmark_scores[rows],
+            found_by=None if self.found_by is None else self.found_by[rows],
         )
 
 
@@ -147,6 +177,9 @@ class AlignedClip:
     pts_seconds: npt.NDArray[np.float64]
     # (T,) float64 presentation time in seconds
 
+    interpolated: npt.NDArray[np.bool_] | None = None
+    # (T,) bool, whose landmarks come from neighbouring frames; None from an aligner that adds none to the track's
+
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
         num_frames = len(self.frame_indices)
@@ -157,3 +190,5 @@ class AlignedClip:
         require_array("AlignedClip", "pts_seconds", self.pts_seconds, np.float64, (num_frames,))
         if self.masks is not None:
             require_array("AlignedClip", "masks", self.masks, np.uint8, self.crops.shape[:3])
+        if self.interpolated is not None:
+            require_array("AlignedClip", "interpolated", self.interpolated, np.bool_, (num_frames,))

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import VideoRejected
-from tasks.media import AlignedClip, FaceTrack, FrameBatch, Reason, Stage
+from tasks.media import AlignedClip, FaceDetection, FaceTrack, FrameBatch, Reason, Stage
 from tasks.warp import warp_clip
 
 
@@ -18,9 +18,16 @@ class SquareAligner:
         margin: side of the square over the longer side of the box; 1.3 is FaceForensics++'s own.
     """
 
+    smooths = False
+
     def __init__(self, size_px: int = 224, margin: float = 1.3) -> None:
         self._size_px = size_px
         self._margin = margin
+
+    def accepts(self, face: FaceDetection) -> bool:
+        """Whether the box has an area."""
+        sides = face.box_xyxy[2:] - face.box_xyxy[:2]
+        return bool(np.isfinite(face.box_xyxy).all() and (sides > 0).all())
 
     def align(self, frames: FrameBatch, track: FaceTrack, masks: npt.NDArray[np.uint8] | None = None) -> AlignedClip:
         """Return the (T,S,S,3) crops of the rows that `frames` covers.

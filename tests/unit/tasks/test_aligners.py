@@ -10,13 +10,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manifests.errors import ConfigError, VideoRejected
+from tasks.aligner import Aligner
 from tasks.aligners import ALIGNERS
 from tasks.aligners.five_point import TEMPLATES, FivePointAligner
+from tasks.aligners.lrw import STABLE_POINTS, LRWAligner
 from tasks.aligners.square import SquareAligner
-from tasks.media import FaceTrack, FrameBatch, Reason
+from tasks.media import NUM_IBUG_LANDMARKS, FaceTrack, FrameBatch, Reason
 from tasks.warp import warp
 
 SIZE_PX = 112
+
+
+def make_aligner(name: str) -> Aligner:
+    return LRWAligner() if name == "lrw" else ALIGNERS[name](size_px=SIZE_PX, margin=1.3)
+
+
+def track_for(name: str, boxes: list[list[float]]) -> FaceTrack:
+    """A track with as many landmarks as the aligner needs; the first, or 36th, is the left eye."""
+    if name != "lrw":
+        return track_of(boxes)
+    unit = np.full((NUM_IBUG_LANDMARKS, 2), 0.5)
+    unit[list(STABLE_POINTS)] = (np.array(list(STABLE_POINTS.values())) - 60) / 140  # nearly fills the box
+    return track_of(boxes, np.stack([unit * (np.array(box[2:]) - box[:2]) + box[:2] for box in boxes]))
+
+
+def left_eye(name: str) -> int:
+    return 36 if name == "lrw" else 0
 
 
 def frames_with_dot(places: list[tuple[int, int]], height: int = 240, width: int = 320) -> FrameBatch:
@@ -54,34 +73,35 @@ def centroid(image: npt.NDArray[np.uint8]) -> tuple[float, float]:
 @pytest.mark.parametrize("name", ALIGNERS)
 def test_landmarks_matrices_and_pixels_agree(name: str) -> None:
     """A dot drawn at the left eye appears in the crop where the crop's landmarks say that the left eye is."""
-    track = track_of([[100, 60, 180, 160], [90, 70, 190, 150]])
-    eyes = [(round(float(x)), round(float(y))) for x, y in track.landmarks[:, 0]]
+    track = track_for(name, [[100, 60, 180, 160], [90, 70, 190, 150]])
+    eyes = [(round(float(x)), round(float(y))) for x, y in track.landmarks[:, left_eye(name)]]
     frames = frames_with_dot(eyes)
-    clip = ALIGNERS[name](size_px=SIZE_PX, margin=1.3).align(frames, track)
-    assert clip.crops.shape == (2, SIZE_PX, SIZE_PX, 3)
+    clip = make_aligner(name).align(frames, track)
+    size_px = 150 if name == "lrw" else SIZE_PX
+    assert clip.crops.shape == (2, size_px, size_px, 3)
     for row in range(2):
         expected = clip.matrices[row] @ [*eyes[row], 1.0]
         assert centroid(clip.crops[row]) == pytest.approx(tuple(expected), abs=0.15)
         assert clip.landmarks[row] == pytest.approx(
-            (clip.matrices[row] @ np.c_[track.landmarks[row], np.ones(5)].T).T, abs=1e-3
+            track.landmarks[row] @ clip.matrices[row][:, :2].T + clip.matrices[row][:, 2], abs=1e-3
         )
     assert clip.frame_indices.tolist() == [0, 7]
 
 
 @pytest.mark.parametrize("name", ALIGNERS)
 def test_masks_are_warped_with_the_same_matrix(name: str) -> None:
-    track = track_of([[100, 60, 180, 160]])
+    track = track_for(name, [[100, 60, 180, 160]])
     frames = frames_with_dot([(140, 110)])
     masks = np.where(frames.data[..., 0] == 250, 255, 0).astype(np.uint8)
-    clip = ALIGNERS[name](size_px=SIZE_PX).align(frames, track, masks)
+    clip = make_aligner(name).align(frames, track, masks)
     assert clip.masks is not None
-    assert clip.masks.shape == (1, SIZE_PX, SIZE_PX)
+    assert clip.masks.shape == clip.crops.shape[:3]
     assert centroid(clip.masks[0]) == pytest.approx(centroid(clip.crops[0]), abs=0.1)
 
 
 @pytest.mark.parametrize("name", ALIGNERS)
 def test_each_matrix_is_a_similarity(name: str) -> None:
-    clip = ALIGNERS[name](size_px=SIZE_PX).align(frames_with_dot([(140, 110)]), track_of([[100, 60, 180, 160]]))
+    clip = make_aligner(name).align(frames_with_dot([(140, 110)]), track_for(name, [[100, 60, 180, 160]]))
     linear = clip.matrices[0][:, :2]
     assert linear @ linear.T == pytest.approx(np.eye(2) * np.linalg.det(linear), abs=1e-6)
     assert np.linalg.det(linear) > 0
@@ -89,13 +109,26 @@ def test_each_matrix_is_a_similarity(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALIGNERS)
 def test_only_the_rows_of_the_batch_are_cut(name: str) -> None:
-    track = track_of([[100, 60, 180, 160], [90, 70, 190, 150], [80, 70, 180, 150]])
-    whole = ALIGNERS[name](size_px=SIZE_PX).align(frames_with_dot([(140, 110)] * 3), track)
+    track = track_for(name, [[100, 60, 180, 160], [90, 70, 190, 150], [80, 70, 180, 150]])
+    whole = make_aligner(name).align(frames_with_dot([(140, 110)] * 3), track)
     last = FrameBatch(
         data=frames_with_dot([(140, 110)]).data, frame_indices=np.array([14]), pts_seconds=np.array([0.56])
     )
-    part = ALIGNERS[name](size_px=SIZE_PX).align(last, track)
+    part = make_aligner(name).align(last, track)
     assert np.array_equal(part.crops[0], whole.crops[2])
+    assert part.frame_indices.tolist() == [14]
+
+
+@pytest.mark.parametrize("name", ALIGNERS)
+def test_an_aligner_that_smooths_says_so(name: str) -> None:
+    """Whether the middle frame's transform stays when the last frame's face is somewhere else."""
+    boxes: list[list[float]] = [[100, 60, 180, 160]] * 3
+    moved: list[list[float]] = [*boxes[:2], [60, 70, 190, 150]]
+    middle = FrameBatch(
+        data=frames_with_dot([(140, 110)]).data, frame_indices=np.array([7]), pts_seconds=np.array([0.28])
+    )
+    one, other = (make_aligner(name).align(middle, track_for(name, places)).matrices for places in (boxes, moved))
+    assert np.allclose(one, other) == (not make_aligner(name).smooths)
 
 
 def test_square_by_hand() -> None:

@@ -12,6 +12,7 @@ class Stage(StrEnum):
     INDEX = "index"
     PROBE = "probe"
     SPLIT = "split"
+    SAMPLE = "sample"
     DECODE = "decode"
     DETECT = "detect"
     TRACK = "track"
@@ -31,12 +32,14 @@ class Reason(StrEnum):
     NO_VIDEO_STREAM = "no_video_stream"  # a container without pictures, such as audio only
     TRUNCATED = "truncated"  # the container promises more frames than it holds
     NOT_IN_SPLIT_LISTS = "not_in_split_lists"  # the lists by which videos are split do not name it
+    TOO_SHORT = "too_short"  # no clip of the asked length fits into it
     DECODE_ERROR = "decode_error"  # the decoder says that the stream is broken
     DECODE_TIMEOUT = "decode_timeout"  # the decoder hung and its process was ended
     SHORT_READ = "short_read"  # fewer frames came out than were asked for
     FRAME_COUNT_MISMATCH = "frame_count_mismatch"  # decoder and manifest count different numbers of frames
     NO_FACE = "no_face"  # no sampled frame shows a face
     LOW_COVERAGE = "low_coverage"  # the main face is missing in too many sampled frames
+    TOO_FEW_FACES = "too_few_faces"  # fewer frames with a good face than `frames.at_least` asks for
     DEGENERATE_GEOMETRY = "degenerate_geometry"  # no similarity transform maps the face onto the crop
     CRASHED = "crashed"  # its worker process died twice (a segfault, out of memory), or a stage failed
 

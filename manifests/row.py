@@ -45,6 +45,9 @@ class ManifestRow:
     config_digest: str | None = None
     # hex SHA-256 of the settings under which the status was reached; None for a rejection that no setting changes
 
+    relatives_digest: str | None = None
+    # hex SHA-256 of what the records depend on of other videos, an original or a fake's mask; None: of nothing
+
     shard: str | None = None
     # file name of the shard that holds the records, or the rejection
 
@@ -68,6 +71,9 @@ class ManifestRow:
 
     num_masks: int = 0
     # stored frames with a manipulation mask
+
+    num_dropped: int = 0
+    # clips of the main face that were not stored, because too few of their frames show it
 
     seconds: dict[str, float] = field(default_factory=dict)
     # wall seconds by stage, keys from TIMED_STAGES

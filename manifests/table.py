@@ -26,6 +26,7 @@ _INTEGERS = (
     *("width", "height", "rotation_degrees", "num_frames", "fps_numerator", "fps_denominator"),
     *("num_bytes", "mtime_ns", "mask_num_bytes", "mask_mtime_ns"),
     *("num_records", "frames_wanted", "frames_got", "num_interpolated", "num_faces", "num_tracks", "num_masks"),
+    "num_dropped",
 )
 _SECONDS = tuple(f"seconds_{stage}" for stage in TIMED_STAGES)
 _ENTRY_FIELDS = tuple(item.name for item in fields(VideoEntry))

@@ -8,15 +8,15 @@
     12 + H        …      payload: parts back to back, in this order: the arrays by name, the crops, the masks
 
     header = {
-      "arrays": {name: {"dtype": "<f4", "offset": n, "shape": [T, …], "size": n}, …},   one for each array of a Record
+      "arrays": {name: {"dtype": "<f4", "offset": n, "shape": [T, …], "size": n}, …},   one for each array that is there
       "crops":  [[offset, size], …],                                                    T encoded images
       "masks":  [[offset, size], …] or null,                                            T PNGs
       …                                                                                 each other field of a Record
     }
 
-Offsets and sizes are in bytes, offsets from the start of the payload. dtypes are NumPy's: `<f4`, `<f8`, `<i8`, and
-`|b1` (one byte, 0 or 1) for `interpolated`. Arrays are in C order. The arrays come first so that a table of all records
-reads the first page of each and not its images.
+Offsets and sizes are in bytes, offsets from the start of the payload. dtypes are NumPy's: `<f4`, `<f8`, `<i8`, `|u1`,
+and `|b1` (one byte, 0 or 1) for `interpolated`. Arrays are in C order. The arrays come first so that a table of all
+records reads the first page of each and not its images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import StoreCorrupt
-from storage.record import Record
+from storage.record import OPTIONAL_ARRAYS, Record
 
 MAGIC = b"FSR1"
 PREFIX = struct.Struct("<4sII")  # magic, length of the header, CRC-32
@@ -40,8 +40,10 @@ CRC_START = PREFIX.size  # first byte that the CRC covers
 # Every array of a Record and its dtype in the payload.
 ARRAY_DTYPES: dict[str, str] = {
     "boxes_xyxy": "<f4",
+    "found_by": "|u1",
     "frame_indices": "<i8",
     "interpolated": "|b1",
+    "landmark_scores": "<f4",
     "landmarks": "<f4",
     "matrices": "<f8",
     "pts_seconds": "<f8",
@@ -66,7 +68,12 @@ SCALAR_TYPES: dict[str, tuple[type, ...]] = {
     "track_id": (int,),
     "content_digest": (str,),
     "config_digest": (str,),
+    "track_choice": _OPTIONAL_TEXT,
+    "geometry_from": _OPTIONAL_TEXT,
+    "mask_source": _OPTIONAL_TEXT,
 }
+# The first records had none of these: what is missing is null.
+_LATER_FIELDS = dict.fromkeys(("track_choice", "geometry_from", "mask_source"))
 
 _WAY_OUT = "see `python -m storage.inspect OUT --verify`, then copy the shard again or process into a new folder"
 
@@ -84,6 +91,8 @@ def encode_record(record: Record) -> bytes:
 
     arrays: dict[str, dict[str, Any]] = {}
     for name, dtype in ARRAY_DTYPES.items():
+        if getattr(record, name) is None:
+            continue
         array = np.ascontiguousarray(getattr(record, name), dtype=dtype)
         offset, size = append(array.tobytes())
         arrays[name] = {"dtype": dtype, "shape": array.shape, "offset": offset, "size": size}
@@ -167,7 +176,7 @@ def first_crop(data: bytes | memoryview, header: dict[str, Any]) -> memoryview:
 
 def _arrays(header: dict[str, Any], payload: memoryview) -> dict[str, npt.NDArray[Any]]:
     arrays: dict[str, npt.NDArray[Any]] = {}
-    for name, dtype in ARRAY_DTYPES.items():
+    for name, dtype in _dtypes_of(header["arrays"]):
         item = header["arrays"][name]
         part = payload[item["offset"] : item["offset"] + item["size"]]
         # A copy: the payload is not aligned, and a database's memory ends with the transaction.
@@ -199,6 +208,7 @@ def _parse_header(view: memoryview, header_end: int, what: str) -> dict[str, Any
         raise _corrupt(what, f"a header that is not JSON ({error})", "JSON in ASCII") from error
     if not isinstance(header, dict):
         raise _corrupt(what, f"a header that is a {type(header).__name__}", "a JSON object")
+    header = _LATER_FIELDS | header
     for name, types in SCALAR_TYPES.items():
         value = header.get(name, ...)
         if not isinstance(value, types) or isinstance(value, bool):
@@ -223,11 +233,11 @@ def _check_parts(header: dict[str, Any], payload_size: int, what: str) -> None:
 def _parts(header: dict[str, Any], what: str) -> list[tuple[str, int, int]]:
     """(name, offset, size) of each part in the order of the payload, after their types have been checked."""
     arrays, crops, masks = header.get("arrays"), header.get("crops"), header.get("masks", ...)
-    if not isinstance(arrays, dict) or arrays.keys() != ARRAY_DTYPES.keys():
+    if not isinstance(arrays, dict) or arrays.keys() | OPTIONAL_ARRAYS != ARRAY_DTYPES.keys():
         names = list(arrays) if isinstance(arrays, dict) else repr(arrays)
         raise _corrupt(f"{what}, field arrays", str(names), f"an object with {list(ARRAY_DTYPES)}")
     parts: list[tuple[str, int, int]] = []
-    for name, dtype in ARRAY_DTYPES.items():
+    for name, dtype in _dtypes_of(arrays):
         item = arrays[name]
         if not isinstance(item, dict) or item.get("dtype") != dtype or not _are_lengths(item.get("shape")):
             raise _corrupt(f"{what}, array {name}", repr(item), f"dtype {dtype!r}, shape, offset and size")
@@ -241,6 +251,11 @@ def _parts(header: dict[str, Any], what: str) -> list[tuple[str, int, int]]:
             raise _corrupt(f"{what}, field {name}", shown, "a list of [offset, size]")
         parts.extend((f"{name}[{row}]", offset, size) for row, (offset, size) in enumerate(images))
     return parts
+
+
+def _dtypes_of(arrays: dict[str, Any]) -> list[tuple[str, str]]:
+    """(name, dtype) of the arrays that a record has, in the order of the payload."""
+    return [(name, dtype) for name, dtype in ARRAY_DTYPES.items() if name in arrays]
 
 
 def _are_lengths(values: Any) -> bool:

@@ -8,6 +8,7 @@
     ├── report.html       the same for people
     ├── config.yaml       the configuration, to be given to the next run
     ├── .lock             held while a run writes
+    ├── .geometry/        only while a run lasts: where the people of originals are, for their fakes
     └── shards/
         └── train-00000.lmdb …   records: `storage.shard`, `storage.encoding`
 
@@ -33,6 +34,7 @@ REPORT_JSON_NAME = "report.json"
 REPORT_HTML_NAME = "report.html"
 CONFIG_NAME = "config.yaml"
 LOCK_NAME = ".lock"
+GEOMETRY_DIR = ".geometry"
 SHARDS_DIR = "shards"
 SHARD_SUFFIX = ".lmdb"
 PARTIAL_PREFIX = ".partial-"

@@ -98,8 +98,14 @@ class Ledger:
         """Return the entries whose records the store holds, with their splits."""
         return [row.entry for row in self.rows.values() if row.status == "stored" and row.entry is not None]
 
-    def is_done(self, entry: VideoEntry) -> bool:
-        """Whether a shard holds this very content under this configuration, or a final rejection of it."""
+    def is_done(self, entry: VideoEntry, relatives_digest: str | None = None) -> bool:
+        """Whether a shard holds this very content under this configuration, or a final rejection of it.
+
+        Args:
+            entry: the video as it is on disk.
+            relatives_digest: of what its records would depend on of other videos; where these are not there today,
+                nothing that was made with them has become wrong.
+        """
         row = self.rows.get(entry.video_id)
         return (
             row is not None
@@ -107,6 +113,7 @@ class Ledger:
             and row.status != "pending"
             and row.config_digest == self._index.config_digest
             and row.reason not in TRANSIENT
+            and relatives_digest in (None, row.relatives_digest)
             and row.entry.is_probed
             and row.entry.content_digest == entry.content_digest
         )

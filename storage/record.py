@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from storage.checks import require_array
 from storage.images import decode_gray, decode_rgb
+
+# Why it is this person of the video: the manipulation mask overlaps it most; it is seen in the most frames; it stands
+# where the original's does; or none of these: one more person, stored because `track.max_tracks` asked for it.
+TrackChoice = Literal["mask", "longest", "original", "bystander"]
+
+# Whose mask it is: the dataset's, or the difference between a fake and its original.
+MaskSource = Literal["dataset", "difference"]
+
+# Arrays that a record may do without: whoever made it did not know.
+OPTIONAL_ARRAYS = frozenset({"found_by", "landmark_scores"})
+
+
+class FoundBy(IntEnum):
+    """Which way led to the face in a frame: the detector, a rung of `frames.at_least`, its neighbours, or none."""
+
+    DETECTOR = 0  # the detector, as configured
+    LOWER_THRESHOLDS = 1  # the detector with lower thresholds
+    SECOND_DETECTOR = 2  # another detector
+    NEIGHBOURS = 3  # a closer look at the place where the neighbouring frames have it
+    BETWEEN = 4  # its box lies between those of two detections; its landmarks are measured
+    NOT_FOUND = 5  # not at all: box and landmarks are interpolated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,6 +103,21 @@ class Record:
     interpolated: npt.NDArray[np.bool_]
     # (T,) bool, whether box and landmarks come from neighbouring frames
 
+    landmark_scores: npt.NDArray[np.float32] | None = None
+    # (T,K) float32, the landmarker's confidence in each, about 0..1; 0 where interpolated; None if it does not say
+
+    found_by: npt.NDArray[np.uint8] | None = None
+    # (T,) uint8, a FoundBy for each frame: which way led to the face
+
+    track_choice: TrackChoice | None = None
+    # why this person of the video: `mask`, `longest`, `original` (its main face), or `bystander`
+
+    geometry_from: str | None = None
+    # video_id of the original whose boxes and landmarks these are; None for the video's own
+
+    mask_source: MaskSource | None = None
+    # whose masks: `dataset`, or `difference` from the original; None without any
+
     content_digest: str
     # hex SHA-256 of what was read: the video and its mask
 
@@ -105,8 +143,11 @@ class Record:
             ("pts_seconds", np.float64, (num_frames,)),
             ("scores", np.float32, (num_frames,)),
             ("interpolated", np.bool_, (num_frames,)),
+            ("landmark_scores", np.float32, self.landmarks.shape[:2]),
+            ("found_by", np.uint8, (num_frames,)),
         ):
-            require_array("Record", name, getattr(self, name), dtype, shape)
+            if getattr(self, name) is not None or name not in OPTIONAL_ARRAYS:
+                require_array("Record", name, getattr(self, name), dtype, shape)
 
     @property
     def num_frames(self) -> int:

@@ -31,6 +31,8 @@ COLUMN_TYPES: dict[str, str] = {
     "source_id": "string",  # null for real
     "group_id": "string",
     "track_id": "int32",
+    "track_choice": "string",  # mask, longest, original: the main face; bystander
+    "geometry_from": "string",  # video_id of an original; null for the video's own
     "num_frames": "int32",  # T
     "frame_index": "int64",  # of the first frame, in the whole video
     "pts_seconds": "float64",  # of the first frame
@@ -40,7 +42,9 @@ COLUMN_TYPES: dict[str, str] = {
     "top": "float32",
     "right": "float32",
     "bottom": "float32",
+    "found_by": "int8",  # the most doubtful of the frames: see storage.record.FoundBy; null if unknown
     "has_mask": "bool",
+    "mask_source": "string",  # dataset or difference; null without masks
     "crop_px": "int32",  # S
     "num_bytes": "int64",  # of the encoded record
     "shard": "string",  # file name
@@ -70,6 +74,7 @@ def record_row(shard: str, key: str, data: bytes | memoryview) -> dict[str, Any]
         "score": float(arrays["scores"].mean(dtype=np.float64)),
         "num_interpolated": int(np.count_nonzero(arrays["interpolated"])),
         **{"left": left, "top": top, "right": right, "bottom": bottom},
+        "found_by": int(arrays["found_by"].max()) if "found_by" in arrays else None,
         "has_mask": header["masks"] is not None,
         "crop_px": size_of(first_crop(data, header))[0],
         "num_bytes": len(data),

@@ -28,10 +28,13 @@ from storage.encoding import (
     read_arrays,
     read_header,
 )
-from storage.record import Record
+from storage.record import OPTIONAL_ARRAYS, FoundBy, Record
 
-# Of `tiny_record`. It changes only together with FORMAT_VERSION: stores out there are read by it.
-PINNED_SHA256 = "3e14c8766714bff88d69cf2b32c5111c53d18e00dffa4d7a9f8eb9fd1e599479"
+# Of `full_record`. It changes only together with FORMAT_VERSION: stores out there are read by it.
+PINNED_SHA256 = "fac180fc2a85d71f7271209ec0cfddec18fded011b2fa5e4bb856cdb5d12d30c"
+# Of `tiny_record` as it was written before there were OPTIONAL_ARRAYS and LATER_FIELDS: such records are still read.
+FIRST_SHA256 = "3e14c8766714bff88d69cf2b32c5111c53d18e00dffa4d7a9f8eb9fd1e599479"
+LATER_FIELDS = ("geometry_from", "mask_source", "track_choice")
 
 
 def tiny_record(**changes: Any) -> Record:
@@ -54,6 +57,16 @@ def tiny_record(**changes: Any) -> Record:
     return Record(**(values | changes))
 
 
+def full_record(**changes: Any) -> Record:
+    """The same with everything that a record may do without."""
+    values: dict[str, Any] = {
+        "landmark_scores": np.arange(10, dtype=np.float32).reshape(2, 5) / 16,
+        "found_by": np.array([FoundBy.BETWEEN, FoundBy.NOT_FOUND], np.uint8),
+        **{"track_choice": "original", "geometry_from": "ffpp/youtube/c23/004", "mask_source": "difference"},
+    }
+    return tiny_record(**(values | changes))
+
+
 @st.composite
 def records(draw: st.DrawFn) -> Record:
     num_frames, num_landmarks = draw(st.integers(1, 4)), draw(st.sampled_from([0, 5, 68]))
@@ -65,9 +78,11 @@ def records(draw: st.DrawFn) -> Record:
     }
     shapes = {
         **{"boxes_xyxy": (num_frames, 4), "landmarks": (num_frames, num_landmarks, 2), "matrices": (num_frames, 2, 3)},
-        **dict.fromkeys(("frame_indices", "pts_seconds", "scores", "interpolated"), (num_frames,)),
+        **dict.fromkeys(("frame_indices", "pts_seconds", "scores", "interpolated", "found_by"), (num_frames,)),
+        "landmark_scores": (num_frames, num_landmarks),
     }
-    values |= {name: draw(hnp.arrays(np.dtype(dtype), shapes[name])) for name, dtype in ARRAY_DTYPES.items()}
+    arrays = {name: hnp.arrays(np.dtype(dtype), shapes[name]) for name, dtype in ARRAY_DTYPES.items()}
+    values |= {name: draw(st.none() | array if name in OPTIONAL_ARRAYS else array) for name, array in arrays.items()}
     images = st.lists(st.binary(max_size=30), min_size=num_frames, max_size=num_frames).map(tuple)
     values |= {"crops_encoded": draw(images), "masks_encoded": draw(st.none() | images)}
     return Record(label=draw(st.integers(0, 1)), track_id=draw(st.integers(0, 10**9)), **values)
@@ -96,11 +111,79 @@ def test_every_field_of_a_record_is_encoded() -> None:
 
 
 def test_bytes_are_pinned() -> None:
-    assert hashlib.sha256(encode_record(tiny_record())).hexdigest() == PINNED_SHA256
+    assert hashlib.sha256(encode_record(full_record())).hexdigest() == PINNED_SHA256
+
+
+def first_bytes() -> bytes:
+    """`tiny_record` as the first writers wrote it, down to the bit."""
+    data = with_header(lambda header: [header.pop(name, None) for name in LATER_FIELDS])
+    assert hashlib.sha256(data).hexdigest() == FIRST_SHA256
+    return data
+
+
+def test_records_of_the_first_writers_are_read() -> None:
+    """They have format version 1, too, and say nothing of what they did not know."""
+    record = decode_record(first_bytes())
+    assert_same(record, tiny_record())
+    assert [getattr(record, name) for name in (*LATER_FIELDS, *sorted(OPTIONAL_ARRAYS))] == [None] * 5
+
+
+def test_headers_of_the_first_writers_are_read() -> None:
+    header = read_header(first_bytes())
+    assert [header.get(name) for name in LATER_FIELDS] == [None] * 3
+    assert read_arrays(first_bytes(), header).keys() == ARRAY_DTYPES.keys() - OPTIONAL_ARRAYS
+
+
+@pytest.mark.parametrize("name", ["landmark_scores", "found_by", "track_choice", "geometry_from", "mask_source"])
+def test_each_optional_field_may_be_the_only_one(name: str) -> None:
+    full = full_record()
+    for record in (full_record(**{name: None}), tiny_record(**{name: getattr(full, name)})):
+        data = encode_record(record)
+        assert_same(decode_record(data), record)
+        assert (name in read_arrays(data, read_header(data))) == (
+            name in OPTIONAL_ARRAYS and getattr(record, name) is not None
+        )
+
+
+def test_what_is_not_known_takes_no_room_in_the_payload() -> None:
+    header = read_header(encode_record(tiny_record()))
+    assert not OPTIONAL_ARRAYS & header["arrays"].keys()
+    assert header["crops"][0][0] == sum(item["size"] for item in header["arrays"].values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"landmark_scores": np.zeros((2, 4), np.float32)}, r"landmark_scores: got shape \(2, 4\)"),
+        ({"landmark_scores": np.zeros((2, 68), np.float32)}, "landmark_scores"),
+        ({"landmark_scores": np.zeros((1, 5), np.float32)}, "landmark_scores"),
+        ({"landmark_scores": np.zeros((2, 5, 1), np.float32)}, "landmark_scores"),
+        ({"found_by": np.zeros(3, np.uint8)}, "found_by"),
+        ({"found_by": np.zeros((2, 1), np.uint8)}, "found_by"),
+    ],
+)
+def test_optional_arrays_have_their_shapes(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        full_record(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"landmark_scores": np.zeros((2, 5), np.float64)},
+        {"found_by": np.zeros(2, np.int64)},
+        {"found_by": np.zeros(2, np.bool_)},
+        {"found_by": [0, 0]},
+        {"boxes_xyxy": None},
+    ],
+)
+def test_arrays_have_their_dtypes_optional_or_not(changes: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=next(iter(changes))):
+        full_record(**changes)
 
 
 def test_an_outsider_reads_it_with_json_and_numpy_alone() -> None:
-    data = encode_record(tiny_record())
+    data = encode_record(full_record())
 
     magic, header_size, crc = struct.unpack_from("<4sII", data)
     assert magic == b"FSR1"
@@ -114,7 +197,8 @@ def test_an_outsider_reads_it_with_json_and_numpy_alone() -> None:
     crops = [payload[offset : offset + size] for offset, size in header["crops"]]
     masks = [payload[offset : offset + size] for offset, size in header["masks"] or ()]
 
-    expected = tiny_record()
+    expected = full_record()
+    assert arrays.keys() == ARRAY_DTYPES.keys()
     assert crops == [b"first crop", b"second"]
     assert masks == [b"mask", b""]
     assert header["manipulation"] == "FaceSwap"
@@ -125,10 +209,10 @@ def test_an_outsider_reads_it_with_json_and_numpy_alone() -> None:
 
 
 def test_decoded_arrays_own_their_memory() -> None:
-    data = bytearray(encode_record(tiny_record()))
+    data = bytearray(encode_record(full_record()))
     record = decode_record(memoryview(data))
     data[:] = bytes(len(data))
-    assert_same(record, tiny_record())
+    assert_same(record, full_record())
     for name in ARRAY_DTYPES:
         array = getattr(record, name)
         assert array.flags.owndata, name
@@ -147,7 +231,7 @@ def test_header_and_arrays_are_read_without_images() -> None:
 
 
 def test_one_flipped_bit_anywhere_is_noticed() -> None:
-    data = encode_record(tiny_record())
+    data = encode_record(full_record())
     for position in range(len(data)):
         broken = bytearray(data)
         broken[position] ^= 1 << position % 8
@@ -185,12 +269,12 @@ def test_a_record_under_a_foreign_key_is_noticed() -> None:
 
 
 def with_header(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    """The tiny record under a header that was changed, with lengths and CRC to match: what a defective writer makes."""
+    """The tiny record under a header that was changed, with lengths and CRC to match: what another writer makes."""
     data = encode_record(tiny_record())
     (header_size,) = struct.unpack_from("<I", data, 4)
     header = json.loads(data[12 : 12 + header_size])
     change(header)
-    text = json.dumps(header).encode("ascii")
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode("ascii")
     body = text + data[12 + header_size :]
     return struct.pack("<4sII", b"FSR1", len(text), zlib.crc32(body)) + body
 
@@ -198,8 +282,19 @@ def with_header(change: Callable[[dict[str, Any]], Any]) -> bytes:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        *((lambda header, name=name: header.pop(name), f"field {name}: got no such field") for name in SCALAR_TYPES),
-        *((lambda header, name=name: header["arrays"].pop(name), "field arrays: got") for name in ARRAY_DTYPES),
+        *(
+            (lambda header, name=name: header.pop(name), f"field {name}: got no such field")
+            for name in sorted(SCALAR_TYPES.keys() - LATER_FIELDS)
+        ),
+        *(
+            (lambda header, name=name: header["arrays"].pop(name), "field arrays: got")
+            for name in sorted(ARRAY_DTYPES.keys() - OPTIONAL_ARRAYS)
+        ),
+        (lambda header: header["arrays"].update(ages={}), "field arrays: got"),
+        *(
+            (lambda header, name=name: header.update({name: 3}), f"field {name}: got 3, expected str or NoneType")
+            for name in LATER_FIELDS
+        ),
         (lambda header: header.pop("arrays"), "field arrays: got None"),
         (lambda header: header.pop("crops"), "field crops: got no such field"),
         (lambda header: header.pop("masks"), "field masks: got no such field"),

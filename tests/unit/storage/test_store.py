@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import pickle
 import shutil
 import subprocess
 import sys
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +21,11 @@ import pytest
 
 from manifests.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMissing
 from storage import store as store_module
-from storage.encoding import ARRAY_DTYPES, encode_record
+from storage.encoding import ARRAY_DTYPES, PREFIX, encode_record
 from storage.export import export_store
 from storage.images import encode_gray, encode_rgb
 from storage.index import StoreIndex, read_index, write_index
-from storage.record import Record
+from storage.record import OPTIONAL_ARRAYS, FoundBy, Record
 from storage.shard import ShardWriter
 from storage.store import RecordStore
 from storage.tables import COLUMN_TYPES, write_records_table
@@ -359,6 +361,7 @@ def test_the_table_has_a_row_for_each_live_record(store_dir: Path) -> None:
         **{"score": 0.5, "num_interpolated": 1, "left": 5.0, "top": 20.0, "right": 35.0, "bottom": 60.5},
         **{"has_mask": True, "crop_px": SIZE_PX, "num_bytes": num_bytes, "shard": "train-00010.lmdb"},
         **{"content_digest": "c0" * 32, "config_digest": CONFIG_DIGEST},
+        **{"track_choice": None, "geometry_from": None, "found_by": None, "mask_source": None},
     }
     assert [row["has_mask"] for row in rows] == [False] * 2 + [True] * 2 + [False] * 6
     assert {row["manipulation"] for row in rows} == {None, "FaceSwap"}
@@ -378,25 +381,88 @@ def test_the_table_is_written_in_bounded_groups(store_dir: Path, monkeypatch: py
     assert not [path for path in store_dir.iterdir() if path.name.startswith(".partial-")]
 
 
-def add_shard(store_dir: Path, split: str, record: Record) -> None:
+def add_shard(store_dir: Path, split: str, record: Record, data: bytes | None = None) -> None:
     """Put a shard of one record behind the others."""
     with ShardWriter(store_dir / "shards", split, 99, CONFIG_DIGEST) as writer:
-        writer.put(record.key, encode_record(record))
+        writer.put(record.key, encode_record(record) if data is None else data)
         entry = writer.finish([{"video_id": record.video_id, "content_digest": ""}], {})
     index = read_index(store_dir)
     write_index(store_dir, replace(index, shards=(*index.shards, entry)))
 
 
+def clip_of(*records: Record, **changes: Any) -> Record:
+    """One record of all the frames of some."""
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(record, name) for record in records])
+        for name in ARRAY_DTYPES.keys() - OPTIONAL_ARRAYS
+    }
+    for name in ("crops_encoded", "masks_encoded"):
+        joined[name] = tuple(getattr(record, name)[0] for record in records)
+    return replace(records[0], **(joined | changes))
+
+
+def test_a_record_says_how_its_face_was_found_and_chosen(store_dir: Path) -> None:
+    scores = np.linspace(0, 1, 10, dtype=np.float32).reshape(2, 5)
+    clip = clip_of(
+        *(make_record("7_8", "test", frame) for frame in (2, 3)),
+        landmark_scores=scores,
+        found_by=np.array([FoundBy.SECOND_DETECTOR, FoundBy.DETECTOR], np.uint8),
+        **{"track_choice": "original", "geometry_from": "ffpp/youtube/c23/7", "mask_source": "difference"},
+    )
+    add_shard(store_dir, "test", clip)
+    with RecordStore(store_dir) as store:
+        found, other = store.get(clip.key), store.get(LIVE_KEYS[0])
+    assert found.found_by is not None
+    assert found.found_by.tolist() == [2, 0]
+    np.testing.assert_array_equal(found.landmark_scores, scores, strict=True)
+    assert (found.track_choice, found.geometry_from, found.mask_source) == (
+        "original",
+        "ffpp/youtube/c23/7",
+        "difference",
+    )
+    assert [other.found_by, other.landmark_scores, other.track_choice, other.mask_source] == [None] * 4
+
+
+def test_the_table_says_how_faces_were_found_and_chosen(store_dir: Path) -> None:
+    """Of a clip's frames the most doubtful counts."""
+    clip = clip_of(
+        *(make_record("7_8", "test", frame) for frame in (2, 3)),
+        found_by=np.array([FoundBy.SECOND_DETECTOR, FoundBy.DETECTOR], np.uint8),
+        **{"track_choice": "bystander", "geometry_from": "ffpp/youtube/c23/7", "mask_source": "dataset"},
+    )
+    add_shard(store_dir, "test", clip)
+    write_records_table(store_dir)
+    names = ["key", "track_choice", "geometry_from", "found_by", "mask_source"]
+    rows = pq.read_table(store_dir / "records.parquet", columns=names).to_pylist()
+    assert rows[-1] == {
+        **{"key": clip.key, "track_choice": "bystander", "geometry_from": "ffpp/youtube/c23/7"},
+        **{"found_by": 2, "mask_source": "dataset"},
+    }
+    assert all(value is None for row in rows[:-1] for name, value in row.items() if name != "key")
+
+
+def test_a_store_of_the_first_writers_is_read_and_listed(store_dir: Path) -> None:
+    """Their records say nothing of choice, origin and mask source, and their format version is the same."""
+    record = make_record("040", "test", 2)
+    data = encode_record(record)
+    magic, header_size, _ = PREFIX.unpack_from(data)
+    header = json.loads(data[PREFIX.size : PREFIX.size + header_size])
+    for name in ("geometry_from", "mask_source", "track_choice"):
+        header.pop(name, None)
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode("ascii")
+    body = text + data[PREFIX.size + header_size :]
+    add_shard(store_dir, "test", record, PREFIX.pack(magic, len(text), zlib.crc32(body)) + body)
+    with RecordStore(store_dir, split="test") as store:
+        assert store.get(record.key).track_choice is None
+    assert write_records_table(store_dir) == 11
+    row = pq.read_table(store_dir / "records.parquet").to_pylist()[-1]
+    assert row["key"] == record.key
+    assert [row[name] for name in ("track_choice", "geometry_from", "found_by", "mask_source")] == [None] * 4
+
+
 def test_an_export_is_the_stored_bytes(store_dir: Path, tmp_path: Path) -> None:
     first, second = make_record("7_8", "test", 2), make_record("7_8", "test", 3)
-    assert first.masks_encoded is not None
-    assert second.masks_encoded is not None
-    joined: dict[str, Any] = {
-        name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in ARRAY_DTYPES
-    }
-    joined["crops_encoded"] = first.crops_encoded + second.crops_encoded
-    joined["masks_encoded"] = first.masks_encoded + second.masks_encoded
-    clip = replace(first, **joined)
+    clip = clip_of(first, second)
     add_shard(store_dir, "test", clip)
     folder = tmp_path / "deep" / "files"
     with RecordStore(store_dir) as store:
@@ -408,6 +474,7 @@ def test_an_export_is_the_stored_bytes(store_dir: Path, tmp_path: Path) -> None:
     assert files[f"{frame.key}.png"] == frame.crops_encoded[0]
     assert files[f"{frame.key}_mask.png"] == frame.masks_encoded[0]
     assert (files[f"{clip.key}/000.png"], files[f"{clip.key}/001.png"]) == clip.crops_encoded
+    assert clip.masks_encoded is not None
     assert (files[f"{clip.key}/000_mask.png"], files[f"{clip.key}/001_mask.png"]) == clip.masks_encoded
 
     with (folder / "records.csv").open(newline="") as file:

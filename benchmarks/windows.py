@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import av
 import numpy as np
@@ -28,16 +29,30 @@ from manifests.entry import VideoEntry  # noqa: E402
 from manifests.probe import probe  # noqa: E402
 from tasks.aligners.square import SquareAligner  # noqa: E402
 from tasks.decoders import DECODERS  # noqa: E402
+from tasks.finder import FaceFinder  # noqa: E402
+from tasks.job import VideoJob  # noqa: E402
 from tasks.landmarkers.detector import DetectorLandmarks  # noqa: E402
 from tasks.media import FaceDetection, FrameBatch  # noqa: E402
 from tasks.settings import StageSettings  # noqa: E402
-from tasks.video import Stages, VideoJob, process_video  # noqa: E402
+from tasks.stages import Stages  # noqa: E402
+from tasks.video import process_video  # noqa: E402
 
 WIDTH, HEIGHT = 1280, 720
 
 
 class InstantDetector:
     """Says that the face is in the middle of every frame."""
+
+    weights: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
+        """Load nothing."""
+        return {}
+
+    @classmethod
+    def require_models(cls, weights_dir: Path | None) -> None:
+        """Need nothing."""
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return one face of 300 pixels for each of the T frames."""
@@ -70,8 +85,7 @@ def measure(num_frames: int) -> None:
         job = VideoJob(root=Path(scratch), entry=probe(Path(scratch), entry), settings=settings, config_digest="0" * 64)
         stages = Stages(
             decoder=DECODERS["decord"](),
-            detector=InstantDetector(),
-            landmarker=DetectorLandmarks(),
+            finder=FaceFinder(InstantDetector(), DetectorLandmarks()),
             aligner=SquareAligner(),
         )
         start = time.monotonic()

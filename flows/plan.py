@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows.config import PreprocessConfig, SplitSettings
+from flows.relatives import Relatives
 from flows.task_runs import in_chunks
 from manifests.entry import SPLITS, VideoEntry
 from manifests.errors import SplitError
@@ -88,6 +89,7 @@ def plan_shards(
     roots: Mapping[str, Path],
     devices: tuple[str, ...],
     next_number: Callable[[str], int],
+    relatives: Relatives,
 ) -> list[ShardPlan]:
     """Return the shards that the entries will make, train first.
 
@@ -100,12 +102,15 @@ def plan_shards(
         roots: the folder of each dataset.
         devices: what `tasks.workers.resolve_devices` gave.
         next_number: the number of each split's first new shard.
+        relatives: what the videos on disk know of each other.
     """
+    asked = relatives.asked_by(entries)
     workers = WorkerSettings(devices=devices, num_workers=config.runner.num_workers, stages=config.stages)
     plans: list[ShardPlan] = []
     for split in SPLITS:
         members = sorted((entry for entry in entries if entry.split == split), key=lambda e: (e.group_id, e.video_id))
         for number, videos in enumerate(in_chunks(members, config.shard.videos), start=next_number(split)):
+            family = relatives.of(videos)
             plans.append(
                 ShardPlan(
                     roots=roots,
@@ -113,6 +118,10 @@ def plan_shards(
                     split=split,
                     number=number,
                     entries=tuple(sorted(videos, key=_key_order)),
+                    originals=family.originals,
+                    choice_masks={name: fake.mask_path for name, fake in family.masked.items() if fake.mask_path},
+                    relatives=family.digests,
+                    asked_originals=asked & {*(entry.video_id for entry in videos), *family.names},
                     config_digest=config.config_digest,
                     workers=workers,
                 )

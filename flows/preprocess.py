@@ -11,7 +11,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +26,12 @@ from flows.config import PreprocessConfig, to_yaml
 from flows.plan import keeps_records, outcome, plan_shards, renamed, with_splits
 from flows.preflight import preflight
 from flows.progress import RunProgress
+from flows.relatives import Relatives
 from flows.report import Report, build_report, rejection_rows, summary_markdown, write_report
 from flows.sources import Indexed, index_sources, require_apart
 from flows.task_runs import TASKS_PER_WINDOW, in_chunks, let_own_loggers_speak, results
 from manifests.errors import NothingStored
-from storage.layout import CONFIG_NAME, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store, write_atomically
+from storage.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store, write_atomically
 from storage.ledger import Ledger
 from tasks.process import ShardPlan, process_shard
 from tasks.workers import worker_processes
@@ -68,7 +71,9 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         ledger.forget(renamed(indexed.rows, ledger.stored_entries()))
         test_datasets = require_apart(indexed, ledger.index.test_datasets)
         rows = with_splits(indexed.rows, config.split, ledger.stored_entries(), test_datasets)
-        missing = [row.entry for row in rows if row.status == "pending" and row.entry and not ledger.is_done(row.entry)]
+        usable = [row.entry for row in rows if row.status == "pending" and row.entry is not None]
+        relatives = Relatives.among(usable, config, ledger.rows)
+        missing = [entry for entry in usable if not ledger.is_done(entry, relatives.digests.get(entry.video_id))]
         ledger.retract(
             row.video_id
             for row in rows
@@ -86,7 +91,8 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
             leakage_allowed=config.split.allow_leakage,
         )
         write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
-        run_shards(plan_shards(missing, config, indexed.roots, devices, ledger.next_number), ledger)
+        with geometry_kept(config.out):
+            run_shards(plan_shards(missing, config, indexed.roots, devices, ledger.next_number, relatives), ledger)
         ledger.finish(outcome(rows, ledger.rows))
         report = write_report(config.out)
     publish(report, config)
@@ -104,6 +110,17 @@ def result(report: Report, config: PreprocessConfig, *, num_processed: int) -> d
             f"{config.dataset.root}: got no video that can be stored; {config.out}/report.html says why"
         )
     return {"videos_processed": num_processed} | report.totals
+
+
+@contextmanager
+def geometry_kept(store_dir: Path) -> Iterator[None]:
+    """Keep what fakes take over from their originals while a run lasts, and nothing of an earlier run."""
+    folder = store_dir / GEOMETRY_DIR
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def index_videos(config: PreprocessConfig, ledger: Ledger) -> Indexed:

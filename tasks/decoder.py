@@ -17,6 +17,9 @@ class VideoReader(Protocol):
     num_frames: int
     # frames in display order that can be asked for
 
+    pts_seconds: npt.NDArray[np.float64]
+    # (N,) float64 presentation times of all of them, in seconds
+
     def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
         """Return exactly these frames.
 

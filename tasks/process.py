@@ -18,10 +18,11 @@ from manifests.entry import VideoEntry
 from manifests.row import ManifestRow
 from manifests.table import row_to_plain
 from storage.index import ShardEntry
-from storage.layout import SHARDS_DIR, shard_name
+from storage.layout import GEOMETRY_DIR, SHARDS_DIR, shard_name
 from storage.shard import ShardWriter
+from tasks.job import VideoJob
 from tasks.provenance import made_with
-from tasks.video import VideoJob, VideoResult
+from tasks.video import VideoResult
 from tasks.workers import WorkerSettings, shared_pool
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,18 @@ class ShardPlan:
     entries: tuple[VideoEntry, ...]
     # ordered by video_id, as the shard's keys are
 
+    originals: Mapping[str, VideoEntry]
+    # video_id of a fake → its footage, for those that are at hand
+
+    choice_masks: Mapping[str, str]
+    # video_id of a real video → path of the mask of one of its fakes
+
+    relatives: Mapping[str, str]
+    # video_id → hex digest of what its records depend on of other videos
+
+    asked_originals: frozenset[str]
+    # video_ids of originals whose geometry fakes may ask for, in this shard or another
+
     config_digest: str
     # hex digest of the settings that decide the records' bytes
 
@@ -56,6 +69,20 @@ class ShardPlan:
     def name(self) -> str:
         """File name of the shard."""
         return shard_name(self.split, self.number)
+
+    def job(self, entry: VideoEntry) -> VideoJob:
+        """Return what to do with one of its videos."""
+        original = self.originals.get(entry.video_id)
+        return VideoJob(
+            root=self.roots[entry.dataset],
+            entry=entry,
+            settings=self.workers.stages,
+            config_digest=self.config_digest,
+            choice_mask=self.choice_masks.get(entry.video_id),
+            relatives_digest=self.relatives.get(entry.video_id),
+            original=None if original is None else self.job(original),
+            geometry_dir=self.store_dir / GEOMETRY_DIR if entry.video_id in self.asked_originals else None,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +105,7 @@ def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | Non
         plan: which videos, where, how.
         on_video: called with each video's row as it is done, in this process.
     """
-    jobs = [
-        VideoJob(
-            root=plan.roots[entry.dataset],
-            entry=entry,
-            settings=plan.workers.stages,
-            config_digest=plan.config_digest,
-        )
-        for entry in plan.entries
-    ]
+    jobs = [plan.job(entry) for entry in plan.entries]
     rows: list[ManifestRow] = []
     with ShardWriter(plan.store_dir / SHARDS_DIR, plan.split, plan.number, plan.config_digest) as writer:
         for result in shared_pool(plan.workers).process(jobs):
@@ -97,7 +116,7 @@ def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | Non
                 logger.warning("%s rejected: %s, %s", rows[-1].video_id, rows[-1].reason, rows[-1].detail)
             if on_video is not None:
                 on_video(rows[-1])
-        shard = writer.finish([row_to_plain(row) for row in rows], made_with())
+        shard = writer.finish([row_to_plain(row) for row in rows], made_with(plan.workers.stages))
     logger.info("%s: %d records of %d videos", plan.name, shard.num_records, len(rows))
     return ShardReport(shard=shard, rows=tuple(rows))
 

@@ -22,12 +22,16 @@ class OneOf(GroupedMetadata):
     registry: Collection[str]
     # the allowed names, in the order in which they are listed
 
+    or_none: bool = False
+    # whether nothing may be named
+
     def __iter__(self) -> Iterator[Any]:
         """Yield the validator and the JSON schema, as pydantic wants them."""
         yield AfterValidator(self._check)
-        yield WithJsonSchema({"type": "string", "enum": list(self.registry)})
+        names = {"type": "string", "enum": list(self.registry)}
+        yield WithJsonSchema({"anyOf": [names, {"type": "null"}]} if self.or_none else names)
 
-    def _check(self, value: str) -> str:
-        if value not in self.registry:
+    def _check(self, value: str | None) -> str | None:
+        if value not in self.registry and not (self.or_none and value is None):
             raise PydanticCustomError("one_of", "expected one of {allowed}", {"allowed": ", ".join(self.registry)})
         return value

@@ -5,17 +5,24 @@ Everything here changes the bytes of records, unless its description says otherw
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from storage.images import ImageFormat
 from tasks.aligners import ALIGNERS
 from tasks.aligners.five_point import TEMPLATES
+from tasks.aligners.lrw import REGIONS
 from tasks.decoders import DECODERS
 from tasks.detectors import DETECTORS
 from tasks.landmarkers import LANDMARKERS
 from tasks.registry import OneOf
+
+FRAMES_PER_BATCH = 16  # frames that are looked at together
+DEFAULT_CROP_PX = 224  # ImageNet's, which most networks take
+DEFAULT_LRW_CROP_PX = 150  # the face, as in DFD-FCG
 
 Score = Annotated[float, Field(ge=0, le=1)]  # a detector's confidence
 
@@ -29,12 +36,32 @@ class Settings(BaseModel):
 class FrameSettings(Settings):
     """Which frames of a video are taken."""
 
-    mode: Literal["uniform", "stride", "all"] = Field(
+    mode: Literal["uniform", "stride", "all", "clips"] = Field(
         "uniform",
-        description="uniform: `count` frames evenly over the video; stride: every `stride`-th; all: every one",
+        description="uniform: `count` frames evenly over the video; stride: every `stride`-th; all: every one; "
+        "clips: records of `clip_frames` frames each",
     )
     count: int = Field(32, ge=1, description="frames per video in mode uniform; a shorter video gives all it has")
     stride: int = Field(10, ge=1, description="distance of frames in mode stride, frames")
+    clip_seconds: float = Field(3.0, gt=0, le=3600, description="length of a clip, seconds (2–4 in DFD-FCG)")
+    clip_frames: int = Field(10, ge=2, description="frames taken evenly of a clip: T of its record")
+    short_video: Literal["pad", "reject"] = Field(
+        "pad", description="a video shorter than a clip: pad repeats its last frame; reject drops it, with the reason"
+    )
+    at_least: int = Field(
+        0,
+        ge=0,
+        description="in place of `count`: frames with a face that a video must give, looked for until found; 0: off",
+    )
+    max_visits: int = Field(
+        128, ge=1, description="frames looked at for `at_least` before lower thresholds and the rest are tried"
+    )
+
+    @model_validator(mode="after")
+    def _refuse_quota_elsewhere(self) -> FrameSettings:
+        if self.at_least and self.mode != "uniform":
+            raise ValueError("expected frames.at_least with frames.mode uniform only")
+        return self
 
 
 class DecodeSettings(Settings):
@@ -52,7 +79,9 @@ class DecodeSettings(Settings):
 class DetectSettings(Settings):
     """How faces are found."""
 
-    kind: Annotated[str, OneOf(DETECTORS)] = Field("mtcnn", description="detector: mtcnn, facenet-pytorch's")
+    kind: Annotated[str, OneOf(DETECTORS)] = Field(
+        "mtcnn", description="detector: mtcnn, facenet-pytorch's; s3fd, face-alignment's"
+    )
     min_face_px: int = Field(
         20, ge=12, description="smallest face looked for, pixels; changes every box, not only speed"
     )
@@ -60,6 +89,20 @@ class DetectSettings(Settings):
         (0.6, 0.7, 0.7), description="lowest scores of P-Net, R-Net and O-Net (facenet-pytorch's own defaults)"
     )
     scale_factor: float = Field(0.709, gt=0.1, lt=1, description="step of the scale pyramid (facenet-pytorch's own)")
+    s3fd_threshold: float = Field(0.5, gt=0, lt=1, description="lowest score of s3fd (face-alignment's own)")
+    max_side_px: int = Field(
+        0, ge=0, description="frames are shrunk to this long side for detector and landmarker; 0: not (DFD-FCG: 800)"
+    )
+    every: int = Field(
+        1,
+        ge=1,
+        le=FRAMES_PER_BATCH - 1,
+        description="detect in every n-th of the frames looked at; between them boxes are interpolated, "
+        "and landmarks measured: landmark.kind fan or dlib",
+    )
+    second: Annotated[str | None, OneOf(DETECTORS, or_none=True)] = Field(
+        None, description="second detector, a rung of the ladder of frames.at_least"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
 
 
@@ -67,15 +110,27 @@ class LandmarkSettings(Settings):
     """Where the landmarks of a track come from."""
 
     kind: Annotated[str, OneOf(LANDMARKERS)] = Field(
-        "detector", description="detector: the five landmarks that come with each box"
+        "detector",
+        description="detector: the five landmarks that come with each box; fan: 2D-FAN, 68; dlib: 68, needs the extra; "
+        "fan where lrw or s3fd are asked for, and nothing else is",
     )
 
 
 class TrackSettings(Settings):
-    """When the main face is good enough."""
+    """Whose face is stored, and when it is good enough."""
 
     min_coverage: float = Field(
-        0.5, ge=0, le=1, description="least share of sampled frames that must show the main face; others interpolate"
+        0.5,
+        ge=0,
+        le=1,
+        description="least share of a video's frames (in mode clips: of each clip's) that must show the face; "
+        "others interpolate",
+    )
+    max_tracks: int = Field(
+        1, ge=1, le=99, description="people stored of a video: the main face, marked, and the longest of the others"
+    )
+    reuse_geometry: bool = Field(
+        False, description="take boxes, landmarks and frames of a fake from its original: pixel-aligned pairs"
     )
 
 
@@ -83,13 +138,38 @@ class CropSettings(Settings):
     """How the face is cut out."""
 
     kind: Annotated[str, OneOf(ALIGNERS)] = Field(
-        "square", description="square: upright, around the box; five_point: landmarks onto the template"
+        "square",
+        description="square: upright, around the box; five_point: landmarks onto the template; "
+        "lrw: 68 landmarks, smoothed, onto a mean face",
     )
-    size_px: int = Field(224, ge=16, le=4096, description="side of the crop, pixels (320 for M2TR)")
+    size_px: int = Field(
+        DEFAULT_CROP_PX,
+        ge=16,
+        le=4096,
+        description="side of the crop, pixels (320 for M2TR); of lrw 150 (the face, its default) or 96 (the mouth)",
+    )
     margin: float = Field(
         1.3, ge=0.5, le=5, description="side of the square over the face box's longer side, or over the template's side"
     )
     template: Annotated[str, OneOf(TEMPLATES)] = Field("arcface", description="template of the aligner five_point")
+    mean_face: Path | None = Field(None, description="a .npy file with another (68, 2) mean face for lrw")
+    strict: bool = Field(
+        False, description="lrw as DFD-FCG does it: black frames without a face, coverage of at least 0.9"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_size(cls, values: Any) -> Any:
+        """An aligner that knows its own size gets it where none is asked for."""
+        if isinstance(values, Mapping) and values.get("kind") == "lrw":
+            return {"size_px": DEFAULT_LRW_CROP_PX, **values}
+        return values
+
+    @model_validator(mode="after")
+    def _refuse_other_sizes(self) -> CropSettings:
+        if self.kind == "lrw" and self.size_px not in REGIONS:
+            raise ValueError(f"expected crop.size_px {' or '.join(map(str, REGIONS))} with crop.kind lrw")
+        return self
 
 
 class EncodeSettings(Settings):
@@ -108,4 +188,49 @@ class StageSettings(Settings):
     landmark: LandmarkSettings = LandmarkSettings()
     track: TrackSettings = TrackSettings()
     crop: CropSettings = CropSettings()
+    masks: Literal["none", "difference"] = Field(
+        "none", description="of fakes whose dataset has no masks: none, or the difference from their originals"
+    )
     encode: EncodeSettings = EncodeSettings()
+    weights_dir: Path | None = Field(
+        None, description="folder with weight files; else $FACESHARDS_WEIGHTS, and torch hub's cache"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_landmarks(cls, values: Any) -> Any:
+        """What needs 68 landmarks, or a detector that gives none, gets 2D-FAN's where no other are asked for."""
+        if isinstance(values, Mapping) and "landmark" not in values:
+            needs_more = _kind_of(values.get("crop")) == "lrw" or _kind_of(values.get("detect")) == "s3fd"
+            return {**values, "landmark": {"kind": "fan"}} if needs_more else values
+        return values
+
+    @model_validator(mode="after")
+    def _refuse_contradictions(self) -> StageSettings:
+        has_five = self.landmark.kind == "detector"
+        faults = {
+            "expected landmark.kind fan or dlib: crop.kind lrw needs 68 landmarks": (
+                has_five and self.crop.kind == "lrw"
+            ),
+            "expected detect.kind mtcnn, or landmark.kind fan or dlib: s3fd gives no landmarks": (
+                has_five and "s3fd" in (self.detect.kind, self.detect.second)
+            ),
+            "expected landmark.kind fan or dlib: detect.every leaves frames without the detector's landmarks": (
+                has_five and self.detect.every > 1
+            ),
+            "expected frames.at_least or track.reuse_geometry: a fake shorter than its original would have fewer": (
+                self.track.reuse_geometry and self.frames.at_least > 0
+            ),
+            "expected another crop.kind than lrw, which looks at every frame anyway, or no frames.at_least": (
+                self.crop.kind == "lrw" and self.frames.at_least > 0
+            ),
+        }
+        for fault, is_there in faults.items():
+            if is_there:
+                raise ValueError(fault)
+        return self
+
+
+def _kind_of(section: Any) -> Any:
+    """The kind that a section asks for, given as values or as a model."""
+    return section.get("kind") if isinstance(section, Mapping) else getattr(section, "kind", None)

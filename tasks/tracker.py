@@ -1,4 +1,4 @@
-"""Faces in single frames → people through time, and which of them the video is about.
+"""Faces in single frames → people through time. `tasks/choice.py` says which of them the video is about.
 
 The motion rule is that of DFD-FCG's `crop_main_face.py` (CVPR 2025): each track keeps an exponential average of its box
 corners and landmarks, takes the nearest face of the next frame unless that is too far, and of two tracks that claim one
@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from tasks.media import FaceDetection, FaceTrack
+from tasks.media import FaceDetection, FaceTrack, FoundBy
 
 EMA_WEIGHT = 0.5  # share of the newest face in a track's average
-MAX_JUMP_DIAGONALS = (
-    0.65 * 2
-)  # farthest match: this many diagonals of the averaged box (0.65 for corners and landmarks each)
+MAX_SHIFT_DIAGONALS = 0.65  # how far corners, and landmarks, of the same person may lie, in diagonals of its box
+MAX_JUMP_DIAGONALS = 2 * MAX_SHIFT_DIAGONALS  # for both together
 
 
 @dataclass(slots=True, kw_only=True)
@@ -32,9 +31,10 @@ class _OpenTrack:
     mask_overlap: float = 0.0  # sum over frames of the share of the manipulation mask inside the box
 
     def distance_to(self, face: FaceDetection) -> float:
-        """Mean distance of the corners plus mean distance of the landmarks, pixels."""
+        """Mean distance of the corners plus that of the landmarks, pixels; without landmarks, twice the corners'."""
         distances = np.linalg.norm(_points_of(face) - self.points, axis=1)
-        return float(distances[:2].mean() + distances[2:].mean())
+        corners, landmarks = distances[:2], distances[2:]
+        return float(corners.mean() + (landmarks.mean() if len(landmarks) else corners.mean()))
 
     @property
     def max_distance(self) -> float:
@@ -50,18 +50,18 @@ class _OpenTrack:
 
 
 class FaceTracker:
-    """Ties the faces of successive frames together. Feed it frames in order, then ask for the main face."""
+    """Ties the faces of successive frames together. Feed it frames in order, then ask who was seen."""
 
     def __init__(self) -> None:
         self._tracks: list[_OpenTrack] = []
 
-    def add(self, frame_index: int, faces: Sequence[FaceDetection], mask: npt.NDArray[np.uint8] | None = None) -> None:
+    def add(self, frame_index: int, faces: Sequence[FaceDetection], mask_shares: Sequence[float] = ()) -> None:
         """Give each face of a frame to the track it continues, or open a track for it.
 
         Args:
             frame_index: position in the whole video.
-            faces: the frame's faces in full-frame pixels, the largest first.
-            mask: (H,W) uint8 manipulation mask of the frame, or None.
+            faces: the frame's faces in full-frame pixels, in the first frame the largest first.
+            mask_shares: of each face, the share (0..1) of the frame's manipulation mask inside its box; or none.
         """
         claims: dict[int, tuple[float, _OpenTrack]] = {}
         for track in self._tracks:
@@ -72,7 +72,7 @@ class FaceTracker:
             if nearest not in claims or distances[nearest] < claims[nearest][0]:
                 claims[nearest] = distances[nearest], track
         for number, face in enumerate(faces):
-            overlap = mask_share(mask, face.box_xyxy) if mask is not None else 0.0
+            overlap = mask_shares[number] if mask_shares else 0.0
             if number in claims:
                 claims[number][1].take(frame_index, face, overlap)
             else:
@@ -90,30 +90,42 @@ class FaceTracker:
         """Faces seen so far, in all frames together."""
         return sum(len(track.faces) for track in self._tracks)
 
-    def main_track(self) -> FaceTrack | None:
-        """Return the track that the manipulation masks overlap most, or else the longest; None without any face.
+    def tracks(self) -> list[SeenTrack]:
+        """Return everybody, in the order in which they were opened: the larger face of a first frame comes first."""
+        return [SeenTrack(track=_as_track(opened), mask_overlap=opened.mask_overlap) for opened in self._tracks]
 
-        The track holds only the frames that show its face. On ties the earlier track wins, which is the larger face
-        of the first frame.
-        """
-        if not self._tracks:
-            return None
-        best = max(self._tracks, key=lambda track: (track.mask_overlap, len(track.faces), -track.track_id))
-        return FaceTrack(
-            track_id=best.track_id,
-            frame_indices=np.array(best.frame_indices, dtype=np.int64),
-            boxes_xyxy=np.stack([face.box_xyxy for face in best.faces]),
-            landmarks=np.stack([face.landmarks for face in best.faces]),
-            scores=np.array([face.score for face in best.faces], dtype=np.float32),
-            interpolated=np.zeros(len(best.faces), dtype=np.bool_),
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeenTrack:
+    """One person, as far as it was seen."""
+
+    track: FaceTrack
+    # only the frames that show its face
+
+    mask_overlap: float
+    # sum over frames of the share of the manipulation mask inside its box; 0 without masks
+
+
+def _as_track(opened: _OpenTrack) -> FaceTrack:
+    faces = opened.faces
+    scores = [face.landmark_scores for face in faces if face.landmark_scores is not None]
+    return FaceTrack(
+        track_id=opened.track_id,
+        frame_indices=np.array(opened.frame_indices, dtype=np.int64),
+        boxes_xyxy=np.stack([face.box_xyxy for face in faces]),
+        landmarks=np.stack([face.landmarks for face in faces]),
+        scores=np.array([face.score for face in faces], dtype=np.float32),
+        interpolated=np.zeros(len(faces), dtype=np.bool_),
+        landmark_scores=np.stack(scores) if len(scores) == len(faces) else None,
+        found_by=np.array([face.found_by for face in faces], dtype=np.uint8),
+    )
 
 
 def fill_gaps(track: FaceTrack, frame_indices: npt.NDArray[np.int64]) -> FaceTrack:
     """Return the track with one row for each of the (T,) frame_indices.
 
     Boxes and landmarks of frames without the face are interpolated linearly in frame number between its neighbours and
-    held at the ends; those rows are flagged, with score 0.
+    held at the ends; those rows are flagged, with scores 0.
     """
     rows = np.searchsorted(track.frame_indices, frame_indices).clip(max=len(track) - 1)
     seen = track.frame_indices[rows] == frame_indices
@@ -121,15 +133,22 @@ def fill_gaps(track: FaceTrack, frame_indices: npt.NDArray[np.int64]) -> FaceTra
     def filled(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         columns = values.reshape(len(track), -1).T
         interpolated = [np.interp(frame_indices, track.frame_indices, column) for column in columns]
+        if not interpolated:
+            return np.empty((len(frame_indices), *values.shape[1:]), dtype=np.float32)
         return np.stack(interpolated, axis=1, dtype=np.float32, casting="same_kind").reshape(-1, *values.shape[1:])
 
+    landmark_scores, found_by = track.landmark_scores, track.found_by
     return FaceTrack(
         track_id=track.track_id,
         frame_indices=frame_indices,
         boxes_xyxy=filled(track.boxes_xyxy),
         landmarks=filled(track.landmarks),
         scores=np.where(seen, track.scores[rows], np.float32(0)),
-        interpolated=~seen,
+        interpolated=~seen | track.interpolated[rows],
+        landmark_scores=None
+        if landmark_scores is None
+        else np.where(seen[:, None], landmark_scores[rows], np.float32(0)),
+        found_by=None if found_by is None else np.where(seen, found_by[rows], np.uint8(FoundBy.NOT_FOUND)),
     )
 
 

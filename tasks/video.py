@@ -1,101 +1,38 @@
 """One video from file to records: the stages in their order, on arrays, without any scheduler.
 
-    frame numbers → decode → detect → track → (decode again, if the frames were too many to keep) → align → encode
+    1 geometry   which frames; decode → detect → landmarks → track → choose        tasks/geometry
+    2 reuse      a fake may take the geometry of its original                      tasks/originals
+    3 crop       decode (again, if the frames were too many to keep) → align → encode
+    4 pack       encoded frames → records of one frame or one clip
 
-Memory is bounded whatever the video's length: frames are read in windows of MAX_WINDOW_BYTES. The usual handful of
-frames is one window, which stays between detecting and cropping; for more, each window is decoded again.
+Memory is bounded whatever the video's length: frames are read in windows (`tasks/frame_source`).
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
 from manifests.row import ManifestRow
 from storage.encoding import encode_record
-from tasks.aligner import Aligner
-from tasks.aligners import ALIGNERS
-from tasks.decoder import Decoder
-from tasks.decoders import DECODERS
-from tasks.detector import FaceDetector
-from tasks.detectors import DETECTORS
-from tasks.landmarker import Landmarker
-from tasks.landmarkers import LANDMARKERS
-from tasks.masks import MaskBatch, read_masks
+from storage.record import MaskSource
+from tasks.choice import ChosenTrack
+from tasks.difference import difference_masks
+from tasks.frame_source import FrameSource
+from tasks.geometry import Geometry, find_geometry
+from tasks.job import Tally, TimeLimit, VideoJob, no_limit
+from tasks.masks import MaskBatch
 from tasks.media import FaceTrack, FrameBatch, Reason, Stage
-from tasks.pack import pack_frames
-from tasks.sampling import frame_indices
-from tasks.settings import StageSettings
-from tasks.tracker import FaceTracker, fill_gaps
+from tasks.originals import PASSING, geometry_of_original, kept_geometry
+from tasks.pack import EncodedFrame, Provenance, encode_frames, pack_record
+from tasks.stages import Stages
 
-FRAMES_PER_BATCH = 16  # frames detected at once
-BYTES_PER_PIXEL = 3  # RGB
-BYTES_PER_MASKED_PIXEL = 8  # two of RGB, frame and mask as they come, and the mask in grey, twice while it is made
-# Frames in memory at once: 32 of 1080p need 190 MiB. More than that are decoded window by window, and twice: once to
-# detect, once to crop.
-MAX_WINDOW_BYTES = 256 * 2**20
-
-TimeLimit = Callable[[float], AbstractContextManager[None]]  # seconds → a block that must end within them
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stages:
-    """The stages of one worker, with their models loaded."""
-
-    decoder: Decoder
-    detector: FaceDetector
-    landmarker: Landmarker
-    aligner: Aligner
-
-    @classmethod
-    def load(cls, settings: StageSettings, device: str) -> Stages:
-        """Build the stages that the settings name.
-
-        Args:
-            settings: which, and how.
-            device: `cpu` or `cuda:N`, for the networks.
-
-        Raises:
-            StageMissing: a package or a weight file is not there.
-        """
-        crop, detect = settings.crop, settings.detect
-        extra = {"template": crop.template} if crop.kind == "five_point" else {}
-        return cls(
-            decoder=DECODERS[settings.decode.backend](),
-            detector=DETECTORS[detect.kind](
-                min_face_px=detect.min_face_px,
-                thresholds=detect.thresholds,
-                scale_factor=detect.scale_factor,
-                device=device,
-            ),
-            landmarker=LANDMARKERS[settings.landmark.kind](),
-            aligner=ALIGNERS[crop.kind](size_px=crop.size_px, margin=crop.margin, **extra),
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoJob:
-    """What to do with one video."""
-
-    root: Path
-    # the dataset's folder
-
-    entry: VideoEntry
-    # probed, with its split
-
-    settings: StageSettings
-    # how
-
-    config_digest: str
-    # hex digest of the settings that decide the records' bytes
+# Average rates of a video and of a shorter cut of it may differ a little where frames come at varying intervals.
+SAME_RATE_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,51 +46,6 @@ class VideoResult:
     # (key, encoded record), keys increasing; empty for a rejected video
 
 
-@dataclass(slots=True, kw_only=True)
-class _Tally:
-    """What has been seen and spent on a video so far, whatever becomes of it."""
-
-    frames_wanted: int = 0
-    frames_got: int = 0
-    num_faces: int = 0
-    num_tracks: int = 0
-    num_interpolated: int = 0
-    num_masks: int = 0
-    mask_complaint: str | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's wall time to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-
-    def row(self, job: VideoJob) -> ManifestRow:
-        """Return the video's row as far as it is known."""
-        return ManifestRow(
-            video_id=job.entry.video_id,
-            path=job.entry.path,
-            entry=job.entry,
-            config_digest=job.config_digest,
-            detail=self.mask_complaint,
-            frames_wanted=self.frames_wanted,
-            frames_got=self.frames_got,
-            num_interpolated=self.num_interpolated,
-            num_faces=self.num_faces,
-            num_tracks=self.num_tracks,
-            num_masks=self.num_masks,
-            seconds={stage: round(spent, 4) for stage, spent in self.seconds.items()},
-        )
-
-
-def no_limit(_seconds: float) -> AbstractContextManager[None]:
-    """Let the decoder take its time: for debugging, and for processes that must not be ended."""
-    return nullcontext()
-
-
 def process_video(job: VideoJob, stages: Stages, time_limit: TimeLimit = no_limit) -> VideoResult:
     """Run one video through the stages.
 
@@ -165,168 +57,199 @@ def process_video(job: VideoJob, stages: Stages, time_limit: TimeLimit = no_limi
     Returns:
         The records with a `pending` row, or a `rejected` row with the reason.
     """
-    tally = _Tally()
+    tally = Tally()
     try:
-        records = _records(job, stages, time_limit, tally)
+        records = _Video(job, stages, time_limit, tally).records()
     except VideoRejected as rejection:
         return VideoResult(row=tally.row(job).as_rejected(rejection.for_video(job.entry.video_id)))
     return VideoResult(row=tally.row(job), records=records)
 
 
-def _records(job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: _Tally) -> tuple[tuple[str, bytes], ...]:
-    """Run the stages in their order.
+class _Video:
+    """One video on its way through the stages."""
 
-    Raises:
-        VideoRejected: a stage cannot use the video.
-    """
-    sampled = _sample(job)
-    tally.frames_wanted = len(sampled)
-    source = _FrameSource(job, stages.decoder, sampled, time_limit, tally)
-    track = _main_face(source, stages.detector, sampled, tally)
-    share_seen = 1.0 - float(track.interpolated.mean())
-    if share_seen < job.settings.track.min_coverage:
-        raise VideoRejected(
-            Stage.TRACK,
-            Reason.LOW_COVERAGE,
-            f"main face: got it in {share_seen:.0%} of {len(sampled)} sampled frames, "
-            f"expected at least {job.settings.track.min_coverage:.0%} (track.min_coverage)",
-        )
-    records: list[tuple[str, bytes]] = []
-    for frames, masks in source.batches():
-        with tally.timed("align"):
-            rows = stages.landmarker.place(frames, track)
-            clip = stages.aligner.align(frames, rows, None if masks is None else masks.data)
-            has_mask = np.zeros(len(frames), dtype=np.bool_) if masks is None else masks.is_present
-        with tally.timed("encode"):
-            packed = pack_frames(job.entry, rows, clip, has_mask, job.settings.encode, job.config_digest)
-            records.extend((record.key, encode_record(record)) for record in packed)
-        tally.num_interpolated += int(rows.interpolated.sum())
-        tally.num_masks += int(has_mask.sum())
-        del frames, masks  # views that would keep this window while the next one is read
-    return tuple(records)
-
-
-def _sample(job: VideoJob) -> npt.NDArray[np.int64]:
-    """(T,) int64 frame numbers that the settings ask for.
-
-    Raises:
-        VideoRejected: the video has no frames.
-    """
-    frames = job.settings.frames
-    if not job.entry.num_frames:
-        raise VideoRejected(Stage.DECODE, Reason.SHORT_READ, f"frames: got {job.entry.num_frames}, expected at least 1")
-    return frame_indices(frames.mode, job.entry.num_frames, count=frames.count, stride=frames.stride)
-
-
-def _main_face(
-    source: _FrameSource, detector: FaceDetector, sampled: npt.NDArray[np.int64], tally: _Tally
-) -> FaceTrack:
-    """Detect and track through all sampled frames; return the main face with a row for each of them.
-
-    Raises:
-        VideoRejected: no frame shows a face.
-    """
-    tracker = FaceTracker()
-    for frames, masks in source.batches():
-        with tally.timed("detect"):
-            found = detector.detect(frames)
-        with tally.timed("track"):
-            for row, faces in enumerate(found):
-                tracker.add(int(frames.frame_indices[row]), faces, None if masks is None else masks.data[row])
-        tally.num_faces, tally.num_tracks = tracker.num_faces, tracker.num_tracks
-        del frames, masks  # views that would keep this window while the next one is read
-    main = tracker.main_track()
-    if main is None:
-        detail = f"faces: got none in {len(sampled)} sampled frames; a lower detect.min_face_px finds smaller ones"
-        raise VideoRejected(Stage.DETECT, Reason.NO_FACE, detail)
-    return fill_gaps(main, sampled)
-
-
-class _FrameSource:
-    """The sampled frames of a video with their masks, as often as they are asked for.
-
-    Args:
-        job: the video.
-        decoder: for frames and masks.
-        sampled: (T,) int64 frame numbers.
-        time_limit: guards each call into the decoder.
-        tally: counts frames and decoding time.
-    """
-
-    def __init__(
-        self, job: VideoJob, decoder: Decoder, sampled: npt.NDArray[np.int64], time_limit: TimeLimit, tally: _Tally
-    ) -> None:
+    def __init__(self, job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally) -> None:
         self._job = job
-        self._decoder = decoder
-        self._sampled = sampled
+        self._stages = stages
         self._time_limit = time_limit
         self._tally = tally
-        bytes_per_pixel = BYTES_PER_PIXEL if job.entry.mask_path is None else BYTES_PER_MASKED_PIXEL
-        bytes_per_frame = (job.entry.width or 0) * (job.entry.height or 0) * bytes_per_pixel
-        self._frames_per_window = max(1, MAX_WINDOW_BYTES // max(1, bytes_per_frame))
-        self._kept: tuple[FrameBatch, MaskBatch | None] | None = None
-        self._frames_got: set[int] = set()
+        self._source = FrameSource(job, stages.decoder, time_limit, tally)
+        self._geometry_of_original: tuple[Geometry | None] | None = None  # once it has been asked for
 
-    def batches(self) -> Iterator[tuple[FrameBatch, MaskBatch | None]]:
-        """Yield all sampled frames in batches, in display order.
+    def records(self) -> tuple[tuple[str, bytes], ...]:
+        """Run the stages in their order; return (key, encoded record), keys increasing.
 
         Raises:
-            VideoRejected: the video cannot be decoded.
+            VideoRejected: a stage cannot use the video.
         """
-        for start in range(0, len(self._sampled), self._frames_per_window):
-            if self._kept is None or len(self._sampled) > self._frames_per_window:
-                self._kept = self._decode(self._sampled[start : start + self._frames_per_window])
-            yield from _in_batches(*self._kept)
+        geometry, taken_from = self._geometry()
+        self._tally.num_faces, self._tally.num_tracks = geometry.num_faces, geometry.num_tracks
+        self._tally.frames_wanted = set(geometry.samples.frame_indices.tolist())
+        frames = self._encoded_frames(geometry)
+        records = self._pack(geometry.tracks[0], frames[0], geometry, taken_from)
+        if not records:
+            raise VideoRejected(
+                Stage.TRACK,
+                Reason.LOW_COVERAGE,
+                f"main face: got it in too few frames of each of {len(geometry.samples.records)} clips, "
+                f"expected at least {self._job.settings.track.min_coverage:.0%} (track.min_coverage)",
+            )
+        for bystander, encoded in zip(geometry.tracks[1:], frames[1:], strict=True):
+            records += self._pack(bystander, encoded, geometry, taken_from) if encoded else []
+        return tuple(sorted(records))
 
-    def _decode(self, window: npt.NDArray[np.int64]) -> tuple[FrameBatch, MaskBatch | None]:
-        """Read some frames and their masks in one visit to the files; nothing is left open.
+    def _geometry(self) -> tuple[Geometry, str | None]:
+        """Return where the people are, and whose geometry that is where it is not the video's own.
 
         Raises:
-            VideoRejected: the video cannot be decoded.
+            VideoRejected: the video is too short, cannot be decoded, or shows the face too rarely.
         """
-        entry, path = self._job.entry, self._job.root / self._job.entry.path
-        self._kept = None  # before the next window takes its memory
-        with self._tally.timed("decode"), self._time_limit(self._job.settings.decode.timeout_s), _readable(entry.path):
-            with self._decoder.open(path) as reader:
-                if reader.num_frames != entry.num_frames:
-                    raise VideoRejected(
-                        Stage.DECODE,
-                        Reason.FRAME_COUNT_MISMATCH,
-                        f"{entry.path}: got {reader.num_frames} frames, expected {entry.num_frames} as in the manifest",
-                    )
-                frames = reader.read(window)
-            masks = self._read_masks(frames)
-        self._frames_got.update(window.tolist())
-        self._tally.frames_got = len(self._frames_got)
-        return frames, masks
+        original = self._job.original
+        if original is None:
+            if self._job.settings.track.reuse_geometry and self._job.entry.label == "fake":
+                self._tally.remarks.append("geometry is its own: the original is not at hand")
+            return kept_geometry(self._job, self._stages, self._source, self._tally), None
+        if self._job.settings.track.reuse_geometry and (reused := self._reused(original)):
+            return reused, original.entry.video_id
+        return find_geometry(self._job, self._stages, self._source, self._tally, self._original_face), None
 
-    def _read_masks(self, frames: FrameBatch) -> MaskBatch | None:
-        """Read the frames' masks; a mask video that is broken costs the masks, not the video, and the row says so."""
-        mask_path = self._job.entry.mask_path
-        if mask_path is None or self._tally.mask_complaint:
+    def _original_geometry(self, original: VideoJob) -> Geometry | None:
+        """Return the original's geometry, if its frames are as large as these, and come as fast."""
+        if self._geometry_of_original is None:
+            usable = _same_frames(self._job, original)
+            found = geometry_of_original(original, self._stages, self._time_limit, self._tally) if usable else None
+            self._geometry_of_original = (found,)
+        return self._geometry_of_original[0]
+
+    def _original_face(self) -> FaceTrack | None:
+        """Return the main face of the video's original."""
+        geometry = self._original_geometry(self._job.original) if self._job.original else None
+        return None if geometry is None else geometry.tracks[0].track
+
+    def _reused(self, original: VideoJob) -> Geometry | None:
+        """Return the original's geometry, cut to the frames that both videos have; None where it cannot be used.
+
+        Raises:
+            VideoRejected: no record lies in the frames that both have.
+        """
+        geometry = self._original_geometry(original)
+        if geometry is None:
+            self._tally.remarks.append(
+                f"geometry is its own: {original.entry.video_id} has another size or frame rate, or was rejected"
+            )
             return None
-        try:
-            with _readable(mask_path):
-                return read_masks(self._decoder, self._job.root / mask_path, frames)
-        except VideoRejected as rejection:
-            self._tally.mask_complaint = f"mask not used: {rejection.detail}"
-            return None
-
-
-@contextmanager
-def _readable(path: str) -> Iterator[None]:
-    """Turn the file system's refusal into a rejection: a file that is gone since it was probed, or cannot be read."""
-    try:
-        yield
-    except OSError as error:
-        raise VideoRejected(Stage.DECODE, Reason.UNREADABLE, f"{path}: {error.strerror or error}") from error
-
-
-def _in_batches(frames: FrameBatch, masks: MaskBatch | None) -> Iterator[tuple[FrameBatch, MaskBatch | None]]:
-    """Yield views of FRAMES_PER_BATCH frames each."""
-    for start in range(0, len(frames), FRAMES_PER_BATCH):
-        rows = slice(start, start + FRAMES_PER_BATCH)
-        part = FrameBatch(
-            data=frames.data[rows], frame_indices=frames.frame_indices[rows], pts_seconds=frames.pts_seconds[rows]
+        pad = self._job.settings.frames.short_video == "pad"
+        samples = geometry.samples.before(self._source.num_frames, pad=pad)
+        if not samples.records:
+            detail = (
+                f"frames: got {self._source.num_frames}, expected more: no record of its original, "
+                f"{original.entry.video_id}, lies within them (track.reuse_geometry)"
+            )
+            raise VideoRejected(Stage.SAMPLE, Reason.TOO_SHORT, detail)
+        tracks = tuple(
+            ChosenTrack(track=chosen.track, choice="bystander" if number else "original")
+            for number, chosen in enumerate(geometry.tracks)
         )
-        yield part, MaskBatch(data=masks.data[rows], is_present=masks.is_present[rows]) if masks else None
+        return Geometry(tracks=tracks, samples=samples, num_faces=geometry.num_faces, num_tracks=geometry.num_tracks)
+
+    def _encoded_frames(self, geometry: Geometry) -> list[list[EncodedFrame]]:
+        """Cut every stored frame of every stored track, in order.
+
+        A bystander who cannot be aligned costs himself: his frames are none, and a remark says why.
+
+        Raises:
+            VideoRejected: a frame cannot be decoded, or the main face not be aligned.
+        """
+        encoded: dict[int, list[EncodedFrame]] = {number: [] for number in range(len(geometry.tracks))}
+        indices = geometry.samples.frame_indices
+        twins = self._frames_of_original(indices)
+        for frames, masks in self._source.batches(indices, with_masks=self._job.entry.mask_path is not None):
+            twin = next(twins, None)
+            for number in list(encoded):
+                chosen = geometry.tracks[number]
+                try:
+                    encoded[number] += self._cut(frames, masks, chosen, None if number else twin)
+                except VideoRejected as rejection:
+                    if number == 0:
+                        raise
+                    del encoded[number]
+                    self._tally.remarks.append(f"bystander {chosen.track.track_id} not stored: {rejection.reason}")
+            del frames, masks, twin  # views that would keep this window while the next one is read
+        return [encoded.get(number, []) for number in range(len(geometry.tracks))]
+
+    def _cut(
+        self, frames: FrameBatch, masks: MaskBatch | None, chosen: ChosenTrack, twin: FrameBatch | None
+    ) -> list[EncodedFrame]:
+        """Align and encode one batch of one track; masks are those given, or the difference from the original's frames.
+
+        Raises:
+            VideoRejected: it cannot be aligned.
+        """
+        aligner, track = self._stages.aligner, chosen.track
+        with self._tally.timed("align"):
+            clip = aligner.align(frames, track, None if masks is None else masks.data)
+            has_mask = np.zeros(len(frames), dtype=np.bool_) if masks is None else masks.is_present
+            if twin is not None:  # it may end earlier
+                has_mask = np.arange(len(frames)) < len(twin)
+                derived = np.zeros(clip.crops.shape[:3], dtype=np.uint8)
+                derived[has_mask] = difference_masks(clip.crops[has_mask], aligner.align(twin, track).crops)
+                clip = replace(clip, masks=derived)
+        with self._tally.timed("encode"):
+            rows = track.rows_at(frames.frame_indices)
+            return list(encode_frames(rows, clip, has_mask, self._job.settings.encode))
+
+    def _frames_of_original(self, indices: npt.NDArray[np.int64]) -> Iterator[FrameBatch]:
+        """Yield the original's frames in the same batches, as far as it lasts, where masks are derived from them."""
+        job = self._job
+        if job.settings.masks != "difference" or job.entry.label != "fake" or job.entry.mask_path is not None:
+            return
+        original = job.original
+        if original is None or not _same_frames(job, original):
+            self._tally.remarks.append("no mask: the original is not at hand, or has another size or frame rate")
+            return
+        source = FrameSource(original, self._stages.decoder, self._time_limit, Tally(seconds=self._tally.seconds))
+        try:
+            for frames, _ in source.batches(indices[indices < source.num_frames], with_masks=False):
+                yield frames
+                del frames  # a view that would keep this window while the next one is read
+        except VideoRejected as rejection:  # the original's own row says it, too
+            if rejection.reason in PASSING:
+                raise
+            self._tally.remarks.append(f"no mask: the original cannot be used: {rejection.detail}")
+
+    def _pack(
+        self, chosen: ChosenTrack, encoded: Sequence[EncodedFrame], geometry: Geometry, taken_from: str | None
+    ) -> list[tuple[str, bytes]]:
+        """Return the encoded records of a track; a clip that shows the face too rarely is counted instead."""
+        job, records = self._job, []
+        frames = {frame.frame_index: frame for frame in encoded}
+        provenance = Provenance(
+            track_id=chosen.track.track_id,
+            track_choice=chosen.choice,
+            geometry_from=taken_from,
+            mask_source=self._mask_source,
+            config_digest=job.config_digest,
+        )
+        for indices in geometry.samples.records:
+            members = [frames[int(number)] for number in indices]
+            share_seen = float(np.mean([not frames[int(number)].interpolated for number in np.unique(indices)]))
+            if len(members) > 1 and share_seen < job.settings.track.min_coverage:
+                self._tally.num_dropped += chosen.choice != "bystander"
+                continue
+            record = pack_record(job.entry, members, provenance)
+            records.append((record.key, encode_record(record)))
+            self._tally.num_interpolated += int(record.interpolated.sum())
+            self._tally.num_masks += len(record.masks_encoded or ())
+        return records
+
+    @property
+    def _mask_source(self) -> MaskSource:
+        return "dataset" if self._job.entry.mask_path is not None else "difference"
+
+
+def _same_frames(job: VideoJob, other: VideoJob) -> bool:
+    """Whether frames of the two with the same number can show the same moment at the same place."""
+    ours, theirs = job.entry, other.entry
+    if (ours.width, ours.height) != (theirs.width, theirs.height) or not ours.fps or not theirs.fps:
+        return False
+    return abs(float(ours.fps / theirs.fps) - 1) <= SAME_RATE_SHARE

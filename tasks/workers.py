@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING
 
 from manifests.errors import ConfigError, FaceshardsError, StageMissing
 from manifests.rejected import Reason, Rejected, Stage
-from manifests.row import ManifestRow
 from tasks import deadline
 from tasks.interrupts import interrupts_blocked
+from tasks.job import Tally, VideoJob
 from tasks.settings import StageSettings
-from tasks.video import Stages, VideoJob, VideoResult, process_video
+from tasks.stages import Stages
+from tasks.video import VideoResult, process_video
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -108,8 +109,11 @@ class WorkerPool:
         """Yield the result of each job, in the order of the jobs.
 
         A job whose worker dies is tried once more, then rejected; one that runs into the decoding limit is rejected.
+        Originals are begun before the fakes that may ask for their geometry.
         """
-        scheduled = deque((job, self._schedule(job)) for job in jobs)
+        in_turn = sorted(range(len(jobs)), key=lambda number: jobs[number].original is not None)
+        futures = {number: self._schedule(jobs[number]) for number in in_turn}
+        scheduled = deque((job, futures.pop(number)) for number, job in enumerate(jobs))
         try:
             while scheduled:
                 yield self._result(*scheduled.popleft())  # a result is not kept once it has been handed on
@@ -193,8 +197,9 @@ class WorkerPool:
 
     @staticmethod
     def _timeout_detail(job: VideoJob) -> str:
+        or_original = f" or {job.original.entry.path}, its original," if job.original else ""
         return (
-            f"{job.entry.path}: decoder did not answer within {job.settings.decode.timeout_s:g} s "
+            f"{job.entry.path}{or_original}: decoder did not answer within {job.settings.decode.timeout_s:g} s "
             "(decode.timeout_s) and was ended"
         )
 
@@ -291,8 +296,6 @@ def _stages() -> Stages:
 
 
 def _rejected(job: VideoJob, stage: Stage, reason: Reason, detail: str) -> VideoResult:
-    row = ManifestRow(
-        video_id=job.entry.video_id, path=job.entry.path, entry=job.entry, config_digest=job.config_digest
-    )
+    row = Tally().row(job)
     rejected = Rejected(video_id=job.entry.video_id, stage=stage, reason=reason, detail=detail)
     return VideoResult(row=row.as_rejected(rejected))

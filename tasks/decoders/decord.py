@@ -80,7 +80,7 @@ class DecordReader:
         self._path = path
         self._reader = reader
         self._key_frames: list[int] = list(reader.get_key_indices())
-        self._pts_seconds = pts_seconds
+        self.pts_seconds = pts_seconds
         self._position = 0  # the next frame that comes without a step
 
     def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
@@ -105,7 +105,7 @@ class DecordReader:
                 data[row] = self._take(int(number))
         except (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, IndexError) as error:
             raise _rejection(self._path, error) from error
-        return FrameBatch(data=data, frame_indices=frame_indices, pts_seconds=self._pts_seconds[frame_indices])
+        return FrameBatch(data=data, frame_indices=frame_indices, pts_seconds=self.pts_seconds[frame_indices])
 
     def _take(self, wanted: int) -> npt.NDArray[np.uint8]:
         """Walk to one frame and return it, (H,W,3)."""

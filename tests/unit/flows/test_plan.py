@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from flows.config import PreprocessConfig, SplitSettings, validate
 from flows.plan import outcome, plan_shards, renamed, with_splits
+from flows.relatives import Relatives
 from flows.task_runs import in_chunks
 from manifests.entry import SPLITS, VideoEntry
 from manifests.errors import SplitError
@@ -64,7 +65,8 @@ def configured(videos_per_shard: int = 32, **changes: Any) -> PreprocessConfig:
 def planned(
     entries: Sequence[VideoEntry], videos_per_shard: int, next_number: Callable[[str], int] = lambda _: 0
 ) -> list[ShardPlan]:
-    return plan_shards(entries, configured(videos_per_shard), ROOTS, ("cpu",), next_number)
+    config = configured(videos_per_shard)
+    return plan_shards(entries, config, ROOTS, ("cpu",), next_number, Relatives.among(entries, config))
 
 
 def names_by_shard(plans: Iterable[ShardPlan]) -> dict[str, list[str]]:
@@ -86,16 +88,130 @@ def test_each_split_is_cut_into_shards_train_first() -> None:
 
 def test_a_plan_says_everything_that_its_task_needs() -> None:
     config = configured(detect={"device": "cpu"}, runner={"workers": 3}, frames={"count": 4})
-    (plan,) = plan_shards([entry_of("001", "val")], config, ROOTS, ("cuda:0", "cuda:1"), lambda _: 5)
+    alone = Relatives.among([entry_of("001", "val")], config)
+    (plan,) = plan_shards([entry_of("001", "val")], config, ROOTS, ("cuda:0", "cuda:1"), lambda _: 5, alone)
     assert plan == ShardPlan(
         roots=ROOTS,
         store_dir=Path("/store"),
         split="val",
         number=5,
         entries=(entry_of("001", "val"),),
+        originals={},
+        choice_masks={},
+        relatives={},
+        asked_originals=frozenset(),
         config_digest=config.config_digest,
         workers=WorkerSettings(devices=("cuda:0", "cuda:1"), num_workers=3, stages=config.stages),
     )
+
+
+def related(
+    names: Sequence[str], missing: Sequence[str], masked: Sequence[str] = (), videos_per_shard: int = 32, **changes: Any
+) -> list[ShardPlan]:
+    """Plan some of the videos on disk; those with a mask are named."""
+    known = {name: entry_of(name, group_id="all") for name in names}
+    known |= {name: replace(known[name], mask_path=f"masks/{name}.mp4") for name in masked}
+    config = configured(videos_per_shard, **changes)
+    relatives = Relatives.among(known.values(), config)
+    return plan_shards([known[name] for name in missing], config, ROOTS, ("cpu",), lambda _: 0, relatives)
+
+
+REAL, FAKE = "ffpp/youtube/c23/001", "ffpp/FaceSwap/c23/001_002"
+
+
+def test_a_fake_knows_its_original_and_asks_it_where_no_mask_says_who_it_is_about() -> None:
+    (plan,) = related(["001", "001_002"], ["001", "001_002"])
+    assert {name: entry.video_id for name, entry in plan.originals.items()} == {FAKE: REAL}
+    assert plan.asked_originals == {REAL}
+    assert plan.choice_masks == {}
+    fake, real = (plan.job(entry) for entry in plan.entries)
+    assert fake.original == real
+    assert (real.original, fake.geometry_dir, fake.choice_mask) == (None, None, None)
+    assert real.geometry_dir is not None
+    assert real.geometry_dir.is_relative_to("/store")
+    assert (real.root, real.config_digest) == (Path("/data"), plan.config_digest)
+
+
+def test_where_a_mask_says_it_nobody_asks() -> None:
+    (plan,) = related(["001", "001_002"], ["001", "001_002"], masked=["001_002"])
+    assert (set(plan.originals), plan.asked_originals) == ({FAKE}, frozenset())
+    # The mask of the fake says who of the original is manipulated.
+    assert plan.choice_masks == {REAL: "masks/001_002.mp4"}
+    fake, real = (plan.job(entry) for entry in plan.entries)
+    assert (real.choice_mask, real.geometry_dir) == ("masks/001_002.mp4", None)
+    assert fake.original == real
+
+
+def test_with_reuse_every_original_is_asked() -> None:
+    (plan,) = related(["001", "001_002"], ["001_002"], masked=["001_002"], track={"reuse_geometry": True})
+    assert plan.asked_originals == {REAL}
+
+
+def test_an_original_that_is_stored_already_is_at_hand_for_new_fakes() -> None:
+    """It lies on disk, and is not among the videos that are missing in the store."""
+    (plan,) = related(["001", "002", "001_002"], ["001_002"])
+    assert [entry.video_id for entry in plan.entries] == [FAKE]
+    assert {name: entry.video_id for name, entry in plan.originals.items()} == {FAKE: REAL}
+    assert plan.asked_originals == {REAL}
+
+
+def digests(names: Sequence[str], masked: Sequence[str] = (), **changes: Any) -> dict[str, str]:
+    """Digests of relatives by the last part of the video_id."""
+    (plan,) = related(names, names, masked, **changes)
+    return {name.rpartition("/")[2]: digest for name, digest in plan.relatives.items()}
+
+
+def test_what_a_video_owes_to_others_is_digested() -> None:
+    assert digests(["001", "002"]) == {}
+    without_mask = digests(["001", "001_002"])
+    assert set(without_mask) == {"001_002"}  # its choice follows the original
+    with_mask = digests(["001", "001_002"], ["001_002"])
+    assert set(with_mask) == {"001"}  # the original's choice follows the mask; the fake has one of its own
+    both = digests(["001", "001_002"], ["001_002"], track={"reuse_geometry": True})
+    assert set(both) == {"001", "001_002"}
+    assert both["001"] == with_mask["001"]
+    assert both["001_002"] != without_mask["001_002"]  # the geometry that it takes over is chosen by the mask
+
+
+def test_a_mask_that_was_asked_before_stays_the_one_that_is_asked() -> None:
+    names, config = ("001", "001_002", "001_003"), configured()
+    entries = {name: replace(entry_of(name), mask_path=f"{name}.mp4" if "_" in name else None) for name in names}
+    first = Relatives.among([entries["001"], entries["001_003"]], config)
+    rows = {REAL: replace(stored(entries["001"]), relatives_digest=first.digests[REAL])}
+    assert Relatives.among(entries.values(), config).masked[REAL] == entries["001_002"]
+    assert Relatives.among(entries.values(), config, rows).digests == first.digests
+    # It is not on disk today, or not in this run's part of the dataset: nothing has become wrong.
+    rows[entries["001_003"].video_id] = stored(entries["001_003"])
+    assert Relatives.among([entries["001"], entries["001_002"]], config, rows).digests == first.digests
+
+
+def test_nobody_asks_an_original_whose_fakes_are_stored() -> None:
+    (plan,) = related(["001", "001_002"], ["001"])
+    assert (plan.originals, plan.asked_originals) == ({}, frozenset())
+
+
+def test_a_fake_whose_original_is_not_there() -> None:
+    (plan,) = related(["002", "001_002"], ["002", "001_002"])
+    assert (plan.originals, plan.asked_originals) == ({}, frozenset())
+
+
+def test_a_shard_is_told_of_its_own_videos_only() -> None:
+    """An original in another shard is told of for its fake; its geometry lies in the same place for both."""
+    names = ["001", "002", "001_002", "002_001"]
+    plans = related(names, names, videos_per_shard=1)
+    told = {plan.entries[0].video_id.rpartition("/")[2]: plan for plan in plans}
+    assert {name: len(plan.originals) for name, plan in told.items()} == {
+        "001": 0,
+        "002": 0,
+        "001_002": 1,
+        "002_001": 1,
+    }
+    for fake, real in (("001_002", "001"), ("002_001", "002")):
+        expected = {f"ffpp/youtube/c23/{real}"}
+        assert told[fake].asked_originals == told[real].asked_originals == expected
+        (asking,) = (told[fake].job(entry) for entry in told[fake].entries)
+        (asked,) = (told[real].job(entry) for entry in told[real].entries)
+        assert asking.original == asked
 
 
 def test_nothing_missing_nothing_planned() -> None:

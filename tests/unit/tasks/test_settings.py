@@ -16,7 +16,11 @@ from tasks.landmarkers import LANDMARKERS
 from tasks.registry import OneOf
 from tasks.settings import Settings, StageSettings
 
-SECTIONS = {name: type(getattr(StageSettings(), name)) for name in StageSettings.model_fields}
+SECTIONS = {
+    name: type(section)
+    for name in StageSettings.model_fields
+    if isinstance(section := getattr(StageSettings(), name), Settings)
+}
 FRUIT = {"apple": 1, "pear": 2}
 
 
@@ -48,6 +52,11 @@ def test_every_setting_is_described_for_the_form(section: str) -> None:
         assert not field.is_required(), f"{section}.{name}"
 
 
+def test_settings_outside_of_sections_are_described_too() -> None:
+    for name in StageSettings.model_fields.keys() - SECTIONS.keys():
+        assert StageSettings.model_fields[name].description, name
+
+
 @pytest.mark.parametrize(
     ("section", "name", "choices"),
     [
@@ -57,7 +66,7 @@ def test_every_setting_is_described_for_the_form(section: str) -> None:
         ("crop", "kind", list(ALIGNERS)),
         ("crop", "template", list(TEMPLATES)),
         ("encode", "image_format", list(get_args(ImageFormat))),
-        ("frames", "mode", ["uniform", "stride", "all"]),
+        ("frames", "mode", ["uniform", "stride", "all", "clips"]),
     ],
 )
 def test_each_choice_is_drawn_and_taken(section: str, name: str, choices: list[str]) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tasks.media import FaceDetection
+from tasks.choice import choose_main
+from tasks.media import FaceDetection, FaceTrack
 from tasks.tracker import FaceTracker, fill_gaps, mask_share
 
 LANDMARKS_IN_UNIT_BOX = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
@@ -20,13 +21,18 @@ def face(left: float, top: float, side: float, score: float = 0.9) -> FaceDetect
     )
 
 
+def main_track(tracker: FaceTracker) -> FaceTrack:
+    """Whom the video is about, by mask or length."""
+    main, _ = choose_main(tracker.tracks())
+    return main.track
+
+
 def test_two_people_keep_their_tracks_while_they_move() -> None:
     tracker = FaceTracker()
     for step in range(10):
         tracker.add(10 * step, [face(400 - 5 * step, 100, 120), face(50 + 5 * step, 90, 100)])
     assert (tracker.num_tracks, tracker.num_faces) == (2, 20)
-    main = tracker.main_track()
-    assert main is not None
+    main = main_track(tracker)
     assert main.boxes_xyxy[:, 0].tolist() == [400 - 5 * step for step in range(10)]
 
 
@@ -35,8 +41,7 @@ def test_order_of_detections_does_not_switch_people() -> None:
     for step in range(6):
         pair = [face(400, 100, 120), face(50, 90, 119)]
         tracker.add(step, pair if step % 2 == 0 else pair[::-1])
-    main = tracker.main_track()
-    assert main is not None
+    main = main_track(tracker)
     assert set(main.boxes_xyxy[:, 0].tolist()) == {400.0}
 
 
@@ -46,8 +51,7 @@ def test_the_longest_track_is_the_subject_not_the_biggest_box() -> None:
     for step in range(30):
         inset = [face(600, 50, 300)] if 10 <= step < 16 else []
         tracker.add(step, [*inset, face(100, 100, 150)])
-    main = tracker.main_track()
-    assert main is not None
+    main = main_track(tracker)
     assert len(main) == 30
     assert set(main.boxes_xyxy[:, 0].tolist()) == {100.0}
     assert tracker.num_tracks == 2
@@ -60,18 +64,17 @@ def test_the_mask_decides_where_there_is_one() -> None:
     tracker = FaceTracker()
     for step in range(10):
         manipulated = [face(400, 100, 100)] if step < 4 else []
-        tracker.add(step, [face(50, 90, 150), *manipulated], mask)
-    main = tracker.main_track()
-    assert main is not None
+        seen = [face(50, 90, 150), *manipulated]
+        tracker.add(step, seen, [mask_share(mask, one.box_xyxy) for one in seen])
+    main = main_track(tracker)
     assert main.boxes_xyxy[:, 0].tolist() == [400.0] * 4
 
 
 def test_an_empty_mask_decides_nothing() -> None:
     tracker = FaceTracker()
     for step in range(3):
-        tracker.add(step, [face(400, 100, 100)] if step == 0 else [face(50, 90, 100)], np.zeros((480, 640), np.uint8))
-    main = tracker.main_track()
-    assert main is not None
+        tracker.add(step, [face(400, 100, 100)] if step == 0 else [face(50, 90, 100)], [0.0])
+    main = main_track(tracker)
     assert len(main) == 2
 
 
@@ -101,8 +104,7 @@ def test_of_two_tracks_that_claim_one_face_the_nearer_wins() -> None:
     tracker.add(0, [face(100, 100, 100), face(190, 100, 100)])
     tracker.add(1, [face(180, 100, 100)])
     assert tracker.num_tracks == 2
-    main = tracker.main_track()
-    assert main is not None
+    main = main_track(tracker)
     assert main.boxes_xyxy[:, 0].tolist() == [190.0, 180.0]
 
 
@@ -110,15 +112,14 @@ def test_ties_go_to_the_track_that_was_opened_first() -> None:
     tracker = FaceTracker()
     for frame_index in range(3):
         tracker.add(frame_index, [face(300, 100, 120), face(50, 90, 100)])
-    main = tracker.main_track()
-    assert main is not None
+    main = main_track(tracker)
     assert main.track_id == 0
 
 
 def test_no_face_no_track() -> None:
     tracker = FaceTracker()
     tracker.add(0, [])
-    assert tracker.main_track() is None
+    assert (tracker.tracks(), tracker.num_tracks, tracker.num_faces) == ([], 0, 0)
 
 
 def test_gaps_are_interpolated_in_time_and_flagged() -> None:
@@ -126,8 +127,7 @@ def test_gaps_are_interpolated_in_time_and_flagged() -> None:
     tracker.add(10, [face(100, 100, 100, score=0.8)])
     tracker.add(20, [])
     tracker.add(40, [face(130, 100, 100, score=0.9)])
-    main = tracker.main_track()
-    assert main is not None
+    main = main_track(tracker)
     filled = fill_gaps(main, np.array([0, 10, 20, 40, 50], dtype=np.int64))
     assert filled.boxes_xyxy[:, 0].tolist() == [100, 100, 110, 130, 130]
     assert filled.landmarks[2].tolist() == pytest.approx((LANDMARKS_IN_UNIT_BOX * 100 + [110, 100]).astype(np.float32))
@@ -142,8 +142,7 @@ def test_seen_rows_are_not_touched_by_filling() -> None:
         detection = face(100.1 + frame_index / 3, 99.7, 100.3)
         boxes.append(detection.box_xyxy)
         tracker.add(frame_index, [detection])
-    main = tracker.main_track()
-    assert main is not None
+    main = main_track(tracker)
     filled = fill_gaps(main, np.arange(5, dtype=np.int64))
     assert np.array_equal(filled.boxes_xyxy, np.stack(boxes))
     assert not filled.interpolated.any()

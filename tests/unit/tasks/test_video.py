@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,77 +10,25 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-import tasks.video
-from manifests.entry import VideoEntry
-from manifests.probe import probe
+import tasks.frame_source
 from manifests.rejected import Reason, Stage
-from storage.encoding import decode_record
-from storage.record import Record
-from tasks.aligners.square import SquareAligner
-from tasks.decoders.decord import DecordDecoder
-from tasks.landmarkers.detector import DetectorLandmarks
-from tasks.media import FaceDetection, FrameBatch
-from tasks.settings import StageSettings
-from tasks.video import Stages, VideoJob, process_video
-
-VideoMaker = Callable[..., Path]
-
-SETTINGS = StageSettings.model_validate(
-    {"frames": {"count": 6}, "crop": {"size_px": 64}, "encode": {"image_format": "png"}}
+from tasks.job import VideoJob
+from tasks.media import FaceDetection, FoundBy
+from tasks.video import VideoResult, process_video
+from tests.scripted import (
+    Footage,
+    MemoryDecoder,
+    PlayedDetector,
+    ScriptedDetector,
+    face,
+    job,
+    memory_job,
+    records_of,
+    settings_with,
+    stages,
 )
 
-
-class ScriptedDetector:
-    """Finds a face of 80×80 pixels at (100, 60) in the frames that the script names, and a larger one in some."""
-
-    def __init__(self, frames_with_face: Sequence[int], frames_with_passer_by: Sequence[int] = ()) -> None:
-        self._main = set(frames_with_face)
-        self._passer_by = set(frames_with_passer_by)
-
-    def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
-        return [
-            [face(20, 20, 170)] * (number in self._passer_by) + [face(100, 60, 80)] * (number in self._main)
-            for number in frames.frame_indices.tolist()
-        ]
-
-
-def face(left: float, top: float, side: float) -> FaceDetection:
-    unit = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
-    return FaceDetection(
-        box_xyxy=np.array([left, top, left + side, top + side], dtype=np.float32),
-        score=0.9,
-        landmarks=(unit * side + [left, top]).astype(np.float32),
-    )
-
-
-def stages(detector: ScriptedDetector) -> Stages:
-    return Stages(
-        decoder=DecordDecoder(),
-        detector=detector,
-        landmarker=DetectorLandmarks(),
-        aligner=SquareAligner(size_px=64, margin=1.0),
-    )
-
-
-def job(root: Path, mask: bool = False, settings: StageSettings = SETTINGS) -> VideoJob:
-    entry = VideoEntry(
-        video_id="ffpp/Deepfakes/c23/000_001",
-        path="fake.mp4",
-        mask_path="mask.mp4" if mask else None,
-        dataset="ffpp",
-        label="fake",
-        manipulation="Deepfakes",
-        compression="c23",
-        target_id="000",
-        source_id="001",
-        group_id="ffpp/youtube/000",
-        split="val",
-    )
-    return VideoJob(root=root, entry=probe(root, entry), settings=settings, config_digest="ab" * 32)
-
-
-def records_of(result: tasks.video.VideoResult) -> list[Record]:
-    return [decode_record(value) for _, value in result.records]
+VideoMaker = Callable[..., Path]
 
 
 @pytest.fixture
@@ -207,11 +155,9 @@ def test_the_masked_person_is_chosen(root: Path, make_video: VideoMaker) -> None
     pictures[:, 110:190, 230:310] = 255
     make_video(root / "mask.mp4", 51, pictures=pictures)
 
-    class TwoPeople(ScriptedDetector):
-        def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
-            return [[face(10, 20, 150), face(230, 110, 80)] for _ in range(len(frames))]
-
-    records = records_of(process_video(job(root, mask=True), stages(TwoPeople([]))))
+    two_people = PlayedDetector(lambda _: [face(10, 20, 150), face(230, 110, 80)])
+    records = records_of(process_video(job(root, mask=True), stages(two_people)))
+    assert {record.track_choice for record in records} == {"mask"}
     assert {tuple(record.boxes_xyxy[0].tolist()) for record in records} == {(230, 110, 310, 190)}
 
 
@@ -219,10 +165,10 @@ def test_windows_of_frames_give_the_same_records(
     root: Path, make_video: VideoMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_video(root / "mask.mp4", 51, pictures=mask_pictures(51))
-    settings = SETTINGS.model_copy(update={"frames": SETTINGS.frames.model_copy(update={"mode": "all"})})
-    work = job(root, mask=True, settings=settings)
+    work = job(root, mask=True, settings=settings_with(frames={"mode": "all"}))
     kept = process_video(work, stages(ScriptedDetector(range(51))))
-    monkeypatch.setattr(tasks.video, "MAX_WINDOW_BYTES", 7 * 320 * 240 * tasks.video.BYTES_PER_PIXEL)
+    one_frame = 320 * 240 * tasks.frame_source.BYTES_PER_MASKED_PIXEL
+    monkeypatch.setattr(tasks.frame_source, "MAX_WINDOW_BYTES", 7 * one_frame)
     twice = process_video(work, stages(ScriptedDetector(range(51))))
     assert len(kept.records) == 51
     assert kept.records == twice.records
@@ -236,3 +182,158 @@ def test_an_entry_without_a_split_is_a_programming_error(root: Path) -> None:
     )
     with pytest.raises(ValueError, match="without a split"):
         process_video(unsplit, stages(ScriptedDetector(range(51))))
+
+
+def kept(result: VideoResult) -> dict[str, list[int]]:
+    """Key and frame numbers of each record, as they come."""
+    return {record.key: record.frame_indices.tolist() for record in records_of(result)}
+
+
+def test_a_frame_says_where_its_face_comes_from(root: Path) -> None:
+    records = records_of(process_video(job(root), stages(ScriptedDetector([0, 20, 30, 40]))))
+    found = [int(record.found_by[0]) for record in records if record.found_by is not None]
+    seen, lost = FoundBy.DETECTOR, FoundBy.NOT_FOUND
+    assert found == [seen, lost, seen, seen, seen, lost]
+
+
+CLIPS = {"mode": "clips", "clip_seconds": 1.0, "clip_frames": 5}
+
+
+def test_a_clip_is_one_record_of_several_frames(
+    root: Path, frame_number: Callable[[npt.NDArray[np.uint8]], int]
+) -> None:
+    """51 frames at 25/s: two clips of one second, and a frame that is left over."""
+    whole_frame = PlayedDetector(lambda _: [face(0, -40, 320)])
+    result = process_video(job(root, settings=settings_with(frames=CLIPS)), stages(whole_frame))
+    first, second = records_of(result)
+    assert kept(result) == {
+        "ffpp/Deepfakes/c23/000_001/00/000000": [0, 6, 12, 18, 24],
+        "ffpp/Deepfakes/c23/000_001/00/000025": [25, 31, 37, 43, 49],
+    }
+    assert first.pts_seconds.tolist() == [0, 0.24, 0.48, 0.72, 0.96]
+    assert second.pts_seconds.tolist() == [1, 1.24, 1.48, 1.72, 1.96]
+    assert first.crops.shape == (5, 64, 64, 3)
+    assert [frame_number(crop[10:-10]) for crop in second.crops] == [25, 31, 37, 43, 49]
+    assert (first.boxes_xyxy.shape, first.landmarks.shape, first.matrices.shape) == ((5, 4), (5, 5, 2), (5, 2, 3))
+    assert (result.row.frames_wanted, result.row.frames_got, result.row.num_dropped) == (10, 10, 0)
+
+
+def test_a_video_shorter_than_a_clip_is_padded_with_its_last_frame() -> None:
+    """Ten frames are 0.4 s of a clip of 1 s: moments at 0, 0.24, 0.48, … s."""
+    detector, decoder = PlayedDetector(lambda _: [face(100, 60, 80)]), MemoryDecoder(fake=Footage(10))
+    result = process_video(memory_job(10, settings_with(frames=CLIPS)), stages(detector, decoder))
+    (record,) = records_of(result)
+    assert record.frame_indices.tolist() == [0, 6, 9, 9, 9]
+    assert record.pts_seconds.tolist() == [0, 0.24, 0.36, 0.36, 0.36]
+    assert [int(crop[32, 32, 0]) for crop in record.crops] == [0, 6, 9, 9, 9]
+    assert (result.row.frames_wanted, result.row.frames_got) == (3, 3)
+
+
+def test_a_video_shorter_than_a_clip_is_rejected_on_request() -> None:
+    detector, decoder = PlayedDetector(lambda _: [face(100, 60, 80)]), MemoryDecoder(fake=Footage(10))
+    settings = settings_with(frames={**CLIPS, "short_video": "reject"})
+    row = process_video(memory_job(10, settings), stages(detector, decoder)).row
+    assert (row.stage, row.reason) == (Stage.SAMPLE, Reason.TOO_SHORT)
+    assert "got 0.40 s, expected at least 1 s" in str(row.detail)
+    assert detector.visited == []
+
+
+def test_clips_that_show_the_face_too_rarely_are_counted_not_stored() -> None:
+    """Of three clips the second shows the face in two of five frames, the third in three."""
+    with_face = [*range(25), 25, 31, 50, 56, 62]
+    detector, decoder = ScriptedDetector(with_face), MemoryDecoder(fake=Footage(75))
+    result = process_video(memory_job(75, settings_with(frames=CLIPS)), stages(detector, decoder))
+    first, last = records_of(result)
+    assert [record.frame_indices[0] for record in (first, last)] == [0, 50]
+    assert last.interpolated.tolist() == [False, False, False, True, True]
+    assert (result.row.num_dropped, result.row.num_interpolated) == (1, 2)
+    assert result.row.frames_got == 15
+
+
+def test_clips_have_masks_where_each_of_their_frames_has_one() -> None:
+    """The mask video ends within the second clip."""
+    white = Footage(40, lambda _: np.full((240, 320, 3), 255, np.uint8))
+    decoder = MemoryDecoder(fake=Footage(50), mask=white)
+    work = memory_job(50, settings_with(frames=CLIPS), mask_path="mask.mp4", mask_sha256="b" * 64)
+    result = process_video(work, stages(ScriptedDetector(range(50)), decoder))
+    first, second = records_of(result)
+    assert first.masks is not None
+    assert (first.masks.shape, int(first.masks.min()), first.mask_source) == ((5, 64, 64), 255, "dataset")
+    assert (second.masks, second.mask_source) == (None, None)
+    assert result.row.num_masks == 5
+
+
+def test_a_picture_that_stands_for_several_clips_gives_records_of_their_own() -> None:
+    """A slide stands for 10 s, then the video goes on: clips of 1 s begin while it is shown.
+
+    Were they all clips of that one frame, they would have one key, which the shard's writer refuses.
+    """
+    pts_seconds = [*(number / 25 for number in range(25)), *(11 + number / 25 for number in range(25))]
+    decoder = MemoryDecoder(fake=Footage(50, pts_seconds=pts_seconds))
+    result = process_video(memory_job(50, settings_with(frames=CLIPS)), stages(ScriptedDetector(range(50)), decoder))
+    keys = [key for key, _ in result.records]
+    assert len(keys) == len(set(keys))
+    assert result.row.status == "pending"
+
+
+def two_people(number: int) -> list[FaceDetection]:
+    """The main person, somebody beside it most of the time, and a passer-by."""
+    return [face(200, 60, 90)] * (number % 50 != 0) + [face(20, 60, 80)] + [face(140, 180, 40)] * (number in (10, 20))
+
+
+def test_several_people_are_stored_where_asked_for() -> None:
+    settings = settings_with(track={"max_tracks": 3})
+    decoder = MemoryDecoder(fake=Footage(51))
+    result = process_video(memory_job(51, settings), stages(PlayedDetector(two_people), decoder))
+    records = records_of(result)
+    assert [record.key for record in records] == sorted(record.key for record in records)
+    assert [key for key, _ in result.records] == [record.key for record in records]
+    about = {record.track_id: (record.track_choice, record.boxes_xyxy[0, 0]) for record in records}
+    assert about == {0: ("longest", 20), 1: ("bystander", 200)}  # the passer-by covers a third
+    assert len(records) == 12
+    assert [bool(record.interpolated[0]) for record in records if record.track_id == 1] == [True, *[False] * 4, True]
+    assert (result.row.num_tracks, result.row.num_faces, result.row.num_interpolated) == (3, 12, 2)
+    assert {record.geometry_from for record in records} == {None}
+
+
+def test_clips_of_several_people() -> None:
+    settings = settings_with(track={"max_tracks": 2}, frames=CLIPS)
+    decoder = MemoryDecoder(fake=Footage(50))
+    result = process_video(memory_job(50, settings), stages(PlayedDetector(two_people), decoder))
+    assert [key.removeprefix("ffpp/Deepfakes/c23/000_001/") for key, _ in result.records] == [
+        "00/000000",
+        "00/000025",
+        "01/000000",
+        "01/000025",
+    ]
+
+
+def test_one_person_is_stored_by_default() -> None:
+    decoder = MemoryDecoder(fake=Footage(51))
+    result = process_video(memory_job(51), stages(PlayedDetector(two_people), decoder))
+    assert {record.track_choice for record in records_of(result)} == {"longest"}
+    assert len(result.records) == 6
+
+
+def test_a_borrowed_mask_chooses_the_person_and_is_not_stored() -> None:
+    """A real video has no mask; that of one of its fakes says who is manipulated there."""
+    white = np.zeros((240, 320, 3), dtype=np.uint8)
+    white[60:150, 200:290] = 255
+    decoder = MemoryDecoder(fake=Footage(51), mask=Footage(51, lambda _: white))
+    real = memory_job(51, label="real", manipulation=None, source_id=None, video_id="ffpp/youtube/c23/000")
+    work = replace(real, choice_mask="mask.mp4")
+    result = process_video(work, stages(PlayedDetector(two_people), decoder))
+    records = records_of(result)
+    assert {(record.track_choice, record.track_id) for record in records} == {("mask", 1)}
+    assert {(record.masks_encoded, record.mask_source) for record in records} == {(None, None)}
+    assert result.row.num_masks == 0
+
+
+def test_nobody_else_is_taken_where_the_mask_says_who_it_is(root: Path, make_video: VideoMaker) -> None:
+    """White is the lower right corner; the only face that is seen is elsewhere."""
+    pictures = np.zeros((51, 240, 320, 3), dtype=np.uint8)
+    pictures[:, 200:, 280:] = 255
+    make_video(root / "mask.mp4", 51, pictures=pictures)
+    row = process_video(job(root, mask=True), stages(ScriptedDetector(range(51)))).row
+    assert (row.stage, row.reason) == (Stage.TRACK, Reason.LOW_COVERAGE)
+    assert "none of them where the masks of" in str(row.detail)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,9 +24,9 @@ from manifests.errors import ConfigError, StageMissing, VideoRejected
 from manifests.rejected import Reason, Stage
 from tasks.aligners.square import SquareAligner
 from tasks.decoder import VideoReader
-from tasks.landmarkers.detector import DetectorLandmarks
+from tasks.job import VideoJob
 from tasks.settings import StageSettings
-from tasks.video import Stages, VideoJob
+from tasks.stages import Stages
 from tasks.workers import WorkerPool, WorkerSettings, resolve_devices, shared_pool, worker_processes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,6 +60,11 @@ class ScriptedDecoder:
     def end(self, path: Path) -> None:
         """Be done at once."""
 
+    def note(self, path: Path) -> None:
+        """Write down when it was this video's turn."""
+        with (path.parent / "turns").open("a") as turns:
+            turns.write(f"{path.stem} ")
+
     def slow(self, path: Path) -> None:
         time.sleep(0.2)
 
@@ -90,8 +96,7 @@ def start_scripted_worker(settings: StageSettings, device: str) -> None:
     tasks.workers._start_worker(settings, device)
     tasks.workers._worker_stages = Stages(
         decoder=ScriptedDecoder(device),
-        detector=cast(Any, None),
-        landmarker=DetectorLandmarks(),
+        finder=cast(Any, None),
         aligner=SquareAligner(size_px=64, margin=1.0),
     )
 
@@ -169,6 +174,18 @@ def test_results_come_in_the_order_of_the_jobs(pool: WorkerPool, tmp_path: Path)
     assert all(seen)
     assert len(workers) <= 2
     assert str(os.getpid()) not in workers
+
+
+def test_originals_are_begun_before_their_fakes(tmp_path: Path) -> None:
+    """A fake may ask for its original's geometry, which is best found by the original itself. Results keep order."""
+    fake, other, original = (job(tmp_path, f"note-{name}") for name in ("fake", "other", "real"))
+    pool = new_pool()
+    try:
+        results = list(pool.process([replace(fake, original=original), other, original]))
+    finally:
+        pool.stop()
+    assert [result.row.path for result in results] == ["note-fake.mp4", "note-other.mp4", "note-real.mp4"]
+    assert (tmp_path / "turns").read_text().split() == ["note-other", "note-real", "note-fake"]
 
 
 def test_no_job_no_result(pool: WorkerPool) -> None:

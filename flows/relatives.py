@@ -1,0 +1,94 @@
+"""What videos know of each other: fakes their originals, originals the mask of one of their fakes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from manifests.entry import VideoEntry
+from manifests.originals import masked_fakes_of, originals_of
+from manifests.row import ManifestRow
+from tasks.settings import StageSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relatives:
+    """Of some videos."""
+
+    originals: dict[str, VideoEntry]
+    # video_id of a fake → its footage
+
+    masked: dict[str, VideoEntry]
+    # video_id of a real video → one of its fakes that has a mask
+
+    digests: dict[str, str]
+    # video_id → hex SHA-256 of what its records depend on of others; videos that depend on none are left out
+
+    reuses_geometry: bool
+    # whether fakes take over the geometry of their originals
+
+    @classmethod
+    def among(
+        cls, entries: Iterable[VideoEntry], settings: StageSettings, stored: Mapping[str, ManifestRow] | None = None
+    ) -> Relatives:
+        """Relate probed videos to each other.
+
+        Of several masks that of the fake with the first video_id says who an original is about; but one by which it was
+        chosen before stays the one, whatever arrives later.
+
+        Args:
+            entries: every usable video that lies on disk.
+            settings: which say what fakes take over from their originals.
+            stored: rows of the store by video_id.
+        """
+        listed, stored = list(entries), stored or {}
+        on_disk = {entry.video_id for entry in listed}
+        known = [row.entry for name, row in stored.items() if name not in on_disk and row.entry and row.entry.is_probed]
+        masked = {
+            real: _chosen_before(fakes, stored.get(real)) for real, fakes in masked_fakes_of([*listed, *known]).items()
+        }
+        originals = originals_of(listed)
+        reuses = settings.track.reuse_geometry
+        digests: dict[str, str] = {}
+        for entry in listed:
+            original = originals.get(entry.video_id)
+            if original is not None and (reuses or entry.mask_path is None):
+                digests[entry.video_id] = _digest(original.content_digest, masked.get(original.video_id))
+            elif entry.video_id in masked:
+                digests[entry.video_id] = _digest("", masked[entry.video_id])
+        return cls(originals=originals, masked=masked, digests=digests, reuses_geometry=reuses)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """video_ids of the originals of these videos."""
+        return frozenset(original.video_id for original in self.originals.values())
+
+    def of(self, videos: Iterable[VideoEntry]) -> Relatives:
+        """Return what some videos, and the originals of these, need to know."""
+        names = {entry.video_id for entry in videos}
+        originals = {name: self.originals[name] for name in sorted(names & self.originals.keys())}
+        names |= {original.video_id for original in originals.values()}
+        return Relatives(
+            originals=originals,
+            masked={name: self.masked[name] for name in sorted(names & self.masked.keys())},
+            digests={name: self.digests[name] for name in sorted(names & self.digests.keys())},
+            reuses_geometry=self.reuses_geometry,
+        )
+
+    def asked_by(self, videos: Iterable[VideoEntry]) -> frozenset[str]:
+        """Return the video_ids of originals whose geometry these videos may ask for."""
+        asking = (entry.video_id for entry in videos if self.reuses_geometry or entry.mask_path is None)
+        return frozenset(self.originals[name].video_id for name in asking if name in self.originals)
+
+
+def _chosen_before(fakes: Sequence[VideoEntry], row: ManifestRow | None) -> VideoEntry:
+    """Return the fake whose mask was asked before, or the first."""
+    before = None if row is None else row.relatives_digest
+    return next((fake for fake in fakes if _digest("", fake) == before), fakes[0])
+
+
+def _digest(content_digest: str, masked: VideoEntry | None) -> str:
+    """Hex SHA-256 of an original's content and of the mask by which its main face is chosen."""
+    mask = "" if masked is None else f"{masked.mask_path}:{masked.mask_sha256}"
+    return hashlib.sha256(f"{content_digest}:{mask}".encode()).hexdigest()

@@ -1,0 +1,92 @@
+"""What to do with one video, and what has been seen and spent on it so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from manifests.entry import VideoEntry
+from manifests.row import ManifestRow
+from tasks.settings import StageSettings
+
+TimeLimit = Callable[[float], AbstractContextManager[None]]  # seconds → a block that must end within them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoJob:
+    """What to do with one video."""
+
+    root: Path
+    # the dataset's folder
+
+    entry: VideoEntry
+    # probed, with its split
+
+    settings: StageSettings
+    # how
+
+    config_digest: str
+    # hex digest of the settings that decide the records' bytes
+
+    choice_mask: str | None = None
+    # POSIX path relative to the root: the mask of one of a real video's fakes, which says who of it is manipulated
+
+    relatives_digest: str | None = None
+    # hex digest of what the records depend on of other videos: the original, the fake whose mask is `choice_mask`
+
+    original: VideoJob | None = None
+    # of a fake: its footage, where that is at hand
+
+    geometry_dir: Path | None = None
+    # where the people of originals are kept for their fakes while a run lasts; None: nobody asks
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What has been seen and spent on a video so far, whatever becomes of it."""
+
+    frames_wanted: set[int] = field(default_factory=set)
+    frames_got: set[int] = field(default_factory=set)
+    num_faces: int = 0
+    num_tracks: int = 0
+    num_interpolated: int = 0
+    num_masks: int = 0
+    num_dropped: int = 0
+    remarks: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the block's wall time to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+
+    def row(self, job: VideoJob) -> ManifestRow:
+        """Return the video's row as far as it is known."""
+        return ManifestRow(
+            video_id=job.entry.video_id,
+            path=job.entry.path,
+            entry=job.entry,
+            config_digest=job.config_digest,
+            relatives_digest=job.relatives_digest,
+            detail="; ".join(self.remarks) or None,
+            frames_wanted=len(self.frames_wanted),
+            frames_got=len(self.frames_got & self.frames_wanted),
+            num_interpolated=self.num_interpolated,
+            num_faces=self.num_faces,
+            num_tracks=self.num_tracks,
+            num_masks=self.num_masks,
+            num_dropped=self.num_dropped,
+            seconds={stage: round(spent, 4) for stage, spent in self.seconds.items()},
+        )
+
+
+def no_limit(_seconds: float) -> AbstractContextManager[None]:
+    """Let the decoder take its time: for debugging, and for processes that must not be ended."""
+    return nullcontext()

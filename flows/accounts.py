@@ -276,6 +276,7 @@ def _totals(index: StoreIndex, rows: Sequence[ManifestRow], stored: Sequence[Man
         "num_records": num_records,
         "num_interpolated": sum(row.num_interpolated for row in stored),
         "num_masks": sum(row.num_masks for row in stored),
+        "num_dropped": sum(row.num_dropped for row in stored),
         "frames_wanted": sum(row.frames_wanted for row in rows),
         "frames_got": sum(row.frames_got for row in rows),
         "num_faces": sum(row.num_faces for row in rows),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flows.download_cli import add_download
 from flows.guard import require_own_packages
 from flows.index_cli import EMPTY_SPLITS, add_index, add_split_options, run_index
+from flows.weights_cli import add_weights
 from manifests.datasets import DATASETS
 from manifests.errors import FaceshardsError, NothingStored, StoreError, UserError
 from storage.layout import REPORT_HTML_NAME
@@ -84,11 +85,18 @@ def _parser() -> argparse.ArgumentParser:
     preprocess.add_argument(
         "--allow-leakage", action="store_true", help="store a split that breaks its promise; the store will say so"
     )
+    preprocess.add_argument("--preset", metavar="NAME", help="settings of a published preprocessing: see `presets`")
+    preprocess.add_argument(
+        "--weights-dir", type=Path, metavar="DIR", help="folder with weight files, as for the command `weights`"
+    )
     preprocess.add_argument("--reprocess", action="store_true", help="make the store anew with these settings")
     preprocess.set_defaults(run=_preprocess)
 
     add_index(commands).set_defaults(run=_index)
     add_download(commands)
+
+    add_weights(commands)
+    commands.add_parser("presets", help="settings of published preprocessings, for --preset").set_defaults(run=_presets)
 
     sample = commands.add_parser("sample", help="make a miniature dataset from a public-domain portrait")
     sample.add_argument("root", type=Path, metavar="ROOT", help="a new folder")
@@ -134,7 +142,9 @@ def _preprocess(options: argparse.Namespace) -> int:
         base["test_datasets"] = [{"root": root} for root in options.test]
     if options.allow_leakage:
         base["split"] = {"allow_leakage": True}
-    config = load_config(options.config, options.set, base | ({"reprocess": True} if options.reprocess else {}))
+    base |= {"reprocess": True} if options.reprocess else {}
+    base |= {"weights_dir": options.weights_dir} if options.weights_dir else {}
+    config = load_config(options.config, options.set, base, options.preset)
     preflight(config)  # mistakes are told before Prefect's server is started for them
 
     with _stderr().status("starting Prefect"):
@@ -166,6 +176,20 @@ def _preprocess(options: argparse.Namespace) -> int:
 
 def _index(options: argparse.Namespace) -> int:
     return EXIT_OK if run_index(options, _stdout()) else EXIT_FAILED
+
+
+def _presets(_options: argparse.Namespace) -> int:
+    from rich.table import Table
+
+    from flows.preset import load_preset, preset_names
+
+    table = Table("preset", "what it makes, whose it is, what comes of it", show_lines=True)
+    for preset in map(load_preset, preset_names()):
+        table.add_row(
+            preset.name, "\n".join((preset.about, f"Source: {preset.source}", f"Expected: {preset.expected}"))
+        )
+    _stdout().print(table)
+    return EXIT_OK
 
 
 def _sample(options: argparse.Namespace) -> int:

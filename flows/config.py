@@ -14,12 +14,15 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
+from flows.preset import load_preset
 from manifests.datasets import DATASETS
 from manifests.errors import ConfigError, StoreChanged
 from manifests.split_lists import lists_digest
 from manifests.splits import DEFAULT_RATIOS, POLICIES
 from storage.index import stored_index
 from storage.layout import FORMAT_VERSION
+from tasks.aligners.lrw import mean_face_digest
+from tasks.provenance import foreign_models
 from tasks.registry import OneOf
 from tasks.settings import Settings, StageSettings
 
@@ -42,7 +45,11 @@ AUTO: Final = "auto"
 LAYOUTS: Final[ChainMap[str, Any]] = ChainMap(DATASETS, {AUTO: None})  # `auto` first, and new datasets as they come
 
 # Settings of stages that change no record's bytes: they may differ from run to run over one store.
-CHANGE_NO_RECORD = {"decode": {"timeout_s"}, "detect": {"device"}}
+CHANGE_NO_RECORD: Final[dict[str, Any]] = {
+    "decode": {"timeout_s": True},
+    "detect": {"device": True},
+    "weights_dir": True,
+}
 
 
 class DatasetSettings(Settings):
@@ -148,6 +155,10 @@ class PreprocessConfig(StageSettings, IndexConfig):
         if self.split.policy == "official" and self.split.official_dir is not None:
             # What the lists say counts, not where they lie. A file of the user's own may grow: it moves nothing.
             split["lists_sha256"] = lists_digest(self.split.official_dir)
+        if self.crop.mean_face is not None:
+            stages["crop"]["mean_face"] = mean_face_digest(self.crop.mean_face)
+        if foreign := foreign_models(self):
+            stages["models"] = foreign
         return stages | {"split": split}
 
     @property
@@ -157,18 +168,22 @@ class PreprocessConfig(StageSettings, IndexConfig):
         return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def load_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> PreprocessConfig:
-    """Put a configuration together: YAML first, then the command line's own options, then dotted settings.
+def load_config(
+    path: Path | None, assignments: Sequence[str], base: Mapping[str, Any], preset: str | None = None
+) -> PreprocessConfig:
+    """Put a configuration together: a preset, YAML, the command line's own options, dotted settings; later ones win.
 
     Args:
         path: YAML file, or None.
         assignments: dotted settings such as `frames.count=8`; values are read as YAML.
         base: options of the command line, nested like the configuration.
+        preset: name of a preset, or None.
 
     Raises:
-        ConfigError: the file or a setting is wrong; one line for each fault, with the allowed values.
+        ConfigError: the preset, the file or a setting is wrong; one line for each fault, with the allowed values.
     """
-    return validate(PreprocessConfig, _put_together(path, assignments, base))
+    lowest = load_preset(preset).settings if preset else {}
+    return validate(PreprocessConfig, _merged(lowest, _put_together(path, assignments, base)))
 
 
 def load_index_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> IndexConfig:
@@ -283,6 +298,8 @@ def _fault(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
         return f"{name}: got a setting of this name, expected one of {', '.join(sorted(_setting_names(model)))}"
     wanted = message if message.startswith("expected") else f"expected {_WORDING.get(fault['type'], message)}"
+    if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
+        return f"{name or 'settings'}: got some that contradict each other, {wanted}"
     got = str(fault["input"]) if isinstance(fault["input"], Path) else repr(fault["input"])
     return f"{name}: got {got}, {wanted}"
 

@@ -10,7 +10,9 @@ import base64
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import fsum
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +25,12 @@ from manifests.row import ManifestRow
 from storage.encoding import decode_record, read_arrays, read_header
 from storage.images import decode_gray, decode_rgb, encode_rgb
 from storage.layout import SHARDS_DIR, video_id_of
-from storage.record import Record
+from storage.record import FoundBy, Record
 from storage.shard import ShardReader
 
 FEW_VIDEOS = 8  # up to so many are shown with every stored frame
 MAX_VIDEOS = 40  # shown of more, unless there are more places (split × kind) than that
-FRAMES_OF_MANY = 8  # shown of each of them
+FRAMES_OF_MANY = 10  # shown of each of them: as many as the usual clip has
 # A picture with its mask takes some 9 kB as base64, so the page stays below 5 MB.
 MAX_FRAMES = 400
 
@@ -37,11 +39,22 @@ THUMBNAIL_QUALITY = 75
 MASK_THRESHOLD = 128  # grey value from which a pixel counts as manipulated
 TINT_RGB = (255, 0, 170)  # magenta: no skin has it, and it is told from skin with any colour vision
 TINT_SHARE = 0.35
+LANDMARK_RGB = (0, 255, 255)  # cyan, the other colour that no skin has
+LANDMARK_RADIUS_PX = 1
+
+FOUND_BY: dict[FoundBy, str] = {
+    FoundBy.LOWER_THRESHOLDS: "lower thresholds",
+    FoundBy.SECOND_DETECTOR: "second detector",
+    FoundBy.NEIGHBOURS: "closer look",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetFrame:
     """One stored frame as it is shown."""
+
+    key: str
+    # of its record
 
     frame_index: int
     # position in the whole video, 0-based
@@ -55,8 +68,14 @@ class SheetFrame:
     interpolated: bool
     # whether the box comes from neighbouring frames
 
+    found_by: str
+    # the rung of `frames.at_least` that found the face, where that was not the detector as configured; else empty
+
+    is_bystander: bool
+    # whether this is another person than the one that the video is about
+
     crop_uri: str
-    # data URI of the crop as a JPEG of THUMBNAIL_PX, or of its own size if that is smaller
+    # data URI of the crop with its landmarks, as a JPEG of THUMBNAIL_PX, or of its own size if that is smaller
 
     mask_uri: str | None
     # data URI of the same picture with the mask tinted and outlined, or None where there is no mask
@@ -96,9 +115,20 @@ class SheetVideo:
         return len(self.frames)
 
     @property
+    def strips(self) -> list[list[SheetFrame]]:
+        """The frames row by row: each clip has its own, single frames share one."""
+        clips = [list(frames) for _, frames in groupby(self.frames, key=attrgetter("key"))]
+        return clips if any(len(clip) > 1 for clip in clips) else [list(self.frames)]
+
+    @property
     def has_interpolated(self) -> bool:
         """Whether a shown frame is interpolated."""
         return any(frame.interpolated for frame in self.frames)
+
+    @property
+    def has_bystanders(self) -> bool:
+        """Whether a shown frame shows another person."""
+        return any(frame.is_bystander for frame in self.frames)
 
     @property
     def has_mask(self) -> bool:
@@ -175,7 +205,7 @@ def _sheet_video(store_dir: Path, row: ManifestRow, frames_per_video: int) -> Sh
             arrays = read_arrays(data, read_header(data, key))
             frames += [(key, position) for position in range(len(arrays["scores"]))]
             scores += arrays["scores"][~arrays["interpolated"]].tolist()
-        shown = [frames[position] for position in evenly_spaced(len(frames), frames_per_video)]
+        shown = _chosen_frames(frames, frames_per_video)
         pictures = tuple(_sheet_frame(decode_record(reader.get(key), key), position) for key, position in shown)
     return SheetVideo(
         row=row,
@@ -188,16 +218,28 @@ def _sheet_video(store_dir: Path, row: ManifestRow, frames_per_video: int) -> Sh
     )
 
 
+def _chosen_frames(frames: Sequence[tuple[str, int]], num_wanted: int) -> list[tuple[str, int]]:
+    """Return at most so many (key, position) of a video's frames: of clips one, which shows how still it stands."""
+    if len(frames) > num_wanted and any(position for _, position in frames):
+        clip = frames[len(frames) // 2][0]
+        return [frame for frame in frames if frame[0] == clip][:num_wanted]
+    return [frames[position] for position in evenly_spaced(len(frames), num_wanted)]
+
+
 def _sheet_frame(record: Record, position: int) -> SheetFrame:
     """Turn one of a record's frames into pictures."""
-    crop = _shrunk(decode_rgb(record.crops_encoded[position]))
+    whole = decode_rgb(record.crops_encoded[position])
+    crop = _shrunk(whole)
     mask = None if record.masks_encoded is None else decode_gray(record.masks_encoded[position])
     return SheetFrame(
+        key=record.key,
         frame_index=int(record.frame_indices[position]),
         pts_seconds=float(record.pts_seconds[position]),
         score=float(record.scores[position]),
         interpolated=bool(record.interpolated[position]),
-        crop_uri=_as_uri(crop),
+        found_by="" if record.found_by is None else FOUND_BY.get(FoundBy(int(record.found_by[position])), ""),
+        is_bystander=record.track_choice == "bystander",
+        crop_uri=_as_uri(_dotted(crop, record.landmarks[position], len(crop) / len(whole))),
         mask_uri=None if mask is None else _as_uri(_tinted(crop, _shrunk(mask))),
         mask_share=None if mask is None else float((mask >= MASK_THRESHOLD).mean()),
     )
@@ -210,6 +252,16 @@ def _shrunk(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     if len(image) <= THUMBNAIL_PX:
         return image
     return cv2.resize(image, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _dotted(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.uint8]:
+    """Return the (S,S,3) crop with its (K,2) landmarks, which are in pixels of a crop 1/scale as large."""
+    import cv2
+
+    dotted = crop.copy()
+    for x, y in ((landmarks + 0.5) * scale - 0.5).round().astype(int).tolist():
+        cv2.circle(dotted, (x, y), LANDMARK_RADIUS_PX, LANDMARK_RGB, cv2.FILLED)
+    return dotted
 
 
 def _tinted(crop: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

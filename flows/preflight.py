@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from tempfile import TemporaryFile
 
+from flows.bars import weights_bar
 from flows.config import PreprocessConfig, require_same_configuration
 from flows.sources import index_sources
-from manifests.errors import ConfigError
+from manifests.errors import ConfigError, StageMissing
 from manifests.splits import assign
+from tasks.stages import users_of_models
+from tasks.weights import WEIGHTS, fetch, find
 from tasks.workers import resolve_devices
 
 
@@ -21,7 +24,8 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
         DatasetError: the dataset's folder does not hold the dataset.
         SplitError: the ratios or the official lists cannot be used.
         StoreError: the store is broken, or was made with another configuration.
-        ConfigError: a device is not there, or the store's folder cannot be written to.
+        ConfigError: a device is not there, a mean face cannot be used, or the store's folder cannot be written to.
+        StageMissing: a package or a weight file is not there, and cannot be fetched.
     """
     indexed = index_sources(config.dataset, config.test_datasets, probing=False)
     if config.out.resolve() in {source.root.resolve() for source in (config.dataset, *config.test_datasets)}:
@@ -39,8 +43,10 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
         test_datasets=indexed.test_datasets,
         allow_leakage=True,
     )
-    require_same_configuration(config)
     devices = resolve_devices(config.detect.device)
+    require_models(config)
+    config.store_settings()  # reads what they depend on: model files, a mean face
+    require_same_configuration(config)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=config.out):
@@ -50,3 +56,23 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
             f"out: got {config.out} ({error.strerror}), expected a folder that can be written to"
         ) from error
     return devices
+
+
+def require_models(config: PreprocessConfig) -> None:
+    """Have every package and weight file at hand that the stages load; a published weight file is fetched once.
+
+    Raises:
+        StageMissing: one is not there, and cannot be fetched.
+    """
+    stages = users_of_models(config)
+    names = dict.fromkeys(name for stage in stages for name in stage.weights)
+    missing = [name for name in names if find(name, config.weights_dir) is None]
+    for number, name in enumerate(missing, start=1):
+        try:
+            with weights_bar(WEIGHTS[name]) as on_bytes:
+                fetch(name, config.weights_dir, on_bytes)
+        except StageMissing as error:
+            others = f"; missing, too: {', '.join(missing[number:])}" if missing[number:] else ""
+            raise StageMissing(f"{error}{others}") from error
+    for stage in stages:
+        stage.require_models(config.weights_dir)

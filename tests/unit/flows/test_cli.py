@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from flows.config import load_config
 from manifests.errors import AccountingError, NothingStored, StoreChanged
 from manifests.table import read_table
 from storage.ledger import Ledger
+from tasks.weights import WEIGHTS
 
 ROOT = Path(__file__).resolve().parents[3]
 VideoMaker = Callable[..., Path]
@@ -353,3 +355,30 @@ def test_preprocess_names_the_store_that_was_written(
     flow_result({"videos_processed": 3})
     run(*preprocess(dataset, empty_store.parent / "other", "--set", f"out={empty_store}"))
     assert f"Store:  {empty_store}\n" in capsys.readouterr().out
+
+
+def test_presets_are_listed_with_their_sources(capsys: Output) -> None:
+    assert run("presets") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("dfd-fcg", "m2tr", "Source: ", "Expected: "):
+        assert words in said
+
+
+def test_missing_weights_are_told_before_anything_is_written(
+    capsys: Output, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("FACESHARDS_WEIGHTS", "TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    nowhere = {name: replace(weights, url="http://127.0.0.1:9/x") for name, weights in WEIGHTS.items()}
+    monkeypatch.setattr("tasks.weights.WEIGHTS", nowhere)
+    monkeypatch.setattr("tasks.weights.MAX_TRIES", 1)
+    command = preprocess(dataset, tmp_path / "out", "--preset", "dfd-fcg", "--weights-dir", tmp_path / "weights")
+    said = refused(capsys, *command, status=1)
+    assert not (tmp_path / "out").exists()
+    for words in (
+        "s3fd-619a316812.pth",
+        str(tmp_path / "weights"),
+        "faceshards weights fetch s3fd",
+        "FACESHARDS_WEIGHTS",
+    ):
+        assert words in said

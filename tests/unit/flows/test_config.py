@@ -7,6 +7,7 @@ from collections.abc import MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.config import (
@@ -35,13 +36,15 @@ REQUIRED = {"dataset": {"root": "/data"}, "out": "/store"}
 
 # Every setting, with a value that is not its default.
 CHANGES_RECORDS: dict[str, Any] = {
-    **{"frames.mode": "all", "frames.count": 8, "frames.stride": 5},
+    **{"frames.mode": "all", "frames.count": 8, "frames.stride": 5, "frames.max_visits": 64},
+    **{"frames.clip_seconds": 2.0, "frames.clip_frames": 16, "frames.short_video": "reject"},
     "decode.backend": "another",
     **{"detect.kind": "another", "detect.min_face_px": 40, "detect.scale_factor": 0.8},
-    "detect.thresholds": [0.6, 0.7, 0.8],
+    **{"detect.thresholds": [0.6, 0.7, 0.8], "detect.s3fd_threshold": 0.6, "detect.max_side_px": 800},
     "landmark.kind": "another",
-    "track.min_coverage": 0.6,
+    **{"track.min_coverage": 0.6, "track.max_tracks": 2, "track.reuse_geometry": True, "masks": "difference"},
     **{"crop.kind": "five_point", "crop.size_px": 320, "crop.margin": 1.5, "crop.template": "another"},
+    "crop.strict": True,
     **{"encode.image_format": "png", "encode.quality": 80},
     **{"split.ratios": [0.5, 0.25, 0.25], "split.seed": 1},
 }
@@ -51,9 +54,11 @@ CHANGES_NO_RECORD: dict[str, Any] = {
     **{"decode.timeout_s": 5, "detect.device": "cpu", "shard.videos": 4, "runner.workers": 3},
     # What the lists say does, under the policies that read them.
     **{"split.official_dir": "/lists", "split.file": "/own.csv", "split.allow_leakage": True},
-    "test_datasets": [{"root": "/other"}],
+    **{"test_datasets": [{"root": "/other"}], "weights_dir": "/weights"},
 }
-ON_THEIR_OWN = {"dataset.name", "runner.kind", "split.policy"}  # one dataset and one runner so far
+# One runner so far; and settings that need others beside them.
+ON_THEIR_OWN = {"dataset.name", "runner.kind", "split.policy"}
+ON_THEIR_OWN |= {"frames.at_least", "detect.every", "detect.second", "crop.mean_face"}
 REGISTRIES: dict[str, MutableMapping[str, Any]] = {
     "dataset.name": LAYOUTS,
     "split.policy": POLICIES,
@@ -147,7 +152,7 @@ def test_values_are_read_as_yaml() -> None:
         ("frames.count=0", "frames.count: got 0, expected greater than or equal to 1"),
         ("frames.count=x", "frames.count: got 'x', expected a valid integer"),
         ("frames.count=", "frames.count: got None, expected a valid integer"),
-        ("frames.mode=every", "frames.mode: got 'every', expected 'uniform', 'stride' or 'all'"),
+        ("frames.mode=every", "frames.mode: got 'every', expected 'uniform', 'stride', 'all' or 'clips'"),
         ("frames=3", "frames: got 3, expected settings below it"),
         ("encode.image_format=gif", "encode.image_format: got 'gif', expected 'jpeg', 'png' or 'webp'"),
         ("encode.quality=101", "encode.quality: got 101, expected less than or equal to 100"),
@@ -315,6 +320,48 @@ def test_what_the_official_lists_say_changes_records_and_where_they_lie_does_not
         digests[folder] = load("split.policy=official", f"split.official_dir={tmp_path / folder}").config_digest
     assert digests["first"] == digests["moved"]
     assert len({*digests.values(), load().config_digest}) == 3
+
+
+@pytest.mark.parametrize(
+    "assignments", [("frames.at_least=8",), ("landmark.kind=dlib", "detect.every=4"), ("detect.second=mtcnn",)]
+)
+def test_the_digest_changes_with_settings_that_need_others(assignments: tuple[str, ...]) -> None:
+    assert load(*assignments).config_digest != load(*assignments[:-1]).config_digest
+
+
+def test_what_a_mean_face_says_changes_records_and_where_it_lies_does_not(tmp_path: Path) -> None:
+    points = np.linspace(10, 240, 136).reshape(68, 2)
+    for name, values in {"first": points, "moved": points, "changed": points + 1}.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    digests = {
+        name: load("crop.kind=lrw", f"crop.mean_face={tmp_path / name}.npy").config_digest
+        for name in ("first", "moved", "changed")
+    }
+    assert digests["first"] == digests["moved"]
+    assert len({*digests.values(), load("crop.kind=lrw").config_digest}) == 3
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (("crop.kind=lrw", "landmark.kind=detector"), "expected landmark.kind fan or dlib: crop.kind lrw needs 68"),
+        (("detect.every=4",), "expected landmark.kind fan or dlib: detect.every leaves frames without"),
+        (("detect.kind=s3fd", "landmark.kind=detector"), "s3fd gives no landmarks"),
+        (("crop.kind=lrw", "frames.at_least=4"), "expected another crop.kind than lrw"),
+        (("crop.kind=lrw", "crop.size_px=224"), "expected crop.size_px 150 or 96 with crop.kind lrw"),
+        (("frames.mode=all", "frames.at_least=4"), "expected frames.at_least with frames.mode uniform only"),
+    ],
+)
+def test_settings_that_contradict_each_other(assignments: tuple[str, ...], message: str) -> None:
+    said = fault(*assignments)
+    assert message in said
+    assert len(said.splitlines()) == 1
+
+
+def test_what_needs_68_landmarks_gets_them() -> None:
+    assert (load("crop.kind=lrw").landmark.kind, load("crop.kind=lrw").crop.size_px) == ("fan", 150)
+    assert load("detect.kind=s3fd").landmark.kind == "fan"
+    assert load("crop.kind=lrw", "landmark.kind=dlib", "crop.size_px=96").landmark.kind == "dlib"
 
 
 def test_the_digest_does_not_depend_on_how_a_value_was_written() -> None:

@@ -193,6 +193,7 @@ class _Video:
                 has_mask = np.arange(len(frames)) < len(twin)
                 derived = np.zeros(clip.crops.shape[:3], dtype=np.uint8)
                 derived[has_mask] = difference_masks(clip.crops[has_mask], aligner.align(twin, track).crops)
+                has_mask = has_mask & derived.any(axis=(1, 2))  # where nothing differs, nobody knows what was altered
                 clip = replace(clip, masks=derived)
         with self._tally.timed("encode"):
             rows = track.rows_at(frames.frame_indices)

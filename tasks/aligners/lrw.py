@@ -43,6 +43,7 @@ STABLE_POINTS: dict[int, tuple[float, float]] = {
 }
 MEAN_FACE_PX = 256  # side of the mean face's frame
 SMOOTHING_REACH = 12 // 2  # rows on either side; DFD-FCG calls twice this the window margin
+LEAST_FACE_PX = 16  # width and height of a mean face's stable points; LRW's have 74 and 64
 MAX_PLANS = 32  # tracks whose transforms are kept: a video comes in batches, and of each every stored person is cut out
 STRICT_COVERAGE = 0.9  # DFD-FCG rejects a video whose face is seen in a smaller share of its frames
 
@@ -289,6 +290,11 @@ def load_mean_face(path: Path) -> Points:
     mean_face: Points = points.astype(np.float64)
     if not np.isfinite(mean_face).all() or not (mean_face >= 0).all() or not (mean_face <= MEAN_FACE_PX).all():
         raise ConfigError(f"crop.mean_face {path}: got points outside of it, expected pixels of a 256×256 frame")
+    if np.ptp(mean_face[list(STABLE_POINTS)], axis=0).min() < LEAST_FACE_PX:
+        raise ConfigError(
+            f"crop.mean_face {path}: got a face of less than {LEAST_FACE_PX} pixels, expected pixels of a 256×256 "
+            "frame, not shares of its side"
+        )
     return mean_face
 
 

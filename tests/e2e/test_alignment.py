@@ -89,18 +89,19 @@ def test_masks_derived_from_originals_are_those_of_the_dataset(
         shutil.rmtree(folder)
     preprocess_ffpp(configure(dataset, derived, "track.reuse_geometry=true", "masks=difference"))
     true, found = records_of(with_masks), records_of(derived)
-    shares = []
+    shares, num_without = [], 0
     for video_id, records in true.items():
         for ours, theirs in zip(found[video_id], records, strict=True):
-            if theirs.masks is None:
-                assert ours.masks is None
+            if theirs.masks is None or ours.masks is None:
+                num_without += theirs.masks is not None  # nothing differs that compression does not explain
+                assert ours.mask_source is None
                 continue
             assert (theirs.mask_source, ours.mask_source) == ("dataset", "difference")
-            assert ours.masks is not None
             both = (ours.masks > 127) & (theirs.masks > 127)
             either = (ours.masks > 127) | (theirs.masks > 127)
-            shares.append(both.sum() / max(1, either.sum()))
-    assert len(shares) == sum(row.num_masks for row in rows_of(with_masks).values()) > 40
+            shares.append(both.sum() / either.sum())
+    assert len(shares) + num_without == sum(row.num_masks for row in rows_of(with_masks).values()) > 40
+    assert num_without < 5
     assert np.mean(shares) > 0.6
 
 

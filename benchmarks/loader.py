@@ -1,0 +1,273 @@
+"""How near the loader comes to what decoding JPEG alone would allow, and whether its memory stays flat.
+
+    python benchmarks/loader.py [--store OUT] [--workers 1 2 4] [--rounds 5] [--json FILE]
+
+For each number of workers, in turns (so that what else the machine does hits all alike):
+
+    limit        that many processes decode the store's crops, which they hold in memory, and do nothing else
+    images       the loader without masks and without augmentation
+    masks        the same with masks, which are PNGs that the limit does not decode
+    augmented    the same with the paper's augmentation
+
+The loop over the batches looks at the labels only, as one does that hands pixels to a GPU; the pixels are copied into
+its own memory all the same. `wall` is images per second against the limit's, `cpu` the same of the processor time that
+the workers took, which does not depend on how many cores they share with others. Both are medians over the rounds.
+Without `--store` the store is synthetic: a portrait in many variations, 320 pixels, JPEG of quality 95.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any, get_args
+
+import cv2
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from skimage.data import astronaut
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
+
+from storage.encoding import encode_record  # noqa: E402
+from storage.images import decode_rgb, encode_gray, encode_rgb  # noqa: E402
+from storage.index import StoreIndex, write_index  # noqa: E402
+from storage.layout import SHARDS_DIR  # noqa: E402
+from storage.record import Record  # noqa: E402
+from storage.shard import ShardWriter  # noqa: E402
+from storage.store import RecordStore  # noqa: E402
+from storage.tables import write_records_table  # noqa: E402
+from training.augment import PaperAugmentation, Resize, Transform  # noqa: E402
+from training.data import Loader, StartMethod, StoreDataset, make_loader  # noqa: E402
+from training.sampling import BlockShuffle  # noqa: E402
+
+SIZE_PX = 320  # preset m2tr
+QUALITY = 95  # of the crops, the settings' default
+BATCH = 32
+FRAMES = 32  # of each video
+MAX_LIMIT_CROPS = 4096  # that the limit decodes; 200 MB, in random order as the loader does
+DIGEST = "d" * 64
+
+
+def make_store(path: Path, num_videos: int) -> None:
+    """Write a store of single frames; every other video is fake and has masks."""
+    with ShardWriter(path / SHARDS_DIR, "train", 0, DIGEST) as writer:
+        for video in range(num_videos):
+            for frame in range(FRAMES):
+                record = make_record(video, frame)
+                writer.put(record.key, encode_record(record))
+        shard = writer.finish([], {})
+    values: dict[str, Any] = {"faceshards_version": "0", "config_digest": DIGEST, "config": {}}
+    write_index(path, StoreIndex(complete=True, shards=(shard,), **values))
+    write_records_table(path)
+
+
+def make_record(video: int, frame: int) -> Record:
+    """A part of the portrait, enlarged, with the noise of a camera."""
+    rng = np.random.default_rng((video, frame))
+    top, left, side = 20 + video % 20, 130 + frame, int(rng.integers(140, 180))
+    portrait = astronaut()[top : top + side, left : left + side]  # type: ignore[no-untyped-call]
+    crop = cv2.resize(portrait, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC)
+    crop = (crop + rng.normal(0, 2, crop.shape)).clip(0, 255).astype(np.uint8)
+    mask = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
+    cv2.ellipse(mask, (160 + frame, 170), (80, 110), video, 0, 360, 255, -1)
+    is_fake = video % 2 == 1
+    video_id = f"bench/{video:05d}"
+    values: dict[str, Any] = {
+        **{"key": f"{video_id}/00/{frame:06d}", "video_id": video_id, "dataset": "bench", "compression": "c23"},
+        **{"manipulation": "Deepfakes" if is_fake else None, "label": int(is_fake), "split": "train"},
+        **{"target_id": str(video), "source_id": None, "group_id": str(video), "track_id": 0},
+        "crops_encoded": (encode_rgb(crop, "jpeg", QUALITY),),
+        "masks_encoded": (encode_gray(mask),) if is_fake else None,
+        "boxes_xyxy": np.zeros((1, 4), np.float32),
+        "landmarks": np.zeros((1, 5, 2), np.float32),
+        "matrices": np.zeros((1, 2, 3)),
+        "frame_indices": np.array([frame]),
+        "pts_seconds": np.zeros(1),
+        "scores": np.ones(1, np.float32),
+        "interpolated": np.zeros(1, np.bool_),
+        **{"content_digest": "c" * 64, "config_digest": DIGEST},
+    }
+    return Record(**values)
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """Processor time that processes took so far, user and system."""
+    stats = [Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split() for pid in pids]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pids: list[int]) -> float:
+    """Resident memory of processes; what they share counts in each."""
+    pages = [int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) for pid in pids]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def workers_now() -> list[int]:
+    """Process ids of this process's workers."""
+    return [child.pid for child in multiprocessing.active_children() if child.pid is not None]
+
+
+def decode_only(crops: list[bytes], seconds: float, start: Barrier, results: Any) -> None:
+    """One process of the limit: report (images, wall seconds, CPU seconds)."""
+    cv2.setNumThreads(0)
+    decode_rgb(crops[0])
+    start.wait()
+    began, cpu, num_images = time.perf_counter(), time.process_time(), 0
+    for data in cycle(crops):
+        decode_rgb(data)
+        num_images += 1
+        if num_images % BATCH == 0 and time.perf_counter() - began >= seconds:
+            break
+    results.put((num_images, time.perf_counter() - began, time.process_time() - cpu))
+
+
+def measure_limit(crops: list[bytes], num_workers: int, seconds: float) -> tuple[float, float]:
+    """(images per second of all, CPU seconds of an image) of decoding alone."""
+    context = multiprocessing.get_context("fork")
+    start, results = context.Barrier(num_workers), context.Queue()
+    workers = [context.Process(target=decode_only, args=(crops, seconds, start, results)) for _ in range(num_workers)]
+    for worker in workers:
+        worker.start()
+    measured = [results.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    num_images, _, cpu = (sum(column) for column in zip(*measured, strict=True))
+    return sum(images / wall for images, wall, _ in measured), cpu / num_images
+
+
+def measure_loader(batches: Iterator[Any], pids: list[int], seconds: float) -> tuple[float, float]:
+    """(images per second, CPU seconds of an image in the workers) of a loader that is at work already."""
+    began, cpu, num_images = time.perf_counter(), cpu_seconds(pids), 0
+    for batch in batches:
+        num_images += len(batch.labels)
+        if time.perf_counter() - began >= seconds:
+            break
+    return num_images / (time.perf_counter() - began), (cpu_seconds(pids) - cpu) / num_images
+
+
+def forever(loader: Loader) -> Iterator[Any]:
+    """Epoch after epoch."""
+    while True:
+        yield from loader
+
+
+@contextmanager
+def opened(
+    path: Path, num_workers: int, transform: Transform, with_masks: bool, start: StartMethod
+) -> Iterator[tuple[Loader, list[int]]]:
+    """A loader and the process ids of its workers, which end with the block."""
+    dataset = StoreDataset(path, "train", transform=transform, with_masks=with_masks)
+    sampler = BlockShuffle(dataset.labels, dataset.methods, balance="none")
+    before = set(workers_now())
+    loader = make_loader(dataset, sampler, BATCH, num_workers, start_method=start, drop_last=True)
+    for _ in loader:  # every page and every library is there; and the workers have started
+        pass
+    try:
+        yield loader, [pid for pid in workers_now() if pid not in before]
+    finally:
+        loader.close()
+
+
+def compare(path: Path, num_workers: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """Rows of the first table for one number of workers."""
+    with RecordStore(path, "train") as store:
+        size = store[0].crops.shape[1]
+        order = np.random.default_rng(0).permutation(len(store))[:MAX_LIMIT_CROPS]
+        crops = [store[number].crops_encoded[0] for number in order]
+    kinds: dict[str, tuple[Transform, bool]] = {
+        "images": (Resize(size), False),
+        "masks": (Resize(size), True),
+        "augmented": (PaperAugmentation(size), True),
+    }
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("limit", *kinds)}
+    for name, (transform, with_masks) in kinds.items():
+        with opened(path, num_workers, transform, with_masks, "fork") as (loader, pids):
+            batches = forever(loader)
+            limits = []
+            for _ in range(rounds):
+                limits.append(measure_limit(crops, num_workers, seconds))
+                for _ in range(3 * num_workers):  # workers filled their queues while the limit was measured
+                    next(batches)
+                found[name].append(measure_loader(batches, pids, seconds))
+            found["limit"] += limits
+            ratios = [(mine[0] / limit[0], limit[1] / mine[1]) for mine, limit in zip(found[name], limits, strict=True)]
+            found[f"{name} ratio"] = ratios
+    ones = [(1.0, 1.0)]
+    return [
+        {
+            "workers": num_workers,
+            "what": name,
+            "images_per_second": statistics.median(rate for rate, _ in found[name]),
+            "cpu_ms_per_image": 1000 * statistics.median(cpu for _, cpu in found[name]),
+            "wall_ratio": statistics.median(wall for wall, _ in found.get(f"{name} ratio", ones)),
+            "cpu_ratio": statistics.median(cpu for _, cpu in found.get(f"{name} ratio", ones)),
+        }
+        for name in ("limit", *kinds)
+    ]
+
+
+def watch_memory(path: Path, start: StartMethod, num_epochs: int) -> list[dict[str, Any]]:
+    """Resident memory after each of some epochs, with two workers, masks and augmentation."""
+    rows = []
+    with RecordStore(path, "train") as store:
+        size = store[0].crops.shape[1]
+    with opened(path, 2, PaperAugmentation(size), True, start) as (loader, pids):
+        for epoch in range(1, num_epochs + 1):
+            num_images = sum(int(batch.images.shape[0]) for batch in loader)
+            own, theirs = resident_mib([os.getpid()]), resident_mib(pids)
+            rows.append({"start": start, "epoch": epoch, "images": num_images, "own_mib": own, "workers_mib": theirs})
+    return rows
+
+
+def show(title: str, rows: list[dict[str, Any]], shown: Callable[[Any], str]) -> None:
+    """Print rows as a table."""
+    table = Table(*rows[0], title=title)
+    for row in rows:
+        table.add_row(*map(shown, row.values()))
+    Console().print(table)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", type=Path, help="a store whose split `train` is read; a synthetic one otherwise")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--epochs", type=int, default=6, help="over which memory is watched")
+    parser.add_argument("--start", choices=get_args(StartMethod), nargs="+", default=["fork", "spawn"])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch:
+        path = options.store or Path(scratch)
+        if options.store is None:
+            make_store(path, num_videos=24)
+        rates = [row for number in options.workers for row in compare(path, number, options.rounds, options.seconds)]
+        memory = [row for start in options.start for row in watch_memory(path, start, options.epochs)]
+    show(
+        "images per second, by workers", rates, lambda value: f"{value:.3g}" if isinstance(value, float) else str(value)
+    )
+    show("memory", memory, lambda value: f"{value:.0f}" if isinstance(value, float) else str(value))
+    if options.json:
+        options.json.write_text(json.dumps({"rates": rates, "memory": memory}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The thin consumer of stores: models, training, evaluation."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from flows.download_cli import add_download
 from flows.guard import require_own_packages
 from flows.index_cli import EMPTY_SPLITS, add_index, add_split_options, run_index
+from flows.training_cli import add_training
 from flows.weights_cli import add_weights
 from manifests.datasets import DATASETS
 from manifests.errors import FaceshardsError, NothingStored, StoreError, UserError
@@ -95,8 +96,11 @@ def _parser() -> argparse.ArgumentParser:
     add_index(commands).set_defaults(run=_index)
     add_download(commands)
 
+    add_training(commands)
     add_weights(commands)
-    commands.add_parser("presets", help="settings of published preprocessings, for --preset").set_defaults(run=_presets)
+    commands.add_parser("presets", help="settings by name, for --preset of preprocess and of train").set_defaults(
+        run=_presets
+    )
 
     sample = commands.add_parser("sample", help="make a miniature dataset from a public-domain portrait")
     sample.add_argument("root", type=Path, metavar="ROOT", help="a new folder")

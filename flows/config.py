@@ -183,7 +183,7 @@ def load_config(
         ConfigError: the preset, the file or a setting is wrong; one line for each fault, with the allowed values.
     """
     lowest = load_preset(preset).settings if preset else {}
-    return validate(PreprocessConfig, _merged(lowest, _put_together(path, assignments, base)))
+    return validate(PreprocessConfig, merged(lowest, put_together(path, assignments, base)))
 
 
 def load_index_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> IndexConfig:
@@ -192,7 +192,7 @@ def load_index_config(path: Path | None, assignments: Sequence[str], base: Mappi
     Raises:
         ConfigError: the file or a setting is wrong; one line for each fault, with the allowed values.
     """
-    values = _put_together(path, assignments, base)
+    values = put_together(path, assignments, base)
     others = PreprocessConfig.model_fields.keys() - IndexConfig.model_fields.keys()
     return validate(IndexConfig, {name: value for name, value in values.items() if name not in others})
 
@@ -240,10 +240,15 @@ def to_yaml(config: PreprocessConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", exclude={"reprocess"}), sort_keys=False)
 
 
-def _put_together(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
-    values = _merged(_read_yaml(path) if path else {}, base)
+def put_together(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a YAML file, under options, under dotted settings.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is no NAME=VALUE.
+    """
+    values = merged(_read_yaml(path) if path else {}, base)
     for assignment in assignments:
-        values = _merged(values, _nested(assignment))
+        values = merged(values, _nested(assignment))
     return values
 
 
@@ -280,13 +285,13 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
     """Return `lower` with the values of `upper` laid over it, section by section."""
-    merged = dict(lower)
+    result = dict(lower)
     for name, value in upper.items():
-        below = merged.get(name)
-        merged[name] = _merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-    return merged
+        below = result.get(name)
+        result[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
 
 
 def _fault(fault: Any, model: type[BaseModel]) -> str:

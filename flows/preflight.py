@@ -9,6 +9,7 @@ from flows.config import PreprocessConfig, require_same_configuration
 from flows.sources import index_sources
 from manifests.errors import ConfigError, StageMissing
 from manifests.splits import assign
+from tasks.settings import StageSettings
 from tasks.stages import users_of_models
 from tasks.weights import WEIGHTS, fetch, find
 from tasks.workers import resolve_devices
@@ -58,7 +59,7 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
     return devices
 
 
-def require_models(config: PreprocessConfig) -> None:
+def require_models(config: StageSettings) -> None:
     """Have every package and weight file at hand that the stages load; a published weight file is fetched once.
 
     Raises:

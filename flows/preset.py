@@ -1,4 +1,4 @@
-"""Presets: the settings of published preprocessings, by name. One YAML file each, in `flows/presets/`."""
+"""Presets: settings by name, one YAML file each; of preprocessings in `flows/presets/`, of training in `training/`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import yaml
 from manifests.errors import ConfigError
 
 PRESETS_DIR = Path(__file__).parent / "presets"
+TRAINING_PRESETS_DIR = Path(__file__).parents[1] / "training" / "presets"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A published preprocessing."""
+    """A published preprocessing, or a recipe for training."""
 
     name: str
     # of its file, without the suffix
@@ -26,25 +27,25 @@ class Preset:
     source: str
     # whose it is, and where it differs
 
-    expected: str
-    # how many records come of which dataset
-
     settings: dict[str, Any]
     # nested like the configuration
 
-
-def preset_names() -> list[str]:
-    """Return the names of all presets, sorted."""
-    return sorted(path.stem for path in PRESETS_DIR.glob("*.yaml"))
+    expected: str = ""
+    # of a preprocessing: how many records come of which dataset
 
 
-def load_preset(name: str) -> Preset:
+def preset_names(folder: Path = PRESETS_DIR) -> list[str]:
+    """Return the names of all presets of a folder, sorted."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_preset(name: str, folder: Path = PRESETS_DIR) -> Preset:
     """Return a preset.
 
     Raises:
         ConfigError: there is none of this name.
     """
-    names = preset_names()
+    names = preset_names(folder)
     if name not in names:
         raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(names)}; see `faceshards presets`")
-    return Preset(name=name, **yaml.safe_load((PRESETS_DIR / f"{name}.yaml").read_text(encoding="utf-8")))
+    return Preset(name=name, **yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))

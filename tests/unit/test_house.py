@@ -17,7 +17,8 @@ MAY_IMPORT = {
     "manifests": set(),
     "storage": {"manifests"},
     "tasks": {"manifests", "storage"},
-    "flows": {"manifests", "storage", "tasks"},
+    "training": {"manifests", "storage"},
+    "flows": {"manifests", "storage", "tasks", "training"},
 }
 PREFECT_ALLOWED_IN = {"tasks/process.py"}
 
@@ -43,7 +44,7 @@ def test_no_import_goes_up(package: str) -> None:
         assert own <= MAY_IMPORT[package] | {package}, f"{path} imports {own}"
 
 
-@pytest.mark.parametrize("package", ["manifests", "storage", "tasks"])
+@pytest.mark.parametrize("package", ["manifests", "storage", "tasks", "training"])
 def test_only_one_file_below_flows_knows_prefect(package: str) -> None:
     knowing = {str(path.relative_to(ROOT)) for path in files_of(package) if "prefect" in imports_of(path)}
     assert knowing <= PREFECT_ALLOWED_IN

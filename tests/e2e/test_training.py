@@ -1,0 +1,78 @@
+"""From a dataset to a judged model: preprocess, train, evaluate, predict, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import main
+from flows.preprocess import preprocess_ffpp
+from flows.training import EvaluateConfig, evaluate_model, train_m2tr
+from flows.training_config import load_train_config
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.usefixtures("prefect_server"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
+
+Configure = Callable[..., Any]
+QUICK = ("model.name=test_resnet", "model.img_size=64", "trainer.epochs=1", "data.workers=1", "loss.weights=[1,0,0]")
+
+
+@pytest.fixture(scope="module")
+def store(miniature: Path, tmp_path_factory: pytest.TempPathFactory, configure: Configure) -> Path:
+    """A store of the miniature: one pair for training, one for testing."""
+    out = tmp_path_factory.mktemp("trained") / "store"
+    preprocess_ffpp(configure(miniature, out, "split.ratios=[0.5, 0, 0.5]"))
+    return out
+
+
+def test_the_command_line_from_store_to_verdict(
+    store: Path, miniature: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, page_dir = tmp_path / "run", tmp_path / "page"
+    settings = [word for assignment in QUICK for word in ("--set", assignment)]
+    assert main(["train", str(store), "--preset", "m2tr-small", "--run", str(run), *settings]) == 0
+    assert "Model: " in capsys.readouterr().out
+    words = ["evaluate", str(run / "model.pt"), str(store), "--out", str(page_dir), "--workers", "0"]
+    assert main(words) == 0
+    assert "Page: " in capsys.readouterr().out
+    assert (page_dir / "evaluation.html").read_text().rstrip().endswith("</html>")
+
+    video = next((miniature / "original_sequences/youtube/c23/videos").iterdir())
+    assert main(["predict", str(run / "model.pt"), str(video), "--out", str(tmp_path / "scores")]) == 0
+    said = capsys.readouterr().out
+    assert "no proof" in said
+    written = json.loads((tmp_path / "scores" / "prediction.json").read_text())
+    assert [frame["frame_index"] for frame in written["frames"]] == sorted(
+        frame["frame_index"] for frame in written["frames"]
+    )
+    assert len(written["frames"]) == 3
+    assert all(0 <= frame["p_fake"] <= 1 for frame in written["frames"])
+    assert (tmp_path / "scores" / "annotated.mp4").stat().st_size > 0
+    assert (tmp_path / "scores" / "scores.png").stat().st_size > 0
+
+
+def test_the_flows_of_training_and_evaluation(store: Path, tmp_path: Path) -> None:
+    config = load_train_config(None, list(QUICK), {"stores": [str(store)], "run": str(tmp_path / "run")}, "m2tr-small")
+    trained = train_m2tr(config)
+    assert trained["num_steps"] > 0
+    judged = EvaluateConfig(
+        checkpoints=(Path(trained["model"]),), stores=(store,), out=tmp_path / "page", workers=0, explain=False
+    )
+    assert Path(evaluate_model(judged)).is_file()
+
+
+def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path / "nothing")]) == 2
+    assert main(["evaluate", str(tmp_path / "model.pt"), str(tmp_path)]) == 2
+    (tmp_path / "video.mp4").write_text("no video")
+    assert main(["predict", str(tmp_path / "model.pt"), str(tmp_path / "video.mp4")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("error: ") == 3
+    assert "Traceback" not in said

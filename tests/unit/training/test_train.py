@@ -1,0 +1,148 @@
+"""Training runs: they learn, leave a model, and go on after a kill as if nothing had happened."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from manifests.errors import ConfigError
+from tests.stores import write_forgeries
+from training.checkpoint import AboutModel, load_model, make_model, save_model
+from training.config import TrainConfig
+from training.train import CURVE_NAME, MODEL_NAME, RESUME_NAME, Curve, ResumePoint, read_curve, train
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+
+TINY: dict[str, Any] = {
+    "model": {"name": "test_resnet", "img_size": 32},
+    "data": {"batch_size": 8, "workers": 0, "augment": "flip", "balance": "class"},
+    "loss": {"weights": [1.0, 0.0, 0.0]},
+    "optim": {"kind": "adam", "lr": 3e-3, "schedule": "none"},
+    "trainer": {"epochs": 3, "accelerator": "cpu", "save_every_steps": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_forgeries(tmp_path_factory.mktemp("stores") / "store")
+
+
+def configured(store: Path, run: Path, **sections: Any) -> TrainConfig:
+    values = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in TINY}
+    return TrainConfig.model_validate({"stores": [store], "run": run, **values})
+
+
+class Killed(Exception):
+    """What a kill is to the process that it strikes."""
+
+
+def losses(run: Path) -> dict[int, float]:
+    return {point["step"]: point["value"] for point in read_curve(run) if point["name"] == "train_loss"}
+
+
+def test_it_learns_what_can_be_seen(store: Path, tmp_path: Path) -> None:
+    result = train(configured(store, tmp_path / "run", trainer={"epochs": 6}))
+    assert result.val_auc is not None
+    assert result.val_auc > 0.95
+    assert result.is_complete
+    assert result.num_steps == 6 * (48 // 8)  # every epoch draws its items
+    assert [point["step"] for point in read_curve(tmp_path / "run") if point["name"] == "val_auc"] == [
+        6,
+        12,
+        18,
+        24,
+        30,
+        36,
+    ]
+    model, about = load_model(result.model)
+    assert (about.name, about.class_names, about.trained_on) == ("test_resnet", ("Real", "Fake"), ("ffpp",))
+    assert about.threshold is not None
+    assert about.crops["crop"]["size_px"] == 32
+    assert not model.training
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kill strikes in the middle of the second epoch, three steps behind the latest checkpoint."""
+    train(configured(store, tmp_path / "whole"))
+    whole = losses(tmp_path / "whole")
+    add = Curve.on_train_batch_end
+
+    def killing(self: Curve, trainer: Any, *rest: Any) -> None:
+        add(self, trainer, *rest)
+        if trainer.global_step == 9:  # of 6 steps an epoch
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Curve, "on_train_batch_end", killing)
+        patch.setattr(ResumePoint, "on_exception", lambda *_: None, raising=False)
+        with pytest.raises(Killed):
+            train(configured(store, tmp_path / "killed"))
+    assert (tmp_path / "killed" / RESUME_NAME).exists()
+    assert max(losses(tmp_path / "killed")) == 9
+    train(configured(store, tmp_path / "killed"))
+    assert losses(tmp_path / "killed") == whole
+    first, second = (load_model(tmp_path / name / MODEL_NAME)[0].state_dict() for name in ("whole", "killed"))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_finished_run_has_nothing_to_do(store: Path, tmp_path: Path) -> None:
+    config = configured(store, tmp_path / "run", trainer={"epochs": 1})
+    first = train(config)
+    before = (tmp_path / "run" / CURVE_NAME).read_text()
+    assert train(config).num_steps == first.num_steps
+    assert (tmp_path / "run" / CURVE_NAME).read_text() == before
+
+
+def test_another_configuration_is_refused_with_the_difference(store: Path, tmp_path: Path) -> None:
+    train(configured(store, tmp_path / "run", trainer={"epochs": 1}))
+    with pytest.raises(ConfigError, match=r"optim\.lr: 0\.003 → 0\.1"):
+        train(configured(store, tmp_path / "run", trainer={"epochs": 1}, optim={"lr": 0.1}))
+
+
+def test_m2tr_with_all_its_losses(store: Path, tmp_path: Path) -> None:
+    sections = {"model": {"name": "m2tr", "num_stages": 1}, "loss": {"weights": [1.0, 1.0, 0.001]}}
+    train(configured(store, tmp_path / "run", trainer={"epochs": 1}, data={"epoch_items": 16}, **sections))
+    names = {point["name"] for point in read_curve(tmp_path / "run")}
+    assert {"train_loss", "train_segmentation", "train_contrastive", "val_auc", "lr"} <= names
+    assert any(point["value"] > 0 for point in read_curve(tmp_path / "run") if point["name"] == "train_segmentation")
+
+
+@pytest.mark.parametrize("head", ["vtf"])
+def test_clips(tmp_path: Path, head: str) -> None:
+    clips = write_forgeries(tmp_path / "clips", num_frames=3)
+    config = configured(clips, tmp_path / "run", model={"head": head}, data={"frames": "clip"}, trainer={"epochs": 1})
+    _, about = load_model(train(config).model)
+    assert (about.head, about.clip_length) == (head, 3)
+
+
+def test_several_classes(store: Path, tmp_path: Path) -> None:
+    classes = ["Real", "FaceSwap", "Deepfakes"]
+    config = configured(store, tmp_path / "run", model={"classes": classes}, trainer={"epochs": 1})
+    assert load_model(train(config).model)[1].class_names == tuple(classes)
+
+
+def test_a_model_file_round_trips_and_runs_nothing(tmp_path: Path) -> None:
+    about = AboutModel(name="test_resnet", img_size=32, class_names=("Real", "Fake"), threshold=0.25)
+    model = make_model(about).eval()
+    save_model(tmp_path / MODEL_NAME, model, about)
+    loaded, found = load_model(tmp_path / MODEL_NAME)
+    assert found == about
+    images = torch.zeros(1, 3, 32, 32)
+    assert torch.equal(loaded(images).logits, model(images).logits)
+    assert [path.name for path in tmp_path.iterdir()] == [MODEL_NAME]
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_what_is_no_model_is_refused(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / MODEL_NAME
+    if content is None:
+        torch.save({"format": "other", "state": {}}, path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ConfigError, match="checkpoint"):
+        load_model(path)

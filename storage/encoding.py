@@ -118,15 +118,8 @@ def decode_record(data: bytes | memoryview, key: str | None = None) -> Record:
     """
     view = memoryview(data)
     what = _name(key)
-    header_end = _header_end(view, what)
-    promised, found = PREFIX.unpack_from(view)[2], zlib.crc32(view[CRC_START:])
-    if found != promised:
-        raise _corrupt(what, f"CRC-32 {found:#010x} of its bytes", f"{promised:#010x}")
-    header = _parse_header(view, header_end, what)
-    payload = view[header_end:]
-    _check_parts(header, len(payload), what)
-    if key is not None and header["key"] != key:
-        raise _corrupt(what, f"a record that calls itself {header['key']!r}", "the key under which it is stored")
+    header = check_record(view, key)
+    payload = view[_header_end(view, what) :]
     fields: dict[str, Any] = {name: header[name] for name in SCALAR_TYPES}
     fields |= _arrays(header, payload)
     fields["crops_encoded"] = _images(payload, header["crops"])
@@ -135,6 +128,47 @@ def decode_record(data: bytes | memoryview, key: str | None = None) -> Record:
         return Record(**fields)
     except (TypeError, ValueError) as error:
         raise _corrupt(what, str(error), "fields that make a Record") from error
+
+
+def check_record(data: bytes | memoryview, key: str | None = None) -> dict[str, Any]:
+    """Return the header of a record whose every byte has been checked; for whoever wants a part of it only.
+
+    Args:
+        data: what `encode_record` returned.
+        key: the key under which the bytes were found; it must be the record's own.
+
+    Raises:
+        StoreCorrupt: any byte is not what was written.
+    """
+    view = memoryview(data)
+    what = _name(key)
+    header_end = _header_end(view, what)
+    promised, found = PREFIX.unpack_from(view)[2], zlib.crc32(view[CRC_START:])
+    if found != promised:
+        raise _corrupt(what, f"CRC-32 {found:#010x} of its bytes", f"{promised:#010x}")
+    header = _parse_header(view, header_end, what)
+    _check_parts(header, len(view) - header_end, what)
+    if key is not None and header["key"] != key:
+        raise _corrupt(what, f"a record that calls itself {header['key']!r}", "the key under which it is stored")
+    return header
+
+
+def image_of(data: bytes | memoryview, place: tuple[int, int]) -> memoryview:
+    """Return a view of an encoded image; it is valid as long as `data` is.
+
+    Args:
+        data: what `encode_record` returned.
+        place: the image's (offset, size): an entry of `crops` or `masks` of the header.
+    """
+    view = memoryview(data)
+    start = PREFIX.size + PREFIX.unpack_from(view)[1] + place[0]
+    return view[start : start + place[1]]
+
+
+def frame_indices_of(data: bytes | memoryview, header: dict[str, Any]) -> npt.NDArray[np.int64]:
+    """Return a copy of (T,) int64 frame_indices alone."""
+    item = header["arrays"]["frame_indices"]
+    return np.frombuffer(image_of(data, (item["offset"], item["size"])), dtype=ARRAY_DTYPES["frame_indices"]).copy()
 
 
 def read_header(data: bytes | memoryview, key: str | None = None) -> dict[str, Any]:

@@ -82,6 +82,15 @@ class RecordStore:
             IndexError: the number is not below `len`.
             StoreCorrupt: the record's bytes are not what was written.
         """
+        key, value = self.encoded(position)
+        return decode_record(value, key)
+
+    def encoded(self, position: SupportsIndex) -> tuple[str, bytes]:
+        """Return a record's key and its bytes as they are stored, unchecked; see `storage.encoding`.
+
+        Raises:
+            IndexError: the number is not below `len`.
+        """
         number = operator.index(position)
         if not -len(self) <= number < len(self):
             raise IndexError(f"record number of {self.path}: got {number}, expected -{len(self)}..{len(self) - 1}")
@@ -90,8 +99,7 @@ class RecordStore:
         with self._lock_of_this_process():
             row = number - self._ends[shard] + self._shards[shard].num_live_records
             key = bytes(self._live_keys(shard)[row]).decode("ascii")
-            value = self._reader(shard).get(key)
-        return decode_record(value, key)
+            return key, self._reader(shard).get(key)
 
     def get(self, key: str) -> Record:
         """Return a record by its key.

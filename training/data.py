@@ -30,10 +30,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from manifests.errors import ConfigError, StoreCorrupt
-from storage.encoding import read_header
-from storage.images import decode_gray, decode_rgb
+from storage.encoding import check_record, frame_indices_of, image_of, read_header
+from storage.images import decode_gray, decode_rgb, size_of
 from storage.layout import RECORDS_NAME
-from storage.record import Record
 from storage.store import RecordStore
 from storage.tables import read_rows
 from training.augment import Resize, Transform
@@ -269,7 +268,8 @@ class StoreDataset(Dataset[Sample]):
         self.labels = _labels(plan, self.class_names, is_binary=classes == "binary")
         self.with_masks = with_masks
         self._seed = seed
-        self.transform: Transform = transform or Resize(self._record(0)[0].crops.shape[1])
+        first = self._stores[self._places[0, 0]][self._places[0, 1]]
+        self.transform: Transform = transform or Resize(size_of(first.crops_encoded[0])[0])
 
     def __len__(self) -> int:
         """N, items."""
@@ -303,18 +303,19 @@ class StoreDataset(Dataset[Sample]):
         Raises:
             StoreCorrupt: the record's bytes are not what was written.
         """
-        record, rows = self._record(draw.item)
-        crops = _stacked([decode_rgb(record.crops_encoded[row]) for row in rows])
+        data, header, rows = self._record(draw.item)
+        label = header["label"]
+        crops = _stacked([decode_rgb(image_of(data, header["crops"][row])) for row in rows])
         masks = None
-        if self.with_masks and record.label and record.masks_encoded is not None:
-            masks = _stacked([decode_gray(record.masks_encoded[row]) for row in rows])
+        if self.with_masks and label and header["masks"] is not None:
+            masks = _stacked([decode_gray(image_of(data, header["masks"][row])) for row in rows])
         crops, masks = self.transform(crops, masks, (self._seed, draw.epoch, draw.position))
         return Item(
             crops=crops,
             masks=masks,
-            has_mask=self.with_masks and (not record.label or masks is not None),
+            has_mask=self.with_masks and (not label or masks is not None),
             label=int(self.labels[draw.item]),
-            origin=_origin(record, int(record.frame_indices[rows[0]])),
+            origin=_origin(header, int(frame_indices_of(data, header)[rows[0]])),
         )
 
     def counts(self) -> dict[str, int]:
@@ -322,13 +323,17 @@ class StoreDataset(Dataset[Sample]):
         found = np.bincount(self.methods, minlength=len(self.method_names))
         return dict(zip(self.method_names, found.tolist(), strict=True))
 
-    def _record(self, item: int) -> tuple[Record, range]:
-        """The record that an item is taken from, and the numbers of the item's frames in it."""
+    def _record(self, item: int) -> tuple[bytes, dict[str, Any], range]:
+        """The record that an item is taken from, its header, and the numbers of the item's frames in it.
+
+        Its arrays are not looked at: that takes as long again as all the rest but the decoding.
+        """
         store, number, frame = self._places[item].tolist()
-        record = self._stores[store][number]
+        key, data = self._stores[store].encoded(number)
+        header = check_record(data, key)
         if self.clip_length is None:
-            return record, range(frame, frame + 1)
-        return record, range(record.num_frames)
+            return data, header, range(frame, frame + 1)
+        return data, header, range(len(header["crops"]))
 
 
 class Loader:
@@ -726,14 +731,14 @@ def _labels(plan: _Plan, class_names: tuple[str, ...], *, is_binary: bool) -> np
     return np.array(table, dtype=np.int64)[plan.methods]
 
 
-def _origin(record: Record, frame_index: int) -> Origin:
+def _origin(header: dict[str, Any], frame_index: int) -> Origin:
     return Origin(
-        key=record.key,
-        video_id=record.video_id,
-        track_id=record.track_id,
-        dataset=record.dataset,
-        manipulation=record.manipulation,
-        compression=record.compression,
+        key=header["key"],
+        video_id=header["video_id"],
+        track_id=header["track_id"],
+        dataset=header["dataset"],
+        manipulation=header["manipulation"],
+        compression=header["compression"],
         frame_index=frame_index,
     )
 

@@ -22,9 +22,12 @@ from manifests.errors import StoreCorrupt
 from storage.encoding import (
     ARRAY_DTYPES,
     SCALAR_TYPES,
+    check_record,
     decode_record,
     encode_record,
     first_crop,
+    frame_indices_of,
+    image_of,
     read_arrays,
     read_header,
 )
@@ -346,3 +349,22 @@ def test_a_header_that_is_not_json_is_refused(text: bytes) -> None:
 def test_arrays_of_other_layout_are_stored_in_c_order() -> None:
     matrices: npt.NDArray[np.float64] = np.asfortranarray(tiny_record().matrices)
     assert encode_record(tiny_record(matrices=matrices)) == encode_record(tiny_record())
+
+
+def test_parts_of_a_record_are_those_of_the_whole() -> None:
+    """Who wants the images alone checks the bytes once and takes views of them."""
+    record = full_record()
+    data = encode_record(record)
+    header = check_record(data, record.key)
+    assert tuple(bytes(image_of(data, place)) for place in header["crops"]) == record.crops_encoded
+    assert np.array_equal(frame_indices_of(data, header), record.frame_indices)
+
+
+def test_a_part_is_not_given_out_of_bytes_that_are_not_what_was_written() -> None:
+    record = full_record()
+    data = bytearray(encode_record(record))
+    data[-1] ^= 1
+    with pytest.raises(StoreCorrupt, match="CRC-32"):
+        check_record(bytes(data), record.key)
+    with pytest.raises(StoreCorrupt, match="the key under which it is stored"):
+        check_record(encode_record(record), "another/00/000000")

@@ -21,7 +21,7 @@ import pytest
 
 from manifests.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMissing
 from storage import store as store_module
-from storage.encoding import ARRAY_DTYPES, PREFIX, encode_record
+from storage.encoding import ARRAY_DTYPES, PREFIX, decode_record, encode_record
 from storage.export import export_store
 from storage.images import encode_gray, encode_rgb
 from storage.index import StoreIndex, read_index, write_index
@@ -196,6 +196,9 @@ def test_a_split_is_a_store_of_its_own(store_dir: Path, split: str, keys: list[s
 def test_positions_are_integers_of_any_kind(store_dir: Path) -> None:
     with RecordStore(store_dir) as store:
         assert store[np.int64(3)].key == store[np.uint8(3)].key == LIVE_KEYS[3]
+        assert store.encoded(3)[0] == LIVE_KEYS[3]
+        key, data = store.encoded(-1)
+        assert decode_record(data, key).key == LIVE_KEYS[-1]
         with pytest.raises(TypeError):
             _ = store["3"]  # type: ignore[index]
 

@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import ClassVar
 
 import av
 import numpy as np
@@ -33,6 +32,7 @@ from tasks.finder import FaceFinder  # noqa: E402
 from tasks.job import VideoJob  # noqa: E402
 from tasks.landmarkers.detector import DetectorLandmarks  # noqa: E402
 from tasks.media import FaceDetection, FrameBatch  # noqa: E402
+from tasks.models import NeedsNoModels  # noqa: E402
 from tasks.settings import StageSettings  # noqa: E402
 from tasks.stages import Stages  # noqa: E402
 from tasks.video import process_video  # noqa: E402
@@ -40,19 +40,8 @@ from tasks.video import process_video  # noqa: E402
 WIDTH, HEIGHT = 1280, 720
 
 
-class InstantDetector:
+class InstantDetector(NeedsNoModels):
     """Says that the face is in the middle of every frame."""
-
-    weights: ClassVar[tuple[str, ...]] = ()
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        """Load nothing."""
-        return {}
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Need nothing."""
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return one face of 300 pixels for each of the T frames."""

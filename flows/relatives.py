@@ -53,7 +53,7 @@ class Relatives:
         digests: dict[str, str] = {}
         for entry in listed:
             original = originals.get(entry.video_id)
-            if original is not None and (reuses or entry.mask_path is None):
+            if original is not None and _asks(entry, reuses):
                 digests[entry.video_id] = _digest(original.content_digest, masked.get(original.video_id))
             elif entry.video_id in masked:
                 digests[entry.video_id] = _digest("", masked[entry.video_id])
@@ -78,8 +78,13 @@ class Relatives:
 
     def asked_by(self, videos: Iterable[VideoEntry]) -> frozenset[str]:
         """Return the video_ids of originals whose geometry these videos may ask for."""
-        asking = (entry.video_id for entry in videos if self.reuses_geometry or entry.mask_path is None)
+        asking = (entry.video_id for entry in videos if _asks(entry, self.reuses_geometry))
         return frozenset(self.originals[name].video_id for name in asking if name in self.originals)
+
+
+def _asks(entry: VideoEntry, reuses_geometry: bool) -> bool:
+    """Whether a fake may ask for the geometry of its original: all of it, or who it is about where no mask says so."""
+    return reuses_geometry or entry.mask_path is None
 
 
 def _chosen_before(fakes: Sequence[VideoEntry], row: ManifestRow | None) -> VideoEntry:

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from flows.task_runs import let_own_loggers_speak
 from storage.layout import lock_store
+from tasks.workers import resolve_devices
 from training.config import Section, TrainConfig
 
 
@@ -87,8 +88,7 @@ def run_evaluation(config: EvaluateConfig, say: Any = lambda _: None) -> Path:
     from training.scoring import ScoringSettings
 
     torch.set_flush_denormal(True)
-    has_gpu = torch.cuda.is_available()
-    device = ("cuda" if has_gpu else "cpu") if config.device == "auto" else config.device
+    (device, *_) = resolve_devices(config.device)
     settings = JudgeSettings(
         split=config.split,
         scoring=ScoringSettings(batch_size=config.batch_size, workers=config.workers, device=device),

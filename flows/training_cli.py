@@ -81,12 +81,12 @@ def run_evaluate(options: argparse.Namespace) -> int:
     from flows.training import EvaluateConfig, run_evaluation
     from training.perturb import PERTURBATIONS
 
-    every = {found.belongs_to for found in PERTURBATIONS.values()}
+    every: set[str] = {found.belongs_to for found in PERTURBATIONS.values()}
     groups: dict[str | None, set[str]] = {
         None: set(),
         STUDY: {"study"},
         FIVE_LEVELS: {"deeperforensics"},
-        ALL: {*every},
+        ALL: every,
     }
     wanted = groups[options.robustness]
     out = options.out or options.checkpoint.parent / f"evaluation-{options.stores[0].resolve().name}-{options.split}"

@@ -68,8 +68,7 @@ class FaceFinder:
         """Detect in some frames, interpolate boxes between them, measure landmarks, and look again where they stray."""
         visited = visited_rows(frames.frame_indices, self._every)
         faces: Faces = [[] for _ in range(len(frames))]
-        for row, found in zip(visited, self._detector.detect(_subset(frames, visited)), strict=True):
-            faces[row] = found
+        self._detect(frames, visited, faces)
         unclear: list[int] = []
         for first, last in pairwise(visited):
             between = _between(first, last, faces[first], faces[last])
@@ -81,16 +80,16 @@ class FaceFinder:
         located = self._landmarker.locate(frames, faces)
         looked_at = {*visited, *unclear}
         astray = [row for row in range(len(frames)) if row not in looked_at and not _steady(located, visited, row)]
-        again: Faces = [[] for _ in range(len(frames))]
-        self._detect(frames, astray, again)
-        for row, found in enumerate(self._landmarker.locate(frames, again)):
-            located[row] = found if row in astray else located[row]
+        if astray:
+            again = frames.rows(astray)
+            for row, found in zip(astray, self._landmarker.locate(again, self._detector.detect(again)), strict=True):
+                located[row] = found
         return located
 
     def _detect(self, frames: FrameBatch, rows: Sequence[int], faces: Faces) -> None:
         """Put into some rows what the detector finds there."""
         if rows:
-            for row, found in zip(rows, self._detector.detect(_subset(frames, rows)), strict=True):
+            for row, found in zip(rows, self._detector.detect(frames.rows(rows)), strict=True):
                 faces[row] = found
 
 
@@ -116,13 +115,6 @@ def shrunk(frames: FrameBatch, max_side_px: int) -> tuple[FrameBatch, npt.NDArra
 def enlarged(face: FaceDetection, factors: npt.NDArray[np.float32]) -> FaceDetection:
     """Return a face with its x and y multiplied by (2,) factors."""
     return replace(face, box_xyxy=face.box_xyxy * np.tile(factors, 2), landmarks=face.landmarks * factors)
-
-
-def _subset(frames: FrameBatch, rows: Sequence[int]) -> FrameBatch:
-    chosen = list(rows)
-    return FrameBatch(
-        data=frames.data[chosen], frame_indices=frames.frame_indices[chosen], pts_seconds=frames.pts_seconds[chosen]
-    )
 
 
 def _between(first: int, last: int, before: Sequence[FaceDetection], after: Sequence[FaceDetection]) -> Faces | None:

@@ -155,7 +155,6 @@ class FrameSource:
 def _rows(batch: Batch, rows: slice | npt.NDArray[np.int64]) -> Batch:
     """Return some rows; those of a slice are views."""
     frames, masks = batch
-    part = FrameBatch(
-        data=frames.data[rows], frame_indices=frames.frame_indices[rows], pts_seconds=frames.pts_seconds[rows]
+    return frames.rows(rows), None if masks is None else MaskBatch(
+        data=masks.data[rows], is_present=masks.is_present[rows]
     )
-    return part, None if masks is None else MaskBatch(data=masks.data[rows], is_present=masks.is_present[rows])

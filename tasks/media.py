@@ -8,6 +8,7 @@ manifest, which records it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,6 +51,12 @@ class FrameBatch:
     def __len__(self) -> int:
         """T."""
         return len(self.frame_indices)
+
+    def rows(self, which: slice | Sequence[int] | npt.NDArray[np.int64]) -> FrameBatch:
+        """Return some rows; those of a slice are views."""
+        return FrameBatch(
+            data=self.data[which], frame_indices=self.frame_indices[which], pts_seconds=self.pts_seconds[which]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

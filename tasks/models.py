@@ -28,3 +28,18 @@ class UsesModels(Protocol):
     def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
         """Return the files that it loads beside its packages' own, by name; those that are not there are left out."""
         ...
+
+
+class NeedsNoModels:
+    """A stage that loads nothing but what its packages hold."""
+
+    weights: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
+        """Load no file."""
+        return {}
+
+    @classmethod
+    def require_models(cls, weights_dir: Path | None) -> None:
+        """Need nothing."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,23 +18,33 @@ if TYPE_CHECKING:
 MAX_DETAIL_CHARS = 200  # of PyTorch's list of tensors that do not fit
 
 
-def require_face_alignment(what: str) -> None:
-    """Check without loading anything that face-alignment is installed.
+class FromFaceAlignment:
+    """A stage with one network of face-alignment's, whose weights lie in a file."""
 
-    Args:
-        what: needs it, for the message.
+    weights: ClassVar[tuple[str, ...]]
+    # the one name in `tasks.weights.WEIGHTS`
 
-    Raises:
-        StageMissing: it is not.
-    """
-    if find_spec("face_alignment") is None:
-        raise StageMissing(f"{what}: got no package face_alignment, expected face-alignment 1.5.0; pip install it")
+    title: ClassVar[str]
+    # what it is, for messages
 
+    @classmethod
+    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
+        """Return the weight file, if it is there."""
+        found = {name: find(name, weights_dir) for name in cls.weights}
+        return {name: path for name, path in found.items() if path is not None}
 
-def found_weights(names: Iterable[str], weights_dir: Path | None) -> dict[str, Path]:
-    """Return where weight files lie, by name; those that are not there are left out."""
-    found = {name: find(name, weights_dir) for name in names}
-    return {name: path for name, path in found.items() if path is not None}
+    @classmethod
+    def require_models(cls, weights_dir: Path | None) -> None:
+        """Check without loading anything that face-alignment and the weight file are there.
+
+        Raises:
+            StageMissing: one is not.
+        """
+        if find_spec("face_alignment") is None:
+            raise StageMissing(
+                f"{cls.title}: got no package face_alignment, expected face-alignment 1.5.0; pip install it"
+            )
+        require(cls.weights[0], weights_dir)
 
 
 def load_network(network: nn.Module, name: str, weights_dir: Path | None, device: device) -> nn.Module:

@@ -53,7 +53,7 @@ def geometry_of_original(original: VideoJob, stages: Stages, time_limit: TimeLim
     Raises:
         VideoRejected: the original may be usable another time, and so may the fake.
     """
-    spent = Tally()
+    spent = Tally(seconds=tally.seconds)
     source = FrameSource(original, stages.decoder, time_limit, spent)
     try:
         return kept_geometry(original, stages, source, spent, is_own=False)
@@ -61,9 +61,6 @@ def geometry_of_original(original: VideoJob, stages: Stages, time_limit: TimeLim
         if rejection.reason in PASSING:
             raise
         return None  # the original's own row says why
-    finally:
-        for stage, seconds in spent.seconds.items():
-            tally.seconds[stage] = tally.seconds.get(stage, 0.0) + seconds
 
 
 def kept_geometry(job: VideoJob, stages: Stages, source: FrameSource, tally: Tally, *, is_own: bool = True) -> Geometry:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from tasks.finder import FaceFinder
 from tasks.job import VideoJob
 from tasks.landmarkers.detector import DetectorLandmarks
 from tasks.media import FaceDetection, FrameBatch
+from tasks.models import NeedsNoModels
 from tasks.settings import StageSettings
 from tasks.stages import Stages
 from tasks.video import VideoResult
@@ -32,22 +33,12 @@ SETTINGS = StageSettings.model_validate(
 FacesAt = Callable[[int], list[FaceDetection]]
 
 
-class PlayedDetector:
+class PlayedDetector(NeedsNoModels):
     """Finds in each frame what the play says of its number, whatever the picture shows; remembers where it looked."""
-
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, faces_at: FacesAt) -> None:
         self.visited: list[int] = []
         self._faces_at = faces_at
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        return {}
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Need nothing."""
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         self.visited += frames.frame_indices.tolist()

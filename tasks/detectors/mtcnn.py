@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
 from manifests.errors import StageMissing, VideoRejected
 from tasks.media import FaceDetection, FrameBatch, Reason, Stage
+from tasks.models import NeedsNoModels
 
 
-class MTCNNDetector:
-    """facenet-pytorch's MTCNN behind the detector contract.
+class MTCNNDetector(NeedsNoModels):
+    """facenet-pytorch's MTCNN behind the detector contract; its weights ship inside that package.
 
     Args:
         min_face_px: smallest face looked for, pixels; 20 is facenet-pytorch's default.
@@ -27,8 +27,6 @@ class MTCNNDetector:
     Raises:
         StageMissing: facenet-pytorch is not installed.
     """
-
-    weights: ClassVar[tuple[str, ...]] = ()  # they ship inside facenet-pytorch
 
     def __init__(
         self,
@@ -50,11 +48,6 @@ class MTCNNDetector:
             factor=scale_factor,
             device=device,
         )
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        """Load nothing but what the package holds."""
-        return {}
 
     @classmethod
     def require_models(cls, weights_dir: Path | None = None) -> None:

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.media import FaceDetection, FrameBatch
-from tasks.networks import found_weights, load_network, require_face_alignment, upload
-from tasks.weights import require
+from tasks.networks import FromFaceAlignment, load_network, upload
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,7 +37,7 @@ MIN_FRAME_SIDE_PX = 32
 BATCH_PIXELS_CUDA = 16 * 1280 * 720
 
 
-class S3FDDetector:
+class S3FDDetector(FromFaceAlignment):
     """face-alignment's S3FD behind the detector contract; gives boxes and scores, no landmarks.
 
     On a GPU the network runs in float16, and in float32 where a value outgrows that.
@@ -53,6 +52,7 @@ class S3FDDetector:
     """
 
     weights: ClassVar[tuple[str, ...]] = ("s3fd",)
+    title: ClassVar[str] = "detector s3fd"
 
     def __init__(self, *, threshold: float = 0.5, device: str = "cpu", weights_dir: Path | None = None) -> None:
         self.require_models(weights_dir)
@@ -63,21 +63,6 @@ class S3FDDetector:
         self._device = torch.device(device)
         self._in_half = self._device.type == "cuda"
         self._network = load_network(s3fd(), self.weights[0], weights_dir, self._device)
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        """Return the weight file, if it is there."""
-        return found_weights(cls.weights, weights_dir)
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Check without loading anything that face-alignment and the weight file are there.
-
-        Raises:
-            StageMissing: one is not.
-        """
-        require_face_alignment("detector s3fd")
-        require(cls.weights[0], weights_dir)
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return the faces of each of the T frames, the largest box first; their landmarks are (0,2)."""

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.media import NUM_IBUG_LANDMARKS, FaceDetection, FrameBatch
-from tasks.networks import found_weights, load_network, require_face_alignment, upload
-from tasks.weights import require
+from tasks.networks import FromFaceAlignment, load_network, upload
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,7 +41,7 @@ FACES_PER_BATCH = {"cpu": 1, "cuda": 64}
 TRUNCATION_MARGIN_PX = 1e-6
 
 
-class FANLandmarker:
+class FANLandmarker(FromFaceAlignment):
     """face-alignment's 2D-FAN behind the landmarker contract: K = 68 in iBUG's order, whole pixels.
 
     The boxes are best those of S3FD, with which it was trained. The landmark scores are the heatmaps' peaks, about
@@ -58,6 +57,7 @@ class FANLandmarker:
     """
 
     weights: ClassVar[tuple[str, ...]] = ("2dfan4",)
+    title: ClassVar[str] = "landmarker fan"
 
     def __init__(self, *, device: str = "cpu", weights_dir: Path | None = None) -> None:
         self.require_models(weights_dir)
@@ -68,21 +68,6 @@ class FANLandmarker:
         self._in_half = self._device.type == "cuda"
         self._faces_per_batch = FACES_PER_BATCH.get(self._device.type, FACES_PER_BATCH["cpu"])
         self._network = load_network(FAN(NUM_STACKS), self.weights[0], weights_dir, self._device)
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        """Return the weight file, if it is there."""
-        return found_weights(cls.weights, weights_dir)
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Check without loading anything that face-alignment and the weight file are there.
-
-        Raises:
-            StageMissing: one is not.
-        """
-        require_face_alignment("landmarker fan")
-        require(cls.weights[0], weights_dir)
 
     def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:
         """Return the same faces with their landmarks replaced.

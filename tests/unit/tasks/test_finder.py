@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,28 +13,19 @@ from tasks.aligners.square import SquareAligner
 from tasks.finder import FaceFinder, shrunk
 from tasks.landmarkers.detector import DetectorLandmarks
 from tasks.media import FaceDetection, FoundBy, FrameBatch
+from tasks.models import NeedsNoModels
 from tests.scripted import FacesAt, PlayedDetector, face
 
 UNIT = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
 FIRST_FRAME = 100  # rows of a batch and frames of the video are not the same numbers
 
 
-class MeasuringLandmarker:
+class MeasuringLandmarker(NeedsNoModels):
     """Places five landmarks in each box, moved by as many of its sides as `shift` says of the frame."""
-
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, shift: Callable[[int], float] = lambda _: 0.0) -> None:
         self.sizes: set[tuple[int, ...]] = set()
         self._shift = shift
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        return {}
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Need nothing."""
 
     def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:
         self.sizes.add(frames.data.shape[1:3])
@@ -52,21 +41,11 @@ class MeasuringLandmarker:
         return replace(one, landmarks=points.astype(np.float32), landmark_scores=scores)
 
 
-class BrightDetector:
+class BrightDetector(NeedsNoModels):
     """Finds the white square in the picture."""
-
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self) -> None:
         self.sizes: list[tuple[int, ...]] = []
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        return {}
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Need nothing."""
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         self.sizes.append(frames.data.shape)

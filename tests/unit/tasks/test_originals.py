@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from tasks.frame_source import FrameSource
 from tasks.geometry import Geometry
 from tasks.job import Tally, VideoJob, no_limit
 from tasks.media import FaceDetection, FaceTrack, FrameBatch
+from tasks.models import NeedsNoModels
 from tasks.originals import TRACK_ARRAYS, geometry_of_original, kept_geometry
 from tasks.originals import _read as read_geometry
 from tasks.originals import _write as write_geometry
@@ -50,21 +51,11 @@ REAL_BLUE = 255  # the pictures of the original are blue, those of fakes are bla
 REAL_ID = "ffpp/youtube/c23/000"
 
 
-class Cast:
+class Cast(NeedsNoModels):
     """Plays one scene in the original and another in fakes; remembers which frames of each it looked at."""
-
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, real: FacesAt, fake: FacesAt) -> None:
         self.real, self.fake = PlayedDetector(real), PlayedDetector(fake)
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        return {}
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Need nothing."""
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         is_real = frames.data[0, 5, 5, 2] > 127

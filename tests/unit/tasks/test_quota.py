@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +18,7 @@ from tasks.detectors import DETECTORS
 from tasks.finder import FaceFinder
 from tasks.landmarkers.detector import DetectorLandmarks
 from tasks.media import FaceDetection, FrameBatch
+from tasks.models import NeedsNoModels
 from tasks.sampling import farthest_first
 from tasks.settings import StageSettings
 from tasks.stages import Stages
@@ -240,22 +240,12 @@ def test_a_rung_adds_the_main_face_beside_others_that_were_seen() -> None:
     assert (result.row.num_faces, result.row.num_tracks) == (10 + 3, 2)
 
 
-class WhiteSquares:
+class WhiteSquares(NeedsNoModels):
     """Finds white squares, the smallest side of which it sees is `min_face_px`."""
-
-    weights: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, min_face_px: int) -> None:
         self.sizes: list[tuple[int, int]] = []
         self._min_face_px = min_face_px
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        return {}
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Need nothing."""
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         self.sizes += [(picture.shape[0], picture.shape[1]) for picture in frames.data]

@@ -1,14 +1,15 @@
-"""Whether memory stays flat as videos grow: every frame of a short and of a long video, in `frames.mode=all`.
+"""Whether memory and cost per frame stay flat as videos grow: every frame of short and long ones, `frames.mode=all`.
 
-    python benchmarks/windows.py [--frames 300 1000 …]
+    python benchmarks/windows.py [--frames 300 1000 …] [--decoders pyav decord] [--json FILE]
 
 Each video is a synthetic 720p clip of its own, processed in a process of its own by the real stages, but for the
-detector, which answers at once: what is measured is decoding, cropping and storing.
+detector, which answers at once: what is measured is decoding (twice, to look and to cut), cropping and storing.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -63,8 +64,8 @@ def make_clip(path: Path, num_frames: int) -> None:
         container.mux(stream.encode())
 
 
-def measure(num_frames: int) -> None:
-    """Process one clip here, and write frames, records, seconds and peak memory in MiB to standard output."""
+def measure(decoder: str, num_frames: int) -> None:
+    """Process one clip here, and write the figures to standard output as JSON."""
     with tempfile.TemporaryDirectory() as scratch:
         subprocess.run([sys.executable, __file__, "--make", f"{scratch}/clip.mp4", str(num_frames)], check=True)
         entry = VideoEntry(
@@ -73,34 +74,53 @@ def measure(num_frames: int) -> None:
         settings = StageSettings.model_validate({"frames": {"mode": "all"}})
         job = VideoJob(root=Path(scratch), entry=probe(Path(scratch), entry), settings=settings, config_digest="0" * 64)
         stages = Stages(
-            decoder=DECODERS["decord"](),
+            decoder=DECODERS[decoder](),
             finder=FaceFinder(InstantDetector(), DetectorLandmarks()),
             aligner=SquareAligner(),
         )
-        start = time.monotonic()
+        start = time.process_time()
         result = process_video(job, stages)
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    sys.stdout.write(f"{num_frames} {len(result.records)} {time.monotonic() - start:.1f} {peak_mib:.0f}\n")
+        cpu_seconds = time.process_time() - start
+    figures = {
+        "decoder": decoder,
+        "frames": num_frames,
+        "records": len(result.records),
+        "cpu_seconds": cpu_seconds,
+        "cpu_ms_per_frame": cpu_seconds * 1000 / num_frames,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+    sys.stdout.write(json.dumps(figures))
 
 
 def main() -> None:
     """Measure each length in a process of its own, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 300, 900], help="lengths of the videos")
-    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--decoders", nargs="+", default=list(DECODERS), choices=DECODERS, help="default: all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.make:
         make_clip(Path(options.make[0]), int(options.make[1]))
     elif options.child:
-        measure(options.child)
+        measure(options.child[0], int(options.child[1]))
     else:
-        table = Table("frames", "records", "wall s", "peak MiB", title="every frame of a 1280×720 video")
-        for num_frames in options.frames:
-            command = [sys.executable, __file__, "--child", str(num_frames)]
-            run = subprocess.run(command, capture_output=True, text=True, check=True)
-            table.add_row(*run.stdout.split())
+        table = Table("decoder", "frames", "records", "CPU-s", "CPU-ms a frame", "peak MiB")
+        table.title = f"every frame of a {WIDTH}×{HEIGHT} video"
+        found = []
+        for decoder in options.decoders:
+            for num_frames in options.frames:
+                command = [sys.executable, __file__, "--child", decoder, str(num_frames)]
+                run = subprocess.run(command, capture_output=True, text=True, check=True)
+                figures = json.loads(run.stdout)
+                found.append(figures)
+                table.add_row(
+                    *(f"{value:.1f}" if isinstance(value, float) else str(value) for value in figures.values())
+                )
         Console().print(table)
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1))
 
 
 if __name__ == "__main__":

@@ -71,20 +71,21 @@ def coded_frames(container: InputContainer, stream: VideoStream, stage: Stage) -
         VideoRejected: the stream does not begin with a key frame, so its first frames can only be guessed; or a frame
             has no time.
     """
-    packets = [packet for packet in container.demux(stream) if packet.size > 0]
-    if packets and not packets[0].is_keyframe:
+    # A packet is dropped at once: together they are as large as the file.
+    seen = [
+        (packet.dts if packet.pts is None else packet.pts, packet.is_discard, packet.is_keyframe)
+        for packet in container.demux(stream)
+        if packet.size > 0
+    ]
+    if seen and not seen[0][2]:
         name = Path(container.name).name
         detail = f"{name}: got a stream that begins in mid-scene, expected a key frame first; cut it anew"
         raise VideoRejected(stage, Reason.TRUNCATED, detail)
-    times = [packet.dts if packet.pts is None else packet.pts for packet in packets]
-    if None in times:
+    if any(time is None for time, *_ in seen):
         detail = (
             f"{Path(container.name).name}: got frames without a time, expected one each; put it into a container anew"
         )
         raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail)
     time_base = stream.time_base or Fraction(0)
-    frames = [
-        CodedFrame(pts_seconds=(time or 0) * time_base, is_shown=not packet.is_discard)
-        for packet, time in zip(packets, times, strict=True)
-    ]
+    frames = [CodedFrame(pts_seconds=(time or 0) * time_base, is_shown=not is_hidden) for time, is_hidden, _ in seen]
     return sorted(frames, key=lambda frame: frame.pts_seconds)

@@ -108,11 +108,11 @@ def _measure(path: Path) -> _Stream:
     """
     with open_video(path, Stage.PROBE) as (container, stream):
         frames = coded_frames(container, stream, Stage.PROBE)
-        # Other containers count fields or guess: an AVI with B-frames may promise twice what it holds.
-        if "mp4" in container.format.name and stream.frames > len(frames):
-            detail = (
-                f"{path.name}: got {len(frames)} frames, expected {stream.frames} as its header says; copy it again"
-            )
+        # Other containers count fields or guess: an AVI with B-frames may promise twice what it holds. The header's own
+        # number counts frames that an edit list hides in whole groups, which no reader is given.
+        num_promised = len(stream.index_entries)
+        if "mp4" in container.format.name and num_promised > len(frames):
+            detail = f"{path.name}: got {len(frames)} frames, expected {num_promised} as its header says; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
         container.seek(0)
         first = next(container.decode(stream), None)

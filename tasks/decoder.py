@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,8 @@ class VideoReader(Protocol):
     def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
         """Return exactly these frames.
 
-        Ask for all the frames that are wanted at once and leave the reader before the next stage: a decoder may go on
-        decoding into memory while nobody reads.
+        Ask for all the frames that are wanted at once and leave the reader before the next stage, unless it is a
+        `PatientReader`: a decoder may go on decoding into memory while nobody reads.
 
         Args:
             frame_indices: (T,) int64, increasing, each below num_frames; calls must go forward through the video.
@@ -40,6 +40,16 @@ class VideoReader(Protocol):
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
+class PatientReader(VideoReader, Protocol):
+    """A reader that decodes nothing while nobody reads, in bounded memory however far it is read.
+
+    It may stay open while other stages work, and goes on with the next frames where it stopped.
+    """
+
+    may_stay_open: Literal[True]
 
 
 class Decoder(Protocol):

@@ -1,19 +1,22 @@
 """The frames of a video with their masks, in any selection and as often as they are asked for, in bounded memory.
 
 Frames are read in windows of MAX_WINDOW_BYTES. The usual handful of frames is one window, which stays between detecting
-and cropping; for more, each window is decoded again.
+and cropping. More are decoded again by each pass over them: from window to window by one reader that goes forward, if
+the decoder's readers may stay open; else each window from the start of the video, as decord must.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import VideoRejected
-from tasks.decoder import Decoder, VideoReader
+from tasks.decoder import Decoder, PatientReader, VideoReader
 from tasks.job import Tally, TimeLimit, VideoJob
 from tasks.masks import MaskBatch, read_masks
 from tasks.media import FrameBatch, Reason, Stage
@@ -63,7 +66,7 @@ class FrameSource:
         Raises:
             VideoRejected: the video cannot be opened.
         """
-        with self._opened() as reader:
+        with self._opened(self._decoder) as reader:
             return reader.pts_seconds
 
     def batches(self, frame_indices: npt.NDArray[np.int64], *, with_masks: bool = True) -> Iterator[Batch]:
@@ -77,13 +80,14 @@ class FrameSource:
             VideoRejected: the video cannot be decoded.
         """
         num_frames = self._frames_per_window(with_masks)
-        for start in range(0, len(frame_indices), num_frames):
-            frames, masks = self._window(frame_indices[start : start + num_frames], with_masks)
-            window = frames, masks if with_masks else None
-            del frames, masks
-            for first in range(0, len(window[0]), FRAMES_PER_BATCH):
-                yield _rows(window, slice(first, first + FRAMES_PER_BATCH))
-            del window  # it would keep these frames while the next ones are read
+        with closing(_ForwardDecoder(self._decoder)) as decoder:
+            for start in range(0, len(frame_indices), num_frames):
+                frames, masks = self._window(decoder, frame_indices[start : start + num_frames], with_masks)
+                window = frames, masks if with_masks else None
+                del frames, masks
+                for first in range(0, len(window[0]), FRAMES_PER_BATCH):
+                    yield _rows(window, slice(first, first + FRAMES_PER_BATCH))
+                del window  # it would keep these frames while the next ones are read
 
     def _frames_per_window(self, with_masks: bool) -> int:
         has_masks = with_masks and self._mask_path is not None
@@ -91,7 +95,7 @@ class FrameSource:
         entry = self._job.entry
         return max(1, MAX_WINDOW_BYTES // max(1, (entry.width or 0) * (entry.height or 0) * bytes_per_pixel))
 
-    def _window(self, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
+    def _window(self, decoder: Decoder, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
         """Return some frames, decoded in one visit to the file unless they are all in memory."""
         lacks_masks = with_masks and self._mask_path is not None and self._kept is not None and self._kept[1] is None
         if self._kept is not None and not lacks_masks:
@@ -102,26 +106,26 @@ class FrameSource:
             if np.array_equal(kept[rows], wanted):
                 return _rows(self._kept, rows)
         self._kept = None  # before the next window takes its memory
-        self._kept = self._decode(wanted, with_masks)
+        self._kept = self._decode(decoder, wanted, with_masks)
         return self._kept
 
-    def _decode(self, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
-        """Read some frames and their masks in one visit to the files; nothing is left open.
+    def _decode(self, decoder: Decoder, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
+        """Read some frames and their masks in one visit to the files.
 
         Raises:
             VideoRejected: the video cannot be decoded.
         """
-        with self._opened() as reader:
+        with self._opened(decoder) as reader:
             frames = reader.read(wanted)
-        masks = self._read_masks(frames) if with_masks else None
+        masks = self._read_masks(decoder, frames) if with_masks else None
         self._tally.frames_got.update(wanted.tolist())
         return frames, masks
 
     @contextmanager
-    def _opened(self) -> Iterator[VideoReader]:
+    def _opened(self, decoder: Decoder) -> Iterator[VideoReader]:
         """Open the video under the time limit, and check that it is what was probed."""
         entry = self._job.entry
-        with self._guarded(entry.path), self._decoder.open(self._job.root / entry.path) as reader:
+        with self._guarded(entry.path), decoder.open(self._job.root / entry.path) as reader:
             if reader.num_frames != entry.num_frames:
                 raise VideoRejected(
                     Stage.DECODE,
@@ -139,17 +143,60 @@ class FrameSource:
             except OSError as error:  # gone since it was probed, or not to be read
                 raise VideoRejected(Stage.DECODE, Reason.UNREADABLE, f"{path}: {error.strerror or error}") from error
 
-    def _read_masks(self, frames: FrameBatch) -> MaskBatch | None:
+    def _read_masks(self, decoder: Decoder, frames: FrameBatch) -> MaskBatch | None:
         """Read the frames' masks; a mask video that is broken costs the masks, not the video, and the row says so."""
         if self._mask_path is None:
             return None
         try:
             with self._guarded(self._mask_path):
-                return read_masks(self._decoder, self._job.root / self._mask_path, frames)
+                return read_masks(decoder, self._job.root / self._mask_path, frames)
         except VideoRejected as rejection:
             self._tally.remarks.append(f"mask not used: {rejection.detail}")
             self._mask_path = None
             return None
+
+
+class _ForwardDecoder:
+    """A decoder whose readers stay open from one visit to the next, if they may, for frames that go forward.
+
+    Args:
+        decoder: opens the videos.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._left_open: dict[Path, PatientReader] = {}
+
+    def open(self, path: Path) -> VideoReader:
+        """Open a video, or go on with one that is open; leaving the reader closes it only if it must not stay open.
+
+        Raises:
+            VideoRejected: it cannot be opened.
+        """
+        reader = self._left_open.get(path) or self._decoder.open(path)
+        if not isinstance(reader, PatientReader):
+            return reader
+        self._left_open[path] = reader
+        return _Visit(reader)
+
+    def close(self) -> None:
+        """Close what was left open: under no time limit, for nothing is decoded any more."""
+        while self._left_open:
+            self._left_open.popitem()[1].__exit__(None, None, None)
+
+
+class _Visit:
+    """A reader that is left open when this is left."""
+
+    def __init__(self, reader: PatientReader) -> None:
+        self.num_frames = reader.num_frames
+        self.pts_seconds = reader.pts_seconds
+        self.read = reader.read
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None: ...
 
 
 def _rows(batch: Batch, rows: slice | npt.NDArray[np.int64]) -> Batch:

@@ -1,7 +1,7 @@
 """decord 0.6.0, walked forward: the frames asked for and no others, without a seek.
 
 decord's own random access gives wrong pixels without a word on files that researchers have, each case measured with
-`benchmarks/decoders.py`:
+`benchmarks/decode.py`:
 
 - FaceForensics++ (H.264 4:4:4): a reader whose first frame lies behind the first key frame returns garbage (its issue
   #194).

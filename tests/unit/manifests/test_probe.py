@@ -9,8 +9,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 
+from benchmarks.odd_videos import encode, hiding
 from manifests.container import coded_frames, open_video
 from manifests.datasets import DATASETS
 from manifests.entry import VideoEntry
@@ -150,6 +152,13 @@ def test_a_mask_that_arrives_later_is_a_change(tmp_path: Path, make_video: Video
     known = probe(tmp_path, entry("a.mp4"))
     make_video(tmp_path / "m.mp4", 5)
     assert not is_unchanged(tmp_path, entry("a.mp4", "m.mp4"), known)
+
+
+def test_whole_groups_that_an_edit_list_hides_are_not_missed(tmp_path: Path) -> None:
+    """No reader is given their packets, though the header counts them."""
+    whole = encode(tmp_path / "whole.mp4", 60, (96, 64), g="12", bf="2")
+    hidden = hiding(whole, np.zeros((60, 0, 0, 3), np.float32), 30, "groups of 12").path
+    assert probe(tmp_path, entry(hidden.name)).num_frames == 30
 
 
 @pytest.mark.samples

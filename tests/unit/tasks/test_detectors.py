@@ -1,18 +1,14 @@
-"""One contract over every detector, and MTCNN against facenet-pytorch's own `detect` on real faces."""
+"""One contract over every detector; those of one detector alone are in `test_mtcnn.py` and `test_s3fd.py`."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from skimage import data
 
-from tasks.decoders import DECODERS
 from tasks.detector import FaceDetector
 from tasks.detectors import DETECTORS
-from tasks.detectors.mtcnn import MTCNNDetector
 from tasks.media import FrameBatch
 
 
@@ -68,67 +64,3 @@ def test_frames_smaller_than_any_face(detector: FaceDetector, shape: tuple[int, 
 
 def test_no_frames_no_faces(detector: FaceDetector) -> None:
     assert detector.detect(batch_of(np.zeros((0, 90, 90, 3), dtype=np.uint8))) == []
-
-
-def assert_same_as_facenet(images: npt.NDArray[np.uint8], min_face_px: int, scale_factor: float) -> int:
-    """Compare bit for bit with the stock class; return how many faces were compared."""
-    from facenet_pytorch import MTCNN
-
-    stock = MTCNN(keep_all=True, min_face_size=min_face_px, factor=scale_factor, device="cpu")
-    ours = MTCNNDetector(min_face_px=min_face_px, scale_factor=scale_factor).detect(batch_of(images))
-    num_compared = 0
-    for image, faces in zip(images, ours, strict=True):
-        boxes, scores, landmarks = stock.detect(image, landmarks=True)
-        assert len(faces) == (0 if boxes is None else len(boxes))
-        for number, face in enumerate(faces):
-            assert np.array_equal(face.box_xyxy, np.asarray(boxes[number], dtype=np.float32))
-            assert np.array_equal(face.landmarks, np.asarray(landmarks[number], dtype=np.float32))
-            assert face.score == float(scores[number])
-            num_compared += 1
-    return num_compared
-
-
-@pytest.mark.parametrize(("min_face_px", "scale_factor"), [(20, 0.709), (40, 0.709), (60, 0.8)])
-def test_mtcnn_is_facenet_pytorchs_on_a_portrait(
-    portrait: npt.NDArray[np.uint8], min_face_px: int, scale_factor: float
-) -> None:
-    assert assert_same_as_facenet(portrait[None], min_face_px, scale_factor) == 1
-
-
-@pytest.mark.samples
-@pytest.mark.parametrize(
-    "clip",
-    ["original_sequences/youtube/c23/videos/519.mp4", "manipulated_sequences/FaceSwap/c23/videos/634_660.mp4"],
-)
-def test_mtcnn_is_facenet_pytorchs_on_real_frames(samples_dir: Path, clip: str) -> None:
-    with DECODERS["decord"]().open(samples_dir / "ffpp_c23" / clip) as reader:
-        frames = reader.read(np.array([0, 120, 300], dtype=np.int64))
-    assert assert_same_as_facenet(frames.data, 20, 0.709) >= 3
-
-
-def test_a_batch_gives_what_single_frames_give(portrait: npt.NDArray[np.uint8]) -> None:
-    """On a GPU all frames of a batch go through the networks at once: the same faces, but for rounding."""
-    images = np.stack([portrait, portrait[:, ::-1], np.roll(portrait, 40, axis=1)])
-    detector = MTCNNDetector()
-    single = detector.detect(batch_of(images))
-    detector._batch_frames = True
-    batched = detector.detect(batch_of(images))
-    for one, other in zip(single, batched, strict=True):
-        assert len(one) == len(other) >= 1
-        for face, twin in zip(one, other, strict=True):
-            np.testing.assert_allclose(face.box_xyxy, twin.box_xyxy, atol=0.01)
-
-
-def test_a_failure_inside_the_networks_becomes_a_rejection(
-    portrait: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from manifests.errors import VideoRejected
-
-    detector = MTCNNDetector()
-
-    def fail(*_: object, **__: object) -> None:
-        raise IndexError("shape mismatch")
-
-    monkeypatch.setattr(detector._networks, "detect", fail)
-    with pytest.raises(VideoRejected, match="shape mismatch"):
-        detector.detect(batch_of(portrait[None]))

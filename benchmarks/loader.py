@@ -52,7 +52,8 @@ from storage.shard import ShardWriter  # noqa: E402
 from storage.store import RecordStore  # noqa: E402
 from storage.tables import write_records_table  # noqa: E402
 from training.augment import PaperAugmentation, Resize, Transform  # noqa: E402
-from training.data import Loader, StartMethod, StoreDataset, make_loader  # noqa: E402
+from training.dataset import StoreDataset  # noqa: E402
+from training.loader import Loader, StartMethod, make_loader  # noqa: E402
 from training.sampling import BlockShuffle  # noqa: E402
 
 SIZE_PX = 320  # preset m2tr

@@ -1,17 +1,23 @@
 """M2TR (training/m2tr.py) against a port of the published formulas as they stand: time and memory, as ratios.
 
     python benchmarks/m2tr.py [--batches 1 8] [--threads 2] [--repeats 3] [--flush] [--json FILE]
+    python benchmarks/m2tr.py --tiny [--json FILE]
     python benchmarks/m2tr.py --device cuda [--json FILE]
 
-The port makes the whole matrix of every attention, projects q, k and v one by one, keeps maps as (B,C,H,W), leaves
-denormal numbers as they come, and runs timm's EfficientNet as the networks of its time were written, the authors' among
-them: SAME padding before each convolution, swish as x·σ(x). Weights and images are those of a fixed rule that makes
-attention peaked, as trained ones do; port and ours must say the same before anything is timed.
+The port is the formulas as published, not the authors' files. It makes the whole matrix of every attention by matmul
+and softmax, never by `scaled_dot_product_attention`, projects q, k and v one by one, keeps maps as (B,C,H,W), and runs
+timm's EfficientNet as the networks of its time were written, the authors' among them: SAME padding before each
+convolution, swish as x·σ(x). It leaves denormal numbers as they come, torch's default; ours is measured with
+`torch.set_flush_denormal(True)`, which `training/train.py` sets. `--flush` sets it for the port too. Weights and images
+are those of a fixed rule that makes attention peaked, as trained ones do; port and ours must say the same before
+anything is timed.
 
 Each measurement is a process of its own, port and ours in turn. Seconds are the least of the repeats, by the clock and
 of the processor (idle threads sleep, so the latter means something on a busy machine too). Memory is the peak of the
 resident set above what the process held with the model and the images before the first run. The mask decoder is left
 out.
+
+`--tiny` runs everything once on crops of 64 pixels, in seconds: it shows that it works, its ratios mean nothing.
 
 On `cuda` images per second are written for ours: batch 8, 32 and 64, float32 and bfloat16 autocast.
 """
@@ -55,6 +61,7 @@ WAYS = ("port", "ours")
 TASKS = ("forward", "step")  # a step: forward and backward
 SEED = 20210420
 IMG_SIZE = 320
+TINY_SIZE = 64
 MB = 1e6
 SAME = 1e-4  # largest difference of the logits; kernels differ
 BACKBONE_GAIN, GAIN = 1.2, 0.9  # of convolutions, by what keeps the signal alive through the network
@@ -218,9 +225,9 @@ def make_images(batch: int, size: int = IMG_SIZE, seed: int = SEED) -> Tensor:
     return torch.from_numpy((coarse + 0.25 * rng.standard_normal((batch, 3, size, size))).astype(np.float32))
 
 
-def build(way: str) -> M2TR:
+def build(way: str, size: int = IMG_SIZE) -> M2TR:
     """Return the port or ours, filled, without decoder and dropout."""
-    model = filled(M2TR(IMG_SIZE, decoder=False, dropout=0.0))
+    model = filled(M2TR(size, decoder=False, dropout=0.0))
     return ported(model) if way == "port" else model
 
 
@@ -235,9 +242,9 @@ def run_once(model: M2TR, images: Tensor, task: str) -> Tensor:
     return logits
 
 
-def measure(way: str, task: str, batch: int, repeats: int) -> dict[str, float]:
+def measure(way: str, task: str, batch: int, repeats: int, size: int) -> dict[str, float]:
     """Run a task in this process: seconds by the clock and of the processor, and peak memory above the model, MB."""
-    model, images = build(way).train(task == "step"), make_images(batch)
+    model, images = build(way, size).train(task == "step"), make_images(batch, size)
     Path("/proc/self/clear_refs").write_text("5")  # sets the peak back to what is held now
     held = resident_mb("VmHWM")
     clock, processor = [], []
@@ -258,21 +265,22 @@ def resident_mb(row: str) -> float:
 def measure_apart(options: argparse.Namespace, way: str, task: str, batch: int) -> dict[str, float]:
     """Measure in a process of its own."""
     flush = ["--flush"] if options.flush or way == "ours" else []
+    tiny = ["--tiny"] if options.tiny else []
     what = ["--child", way, task, str(batch), "--repeats", str(options.repeats), "--threads", str(options.threads)]
-    command, sleepy = [sys.executable, __file__, *what, *flush], os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+    command, sleepy = [sys.executable, __file__, *what, *flush, *tiny], os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=sleepy)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
-def require_equal() -> float:
+def require_equal(size: int) -> float:
     """Return the largest difference between the port's logits and ours.
 
     Raises:
         SystemExit: they differ by more than kernels do.
     """
-    images = make_images(1)
-    logits = [run_once(build(way).eval(), images, "forward") for way in WAYS]
+    images = make_images(1, size)
+    logits = [run_once(build(way, size).eval(), images, "forward") for way in WAYS]
     difference = float((logits[0] - logits[1]).abs().max())
     if difference > SAME:
         raise SystemExit(f"logits of port and ours: got a difference of {difference:.2g}, expected at most {SAME}")
@@ -334,23 +342,28 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2, help="of torch, on a CPU")
     parser.add_argument("--repeats", type=int, default=3, help="runs of which the quickest counts")
     parser.add_argument("--flush", action="store_true", help="no denormal numbers for the port either")
+    parser.add_argument("--tiny", action="store_true", help="small crops, once, batch 2: only to see that it works")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for images per second of ours")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--child", nargs=3, metavar=("WAY", "TASK", "BATCH"), help=argparse.SUPPRESS)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.tiny:
+        options.batches, options.repeats = [2], 1
+    return options
 
 
 def main() -> None:
     """Measure and print, or, as a child, measure one thing and write it as JSON."""
     options = parse()
+    size = TINY_SIZE if options.tiny else IMG_SIZE
     torch.set_flush_denormal(options.flush)  # before any thread starts: they take it over
     torch.set_num_threads(options.threads)
     if options.child:
         way, task, batch = options.child
-        sys.stdout.write(json.dumps(measure(way, task, int(batch), options.repeats)) + "\n")
+        sys.stdout.write(json.dumps(measure(way, task, int(batch), options.repeats, size)) + "\n")
         return
     if options.device == "cpu":
-        title = f"port and ours, {options.threads} threads, logits differ by {require_equal():.1g}"
+        title = f"port and ours, {options.threads} threads, {size} px, logits differ by {require_equal(size):.1g}"
         results = compare(options)
     else:
         title, results = torch.cuda.get_device_name(options.device), measure_cuda(options)

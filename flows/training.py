@@ -27,6 +27,9 @@ class EvaluateConfig(Section):
     split: str = Field("test", pattern="^(train|val|test)$", description="which split of the stores")
     perturbations: tuple[str, ...] = Field((), description="score everything again under these, at every level")
     explain: bool = Field(True, description="make sheets of Grad-CAM overlays")
+    explain_layers: tuple[str, ...] = Field(
+        (), description="of which layers: last, fine (M2TR's last stage), or modules' names; none: last"
+    )
     batch_size: int = Field(32, ge=1, description="items at a time")
     workers: int = Field(2, ge=0, description="processes that decode")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
@@ -53,7 +56,8 @@ def train_m2tr(config: TrainConfig) -> dict[str, Any]:
     with lock_store(config.run):
         result = train(config)
     auc = "no validation split" if result.val_auc is None else f"AUC {result.val_auc:.4f} on val"
-    text = f"{auc} after {result.num_steps:,} steps: `{result.model}`"
+    done = "finished before: " if result.had_nothing_to_do else ""
+    text = f"{done}{auc} after {result.num_steps:,} steps: `{result.model}`"
     create_markdown_artifact(text, key="training-summary", description=str(config.run))
     return {"model": str(result.model), "val_auc": result.val_auc, "num_steps": result.num_steps}
 
@@ -88,12 +92,13 @@ def run_evaluation(config: EvaluateConfig, say: Any = lambda _: None) -> Path:
     from training.scoring import ScoringSettings
 
     torch.set_flush_denormal(True)
-    (device, *_) = resolve_devices(config.device)
+    (device, *_) = resolve_devices(config.device, "device")
     settings = JudgeSettings(
         split=config.split,
         scoring=ScoringSettings(batch_size=config.batch_size, workers=config.workers, device=device),
         perturbations=config.perturbations,
         explain=config.explain,
+        explain_layers=config.explain_layers,
         seed=config.seed,
     )
     page, _ = evaluate(config.checkpoints, config.stores, config.out, settings, say)

@@ -38,6 +38,13 @@ def add_training(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     evaluate.add_argument(
         "--robustness", choices=(STUDY, FIVE_LEVELS, ALL), help="score again under perturbations of the crops"
     )
+    evaluate.add_argument(
+        "--explain-layer",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="Grad-CAM of these layers: last, fine (M2TR's last stage), or a module's name (default: last)",
+    )
     evaluate.add_argument("--workers", type=int, default=2, metavar="N", help="processes that decode (default: 2)")
     evaluate.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: auto)")
     evaluate.set_defaults(run=run_evaluate)
@@ -63,7 +70,10 @@ def run_train(options: argparse.Namespace) -> int:
     with lock_store(config.run):
         result = train(config)
     auc = "no validation split" if result.val_auc is None else f"AUC {result.val_auc:.4f} on val"
-    _say(f"{auc} after {result.num_steps:,} steps" + ("" if result.is_complete else "; run it again to go on"))
+    outcome = "" if result.is_complete else "; run it again to go on"
+    if result.had_nothing_to_do:
+        outcome = "; it was finished before: more trainer.epochs go on, another --run begins anew"
+    _say(f"{auc} after {result.num_steps:,} steps{outcome}")
     _say(f"Model: {result.model}")
     return EXIT_OK
 
@@ -98,6 +108,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
             "out": out,
             "split": options.split,
             "perturbations": [found.name for found in PERTURBATIONS.values() if found.belongs_to in wanted],
+            "explain_layers": options.explain_layer,
             "workers": options.workers,
             "device": options.device,
         },

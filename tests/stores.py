@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,35 @@ DIGEST = "d1" * 32
 SIDE_PX = 32
 # Videos of each kind by split; two records of each.
 VIDEOS = {"train": 8, "val": 4, "test": 4}
-KINDS = {"youtube": None, "Deepfakes": "Deepfakes", "FaceSwap": "FaceSwap"}
+KINDS: dict[str, str | None] = {"youtube": None, "Deepfakes": "Deepfakes", "FaceSwap": "FaceSwap"}
 CROPS = {"frames": {"count": 2}, "crop": {"kind": "square", "size_px": SIDE_PX}, "split": {"policy": "group"}}
 
 
-def write_forgeries(path: Path, *, num_frames: int = 1, dataset: str = "ffpp", seed: int = 0) -> Path:
-    """Write a store: noise of one colour; of a fake, a square in the middle is redder, and its mask is white there."""
+def write_forgeries(
+    path: Path,
+    *,
+    num_frames: int = 1,
+    dataset: str = "ffpp",
+    seed: int = 0,
+    kinds: Mapping[str, str | None] = KINDS,
+    are_named: bool = True,
+) -> Path:
+    """Write a store: noise of one colour; of a fake, a square in the middle is redder, and its mask is white there.
+
+    Args:
+        path: its folder.
+        num_frames: of each record.
+        dataset: its name.
+        seed: of the noise.
+        kinds: folder → manipulation, None for real.
+        are_named: whether records say their manipulation; DFDC's do not.
+    """
     rng = np.random.default_rng(seed)
     shards = []
     for split, count in VIDEOS.items():
         records = [
-            _record(rng, f"{dataset}/{folder}/c23/{split}-{number}", kind, row, split, num_frames)
-            for folder, kind in KINDS.items()
+            _record(rng, f"{dataset}/{folder}/c23/{split}-{number}", kind, row, split, num_frames, are_named)
+            for folder, kind in kinds.items()
             for number in range(count)
             for row in range(2)
         ]
@@ -45,7 +63,13 @@ def write_forgeries(path: Path, *, num_frames: int = 1, dataset: str = "ffpp", s
 
 
 def _record(
-    rng: np.random.Generator, video_id: str, manipulation: str | None, row: int, split: str, num_frames: int
+    rng: np.random.Generator,
+    video_id: str,
+    manipulation: str | None,
+    row: int,
+    split: str,
+    num_frames: int,
+    is_named: bool,
 ) -> Record:
     middle = slice(SIDE_PX // 4, 3 * SIDE_PX // 4)
     mask = np.zeros((SIDE_PX, SIDE_PX), np.uint8)
@@ -61,7 +85,7 @@ def _record(
         key=f"{video_id}/00/{first:06d}",
         video_id=video_id,
         dataset=video_id.partition("/")[0],
-        manipulation=manipulation,
+        manipulation=manipulation if is_named else None,
         compression="c23",
         split=split,
         label=int(manipulation is not None),

@@ -7,7 +7,7 @@ M2TR's recipe (PyDeepFakeDet's code; the ranges that it leaves open are albument
     horizontal flip          probability 0.5
     JPEG                     probability 0.5   quality 65..80, 4:2:0
     random resized crop                        0.8..1 of the area, aspect ratio 0.75..1.33
-    (normalisation with ImageNet's mean and deviation: `training.data.normalise`, on the device)
+    (normalisation with ImageNet's mean and deviation: `training.batch.normalise`, on the device)
 
 All frames of a clip get the same change, but for the noise, which is drawn anew for each. Every decision comes from the
 seed that is handed in, so the result does not depend on who computes it.

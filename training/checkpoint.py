@@ -8,7 +8,6 @@ Read with `weights_only=True`: nothing in it can run.
 from __future__ import annotations
 
 import json
-import pickle
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -19,21 +18,10 @@ from torch import Tensor, nn
 from manifests.errors import ConfigError
 from storage.layout import publish
 from training.clips import ClipDetector
-from training.m2tr import BACKBONE, M2TR, load_official
+from training.m2tr import BACKBONE, M2TR, load_official, read_weights
 from training.models import build_model
 
 FORMAT, VERSION = "faceshards-model", 1
-# What torch.load raises at damaged and foreign files.
-UNREADABLE = (
-    pickle.UnpicklingError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 OFFICIAL_KEYS = ("model._conv_stem.weight", "model_state")  # by which a checkpoint of M2TR's authors is told
 
 
@@ -126,8 +114,10 @@ def load_model(path: Path) -> tuple[nn.Module, AboutModel]:
     Raises:
         ConfigError: the file cannot be read, or holds no model.
     """
-    content = _read(path)
-    if any(key in content for key in OFFICIAL_KEYS):
+    content = read_weights(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"checkpoint {path}: got a {type(content).__name__}, expected a model")
+    if any(str(key).removeprefix("module.") in OFFICIAL_KEYS for key in content):  # `module.`: of DDP
         official = load_official(path)
         return official.eval(), AboutModel(name="m2tr", img_size=official.img_size, class_names=("Real", "Fake"))
     if content.get("format") != FORMAT or content.get("version") != VERSION:
@@ -135,24 +125,14 @@ def load_model(path: Path) -> tuple[nn.Module, AboutModel]:
             f"checkpoint {path}: got keys {sorted(map(str, content))[:4]}, expected a model that `faceshards train` "
             "wrote (model.pt), or a checkpoint of M2TR's authors"
         )
-    about = json.loads(cast(str, content["about"]))
-    about |= {name: tuple(about[name]) for name in ("class_names", "trained_on")}
-    found = AboutModel(**about)
+    try:
+        about = json.loads(content["about"])
+        found = AboutModel(**about | {name: tuple(about[name]) for name in ("class_names", "trained_on")})
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"checkpoint {path}: got {error!r}, expected a model's description; train it anew") from error
     model = make_model(found)
     try:
         model.load_state_dict(cast(dict[str, Tensor], content["state"]))
     except RuntimeError as error:
         raise ConfigError(f"checkpoint {path}: got weights that are not {found.name}'s ({error})") from error
     return model.eval(), found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        raise ConfigError(
-            f"checkpoint {path}: got a file that cannot be read as weights ({type(error).__name__}), expected model.pt"
-        ) from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"checkpoint {path}: got a {type(content).__name__}, expected a model")
-    return content

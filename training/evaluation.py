@@ -14,7 +14,7 @@ No clock and no path goes in: the same scores and seed give the same bytes.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,26 +22,23 @@ import numpy as np
 
 from manifests.errors import UserError
 from storage.layout import write_atomically
+from training.bootstrap import DEFAULT_THRESHOLD
+from training.calibration import CalibrationBin, IntArray, calibration
 from training.metrics import (
     CONFIDENCE,
-    DEFAULT_THRESHOLD,
     LEVELS,
     METRICS,
     NUM_RESAMPLES,
-    CalibrationBin,
     Confusion,
     Figure,
     GroupMetrics,
-    IntArray,
     Level,
     MultiClass,
-    calibration,
     confusion_at,
     measure,
     measure_classes,
     measure_groups,
 )
-from training.published import beside_published, percent, published_markdown
 from training.scores import Scores, group_rows, to_videos, write_scores
 
 EVALUATION_NAME = "evaluation.json"
@@ -52,7 +49,6 @@ PAGE_NAME = "evaluation.html"
 FIGURES_DIR = "figures"
 
 UNPERTURBED = "none"  # name of the images as they are, in a robustness table
-MARKDOWN_METRICS = ("auc", "accuracy", "accuracy_at_threshold", "eer", "ap", "tpr_at_1_fpr", "ece")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +127,8 @@ class Example:
     p_fake: float
     # 0..1
 
-    manipulation: str | None
-    # None for real
+    kind: str
+    # manipulation, or `fake` where none is named, or `real`
 
     jpeg: bytes
     # the thumbnail, encoded
@@ -306,6 +302,7 @@ def write_evaluation(
     curves: Sequence[CurvePoint] = (),
     cam_sheets: Mapping[str, bytes] | None = None,
     robustness: Sequence[RobustnessRow] = (),
+    strips: Mapping[str, bytes] | None = None,
     cross: CrossDataset | None = None,
 ) -> Path:
     """Write an evaluation into a folder, each file complete or not at all, and return the page's path.
@@ -318,9 +315,11 @@ def write_evaluation(
         curves: of the training, if known.
         cam_sheets: caption → JPEG of a Grad-CAM sheet.
         robustness: rows of all models and perturbations.
+        strips: perturbation → JPEG of a crop at each of its levels.
         cross: the matrix of datasets.
     """
     from training.evaluation_figures import draw_figures
+    from training.evaluation_markdown import evaluation_markdown
     from training.evaluation_page import render_page
 
     videos = to_videos(scores)
@@ -329,7 +328,13 @@ def write_evaluation(
     text = json.dumps(asdict(evaluation) | extras, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     figures = draw_figures(evaluation, scores, videos, curves, robustness)
     page = render_page(
-        evaluation, figures, examples=examples, cam_sheets=cam_sheets or {}, robustness=robustness, cross=cross
+        evaluation,
+        figures,
+        examples=examples,
+        cam_sheets=cam_sheets,
+        robustness=robustness,
+        strips=strips,
+        cross=cross,
     )
     write_scores(out_dir / SCORES_NAME, scores)
     write_scores(out_dir / VIDEOS_NAME, videos)
@@ -358,93 +363,7 @@ def read_evaluation(path: Path) -> Evaluation:
         raise UserError(f"{path}: got {error}, expected an evaluation; evaluate again, or name another file") from error
 
 
-def evaluation_markdown(
-    evaluation: Evaluation, robustness: Sequence[RobustnessRow] = (), cross: CrossDataset | None = None
-) -> str:
-    """Return the main tables as Markdown; percent with intervals in brackets."""
-    lines = [f"# Evaluation of {_escaped(evaluation.model)}", ""]
-    lines += [f"- {_escaped(name)}: {_escaped(value)}" for name, value in evaluation.about.items()]
-    lines += [f"- {sentence}" for sentence in remarks(evaluation)]
-    for level in LEVELS:
-        lines += ["", f"## By {level}", "", *_group_table(evaluation, level)]
-    lines += ["", "## Beside published figures", ""]
-    lines += [published_markdown(beside_published(_escaped(evaluation.model), evaluation.groups))]
-    if cross is not None:
-        lines += [
-            f"## Trained on (rows), tested on (columns): {cross.metric} by {cross.level}",
-            "",
-            *_cross_table(cross),
-        ]
-    if robustness:
-        lines += ["", "## Robustness", "", *_robustness_table(robustness)]
-    return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def remarks(evaluation: Evaluation) -> Iterator[str]:
-    """Yield in sentences what a reader of the numbers has to know."""
-    if evaluation.threshold is None:
-        yield "No threshold was chosen on a validation split: accuracy is given at 0.5 only."
-    else:
-        yield f"The threshold chosen on the validation split is {evaluation.threshold:.4f}."
-    if evaluation.num_resamples:
-        yield (
-            f"Intervals hold {evaluation.confidence:.0%} of {evaluation.num_resamples:,} resamples of videos (seed "
-            f"{evaluation.seed}); reals and fakes are drawn separately."
-        )
-    missing = evaluation.missing
-    if missing is None:
-        yield "Videos without a crop are in no figure; how many there are is not known here."
-    elif missing.num_reals + missing.num_fakes:
-        accuracy = percent(Figure(value=missing.accuracy_if_wrong))
-        yield (
-            f"{missing.num_reals:,} real and {missing.num_fakes:,} fake videos have no crop and are in no figure; "
-            f"counted as errors, they would make the accuracy of videos {accuracy} %."
-        )
-    else:
-        yield "Every video of the evaluated splits has a crop."
-
-
 def _missing(videos: Scores, num_reals: int, num_fakes: int) -> MissingVideos:
     total = len(videos) + num_reals + num_fakes
     right = int(((videos.p_fake >= DEFAULT_THRESHOLD) == (videos.label == 1)).sum())
     return MissingVideos(num_reals=num_reals, num_fakes=num_fakes, accuracy_if_wrong=right / total if total else None)
-
-
-def _group_table(evaluation: Evaluation, level: Level) -> Iterator[str]:
-    """Yield the lines of a level's table."""
-    heads = ["Dataset", "Compression", "Manipulation", "Reals", "Fakes", *MARKDOWN_METRICS]
-    yield "| " + " | ".join(heads) + " |"
-    yield "| :-- | :-- | :-- |" + " --: |" * (len(heads) - 3)
-    for group in evaluation.groups:
-        if group.level == level:
-            names = [_escaped(name or "all") for name in (group.dataset, group.compression, group.manipulation)]
-            counts = [f"{group.num_reals:,}", f"{group.num_fakes:,}"]
-            yield "| " + " | ".join([*names, *counts, *(percent(group.figures[m]) for m in MARKDOWN_METRICS)]) + " |"
-
-
-def _cross_table(cross: CrossDataset) -> Iterator[str]:
-    yield "| | " + " | ".join(_escaped(name) for name in cross.columns) + " |"
-    yield "| :-- |" + " --: |" * len(cross.columns)
-    for name, figures in zip(cross.rows, cross.figures, strict=True):
-        yield f"| {_escaped(name)} | " + " | ".join(percent(figure) for figure in figures) + " |"
-
-
-def _robustness_table(rows: Sequence[RobustnessRow]) -> Iterator[str]:
-    """Yield a line per perturbation and level, with AUC and accuracy of each model's videos."""
-    models = list(dict.fromkeys(row.model for row in rows))
-    found = {(row.model, row.perturbation, row.level): row for row in rows}
-    heads = [f"{_escaped(model)} {metric}" for model in models for metric in ("AUC", "accuracy")]
-    yield "| Perturbation | Level | Parameter | " + " | ".join(heads) + " |"
-    yield "| :-- | --: | --: |" + " --: |" * len(heads)
-    for name, level in dict.fromkeys((row.perturbation, row.level) for row in rows):
-        of_models = [found.get((model, name, level)) for model in models]
-        parameter = next((row.parameter for row in of_models if row is not None), None)
-        cells = [
-            "–" if row is None else percent(row.video[metric]) for row in of_models for metric in ("auc", "accuracy")
-        ]
-        yield f"| {name} | {level} | {'–' if parameter is None else f'{parameter:g}'} | " + " | ".join(cells) + " |"
-
-
-def _escaped(text: str) -> str:
-    """Return the text as it is to stand in a cell of a Markdown table."""
-    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>|" else letter for letter in text).replace("\n", " ")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from training.metrics import LEVELS, FloatArray, Level, roc
+from training.calibration import FloatArray
+from training.metrics import LEVELS, Level, roc
 from training.perturb import PERTURBATIONS
 from training.scores import Scores
 

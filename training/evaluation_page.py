@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from training.evaluation import UNPERTURBED, CrossDataset, Evaluation, Example, RobustnessRow, remarks
+from training.bootstrap import DEFAULT_THRESHOLD
+from training.evaluation import UNPERTURBED, CrossDataset, Evaluation, Example, RobustnessRow
 from training.evaluation_figures import Plot
-from training.metrics import DEFAULT_THRESHOLD, LEVELS, LOWER_IS_BETTER, METRICS, Figure, GroupMetrics, Level
+from training.evaluation_markdown import remarks
+from training.metrics import LEVELS, LOWER_IS_BETTER, METRICS, Figure, GroupMetrics, Level
 from training.perturb import PERTURBATIONS
 from training.published import beside_published, published_robustness
 
@@ -38,6 +40,9 @@ HEADS: dict[str, str] = {
 class RobustnessTable:
     """One perturbation in the table: a line per model, a column per level."""
 
+    name: str
+    # its key in PERTURBATIONS
+
     title: str
     # for people
 
@@ -58,6 +63,7 @@ def render_page(
     examples: Sequence[Example] = (),
     cam_sheets: Mapping[str, bytes] | None = None,
     robustness: Sequence[RobustnessRow] = (),
+    strips: Mapping[str, bytes] | None = None,
     cross: CrossDataset | None = None,
 ) -> str:
     """Return the page; whatever comes from names and files is escaped.
@@ -68,6 +74,7 @@ def render_page(
         examples: the most confusable crops, worst first.
         cam_sheets: caption → JPEG.
         robustness: rows of all models and perturbations.
+        strips: perturbation → JPEG of a crop at each of its levels.
         cross: the matrix of datasets.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -96,6 +103,7 @@ def render_page(
         threshold=DEFAULT_THRESHOLD,
         cam_sheets=cam_sheets or {},
         robustness=_robustness(robustness),
+        strips=strips or {},
         robustness_levels=sorted({0} | {row.level for row in robustness}),
         published_robustness=[
             found for model in dict.fromkeys(row.model for row in robustness) for found in published_robustness(model)
@@ -134,6 +142,7 @@ def _robustness(rows: Sequence[RobustnessRow]) -> list[RobustnessTable]:
             by_model[row.model][row.level] = row
         tables.append(
             RobustnessTable(
+                name=name,
                 title=known.title if known else name,
                 meaning=known.parameter if known else "",
                 parameters=" · ".join(f"{parameters[level]:g}" for level in sorted(parameters)),

@@ -6,6 +6,7 @@ model is right, and a coarse layer (10×10 for a crop of 320) cannot point at an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from training.model import ModelOutput
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 
-# Model's name → names of modules, best first; a name also stands for any module whose dotted name ends with it. A name
-# that is a prefix of the model's (`swin…`) serves its sizes.
+# Model's name → names of modules, best first, as regular expressions; each also stands for any module whose dotted name
+# ends with it, and of several for the last. A name that is a prefix of the model's (`swin…`) serves its sizes.
 DEFAULT_LAYERS: dict[str, tuple[str, ...]] = {
     "m2tr-swin": ("layers.3", "layers_3", "backbone.norm"),
     "m2tr": ("backbone.net.bn2", "bn2", "conv_head"),  # the last map, 1792×10×10 at 320: after its norm and SiLU
@@ -41,12 +42,28 @@ DEFAULT_LAYERS: dict[str, tuple[str, ...]] = {
 DEFAULT_LAYOUTS: dict[str, Layout] = {"m2tr-swin": "nhwc", "swin": "nhwc", "vit": "tokens"}
 
 # Finer maps that lie earlier in the network, where there is one worth looking at: 32×80×80 for a crop of 320.
-FINE_LAYERS: dict[str, tuple[str, ...]] = {"m2tr": ("stages.3",)}
+FINE_LAYERS: dict[str, tuple[str, ...]] = {"m2tr": (r"stages\.\d+",)}
+LAST, FINE = "last", "fine"  # words for these two, in place of a module's name
 
 OVERLAY_SHARE = 0.45  # of the colour map over the crop
+UNUSED = "used in the graph"  # part of what torch says of a tensor without gradient
+NUM_NAMED = 8  # modules that a message names, the last ones of the model
 CAPTION_PX = 18  # height of a line under a picture
 GAP_PX = 4  # between pictures
 _PAPER, _INK = 255, 32  # grey values of the sheet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer:
+    """A module whose output is a map."""
+
+    name: str
+    # dotted
+
+    module: nn.Module
+
+    layout: Layout
+    # of its output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,62 +80,55 @@ class SheetItem:
     # ASCII, such as `fake 0.93 Deepfakes`
 
 
-def default_layer(model: nn.Module, name: str, *, fine: bool = False) -> tuple[nn.Module, Layout]:
-    """Return the layer of a model whose map Grad-CAM is made of, and how its output is laid out.
+def find_layer(model: nn.Module, model_name: str, wanted: str = LAST) -> Layer:
+    """Return the layer of a model whose map Grad-CAM is made of.
 
     Args:
         model: the network.
-        name: what it was configured as, such as `m2tr`, `xception`, `efficientnet_b4`.
-        fine: the layer of a finer map instead of the last one.
+        model_name: what it was configured as, such as `m2tr`, `xception`, `efficientnet_b4`.
+        wanted: `last`, `fine` for a finer map earlier in the network, or a module's dotted name.
 
     Raises:
-        ConfigError: no layer is known for that name, or the model has none of those known.
+        ConfigError: no layer is known for that model, or it has none of that name.
     """
-    layers = FINE_LAYERS if fine else DEFAULT_LAYERS
-    known = sorted((found for found in layers if name.startswith(found)), key=len)
-    if not known:
+    modules = {path: module for path, module in model.named_modules() if path}
+    key = max((name for name in DEFAULT_LAYOUTS if model_name.startswith(name)), key=len, default="")
+    layout = DEFAULT_LAYOUTS.get(key, "nchw")
+    if wanted in modules:
+        return Layer(name=wanted, module=modules[wanted], layout=layout)
+    way_out = f"name a module, such as {', '.join(list(modules)[: -1 - NUM_NAMED : -1])}"
+    if wanted not in (LAST, FINE):
+        raise ConfigError(f"layer for Grad-CAM: got {wanted!r}, expected {LAST}, {FINE} or a module; {way_out}")
+    layers = FINE_LAYERS if wanted == FINE else DEFAULT_LAYERS
+    known = max((name for name in layers if model_name.startswith(name)), key=len, default=None)
+    if known is None:
         raise ConfigError(
-            f"layer for Grad-CAM: got the model {name!r}, expected one that begins with {', '.join(layers)}; "
-            f"name a layer, such as {_last_names(model)}"
+            f"{wanted} layer for Grad-CAM: got the model {model_name!r}, expected one that begins with "
+            f"{', '.join(layers)}; {way_out}"
         )
-    wanted = layers[known[-1]]
-    for suffix in wanted:
-        found = [module for path, module in model.named_modules() if path == suffix or path.endswith(f".{suffix}")]
+    for suffix in layers[known]:
+        found = [path for path in modules if re.fullmatch(rf"(.*\.)?{suffix}", path)]
         if found:
-            return found[-1], DEFAULT_LAYOUTS.get(known[-1], "nchw")
+            return Layer(name=found[-1], module=modules[found[-1]], layout=layout)
     raise ConfigError(
-        f"layer for Grad-CAM of {name!r}: got no module {' or '.join(wanted)}, expected one in the model; "
-        f"name a layer, such as {_last_names(model)}"
+        f"{wanted} layer for Grad-CAM of {model_name!r}: got no module {' or '.join(layers[known])}, expected one "
+        f"in the model; {way_out}"
     )
 
 
-def layer_named(model: nn.Module, path: str) -> nn.Module:
-    """Return a module by its dotted name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    modules: dict[str, nn.Module] = dict(model.named_modules())
-    if path not in modules or not path:
-        raise ConfigError(f"layer for Grad-CAM: got {path!r}, expected a module such as {_last_names(model)}")
-    return modules[path]
-
-
-def grad_cam(
-    model: nn.Module, layer: nn.Module, images: Tensor, target: int | Tensor, *, layout: Layout = "nchw"
-) -> npt.NDArray[np.float32]:
+def grad_cam(model: nn.Module, layer: Layer, images: Tensor, target: int | Tensor) -> npt.NDArray[np.float32]:
     """Return (B,S,S) float32 maps in 0..1, the highest value of each 1; all 0 where nothing speaks for the class.
 
     Args:
         model: returns a ModelOutput; it is judged in evaluation mode and left in the mode that it had.
-        layer: one of its modules, used once in a forward pass.
+        layer: one of its modules, used once in a forward pass: its output is `nchw` (B,C,h,w), `nhwc` (B,h,w,C) or
+            `tokens` (B,N,C), N a square, or one more with a class token in front.
         images: (B,3,S,S), normalised as for the model.
         target: the class whose logit is explained, one for all or (B,).
-        layout: of the layer's output: `nchw` (B,C,h,w), `nhwc` (B,h,w,C) or `tokens` (B,N,C), N a square, or one more
-            with a class token in front.
 
     Raises:
-        ValueError: the layer gives no map, or images of another shape.
+        ConfigError: the layer gives no map, or none that the logits depend on.
+        ValueError: images of another shape.
     """
     from captum.attr import LayerGradCam
 
@@ -134,8 +144,15 @@ def grad_cam(
     try:
         # float32: bfloat16's three digits make maps blotchy. A leaf of its own, so that frozen models work, too.
         inputs = images.detach().float().clone().requires_grad_()
-        with _probed(layer, probe, layout), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+        with _probed(layer, probe), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
             maps = LayerGradCam(logits, probe).attribute(inputs, target=target, relu_attributions=True)
+    except (AssertionError, RuntimeError) as error:  # captum's, of a layer that was not called, and torch's
+        if isinstance(error, RuntimeError) and UNUSED not in str(error):
+            raise
+        raise ConfigError(
+            f"layer for Grad-CAM: got {layer.name!r}, on which the logits do not depend, expected one between "
+            "images and logits; name another"
+        ) from error
     finally:
         model.train(was_training)
     return _spread(maps.detach(), images.shape[-2:])
@@ -181,20 +198,24 @@ def sheet(items: Sequence[SheetItem], *, columns: int = 4, side: int = 160) -> n
 
 
 @contextmanager
-def _probed(layer: nn.Module, probe: nn.Module, layout: Layout) -> Iterator[None]:
+def _probed(layer: Layer, probe: nn.Module) -> Iterator[None]:
     """Lead the layer's output through `probe` as (B,C,h,w) and back, since captum takes no other layout."""
-    handle = layer.register_forward_hook(lambda _module, _inputs, output: _through(probe, output, layout))
+    handle = layer.module.register_forward_hook(lambda _module, _inputs, output: _through(probe, output, layer))
     try:
         yield
     finally:
         handle.remove()
 
 
-def _through(probe: nn.Module, output: Any, layout: Layout) -> Tensor:
+def _through(probe: nn.Module, output: Any, layer: Layer) -> Tensor:
+    layout = layer.layout
     dimensions = 3 if layout == "tokens" else 4
     if not isinstance(output, Tensor) or output.ndim != dimensions:
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(f"layer for Grad-CAM: got output {got}, expected {dimensions} dimensions ({layout})")
+        raise ConfigError(
+            f"layer for Grad-CAM: got {layer.name!r} with output {got}, expected {dimensions} dimensions ({layout}); "
+            "name another"
+        )
     if layout == "nchw":
         return Tensor(probe(output))
     if layout == "nhwc":
@@ -202,7 +223,9 @@ def _through(probe: nn.Module, output: Any, layout: Layout) -> Tensor:
     side = int(output.shape[1] ** 0.5)
     extra = output.shape[1] - side * side
     if extra > 1:
-        raise ValueError(f"layer for Grad-CAM: got {output.shape[1]} tokens, expected a square, or one more")
+        raise ConfigError(
+            f"layer for Grad-CAM: got {layer.name!r} with {output.shape[1]} tokens, expected a square, or one more"
+        )
     patches = output[:, extra:].transpose(1, 2).reshape(len(output), -1, side, side)
     return torch.cat([output[:, :extra], probe(patches).flatten(2).transpose(1, 2)], dim=1)
 
@@ -217,8 +240,3 @@ def _spread(maps: Tensor, size: Sequence[int]) -> npt.NDArray[np.float32]:
 def _sized(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
     way = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (side, side), interpolation=way), dtype=np.uint8)
-
-
-def _last_names(model: nn.Module) -> str:
-    """Return some names of modules for a message, the last ones first."""
-    return ", ".join(reversed([path for path, _ in model.named_modules() if path][-8:])) or "none: it has no module"

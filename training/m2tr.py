@@ -103,6 +103,18 @@ OFFICIAL_HEADS = {
 }
 BLOCKS = "backbone.net.blocks."  # `group.block` follows
 BLOCKS_DEPTH = 4  # dots in the name of a block
+# What torch and safetensors raise at damaged and foreign files.
+UNREADABLE = (
+    pickle.UnpicklingError,
+    SafetensorError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 MAX_REASON = 200  # characters of torch's own message
 MAX_NAMED = 8  # keys that a message names; the rest is counted
 
@@ -505,18 +517,27 @@ def official_names(model: M2TR) -> dict[str, str]:
     return {f"{parts[part]}.{last}": key for key, (part, _, last) in split.items()}
 
 
+def read_weights(path: Path) -> Any:
+    """Read whatever a file of torch's, or a `.safetensors`, holds; nothing in it is run.
+
+    Raises:
+        ConfigError: it is damaged, or holds more than tensors and plain values.
+    """
+    try:
+        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+        way_out = "save its state dict alone, unless it is damaged: torch.save(checkpoint['model_state'], path)"
+        raise ConfigError(f"{path}: got {reason}, expected tensors and plain values only; {way_out}") from error
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, bare or under `model_state`, from torch's format or from `.safetensors`; nothing is run.
+    """Read a state dict, bare or under `model_state`; see `read_weights`.
 
     Raises:
         ConfigError: there is none in the file, or the file holds more than tensors and plain values.
     """
-    try:
-        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:MAX_REASON]
-        way_out = "save its state dict alone: torch.save(checkpoint['model_state'], path)"
-        raise ConfigError(f"{path}: got {reason}, expected tensors and plain values only; {way_out}") from error
+    held = read_weights(path)
     state = held.get("model_state", held) if isinstance(held, dict) else held
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         what = f"a dict of {sorted(map(str, state))[:MAX_NAMED]}" if isinstance(state, dict) else type(state).__name__

@@ -17,27 +17,25 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
+from training.bootstrap import (
+    AT_THRESHOLD,
+    DEFAULT_THRESHOLD,
+    FPR_OF,
+    draw,
+    resample,
+    sums_of,
+)
+from training.calibration import NUM_BINS, FloatArray, IntArray, expected_calibration_error
 from training.scores import Scores, group_rows, to_videos
 
 Level = Literal["frame", "video"]
 LEVELS: tuple[Level, ...] = get_args(Level)
 
-IntArray = npt.NDArray[np.int64]
-FloatArray = npt.NDArray[np.float64]
-
-DEFAULT_THRESHOLD = 0.5
-NUM_BINS = 15  # of the expected calibration error, equal widths: Guo et al. 2017 (arXiv 1706.04599) and torchmetrics
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
 MIN_VIDEOS = 5  # of a class, below which an interval would only look like one
 NOT_SAID = "not said"  # the compression of a dataset that names one for some videos only
-
-# Resampled curves are computed on so many distinct scores at most; a table with fewer is treated exactly. With more,
-# the grid keeps the highest scores of reals apart (low FPR is decided there) and takes quantiles for the rest.
-MAX_GRID = 4096
-_RESAMPLES_AT_ONCE = 250  # × MAX_GRID × float64 = 8 MB an array
 
 # Name → what it is, in the order of tables.
 METRICS: dict[str, str] = {
@@ -55,11 +53,9 @@ METRICS: dict[str, str] = {
     "ece": f"expected calibration error of p(fake), {NUM_BINS} bins",
 }
 LOWER_IS_BETTER = frozenset({"eer", "ece"})
-FPR_OF: dict[str, float] = {"tpr_at_1_fpr": 0.01, "tpr_at_0.1_fpr": 0.001}
 # Measured: at 340 videos with an error of 5.0 % the interval was 5.4–11.1 %.
 _NO_ECE_INTERVAL = "no interval: the noise of resampling itself raises a calibration error, so it would lie too high"
 _WITH_ONE_CLASS = frozenset({"accuracy", "accuracy_at_threshold", "ece"})
-_AT_THRESHOLD = "_at_threshold"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,26 +125,6 @@ class Confusion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationBin:
-    """Rows whose p(fake) lies in one of NUM_BINS equal parts of 0..1."""
-
-    low: float
-    # lower end of p(fake), included
-
-    high: float
-    # upper end, included in the last bin only
-
-    count: int
-    # rows
-
-    mean_p_fake: float | None
-    # what was said; None for an empty bin
-
-    share_fake: float | None
-    # what was true; None for an empty bin
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class MultiClass:
     """Metrics over several classes, of the rows whose class the model knows."""
 
@@ -186,7 +162,7 @@ def measure(labels: IntArray, p_fake: FloatArray, *, threshold: float | None = N
     figures = {}
     for name in METRICS:
         reason = _why_undefined(name, num_reals, num_fakes, threshold)
-        at = threshold if name.endswith(_AT_THRESHOLD) and threshold is not None else DEFAULT_THRESHOLD
+        at = threshold if name.endswith(AT_THRESHOLD) and threshold is not None else DEFAULT_THRESHOLD
         figures[name] = Figure(value=None if reason else _value(name, labels, p_fake, at), reason=reason)
     return figures
 
@@ -301,24 +277,6 @@ def confusion_at(scores: Scores, level: Level, threshold: float) -> Confusion:
     )
 
 
-def calibration(labels: IntArray, p_fake: FloatArray) -> tuple[CalibrationBin, ...]:
-    """Return what was said and what was true in NUM_BINS equal parts of 0..1."""
-    place = _calibration_bin(p_fake)
-    counts = np.bincount(place, minlength=NUM_BINS)
-    said = np.bincount(place, weights=p_fake, minlength=NUM_BINS)
-    true = np.bincount(place, weights=labels, minlength=NUM_BINS)
-    return tuple(
-        CalibrationBin(
-            low=number / NUM_BINS,
-            high=(number + 1) / NUM_BINS,
-            count=int(count),
-            mean_p_fake=float(said[number] / count) if count else None,
-            share_fake=float(true[number] / count) if count else None,
-        )
-        for number, count in enumerate(counts)
-    )
-
-
 def choose_threshold(labels: IntArray, p_fake: FloatArray) -> float | None:
     """Return the threshold with the best balanced accuracy, for a validation split; None if a class is missing.
 
@@ -362,160 +320,11 @@ def tpr_at_fpr(labels: IntArray, p_fake: FloatArray, fpr: float) -> float:
     return float(np.interp(fpr, found_fpr, tpr))  # of several points at one FPR `interp` takes the last, the highest
 
 
-def expected_calibration_error(labels: IntArray, p_fake: FloatArray) -> float:
-    """Return the mean distance of said and true share of fakes over NUM_BINS bins, weighted by their rows."""
-    import torch
-    from torchmetrics.functional.classification import binary_calibration_error
-
-    inside = np.minimum(p_fake, np.nextafter(1.0, 0.0))  # torchmetrics gives exactly 1 a bin of its own
-    error = binary_calibration_error(torch.from_numpy(inside), torch.from_numpy(labels), n_bins=NUM_BINS, norm="l1")
-    return float(error)
-
-
-def resample(
-    labels: IntArray,
-    p_fake: FloatArray,
-    units: IntArray,
-    strata: IntArray,
-    names: list[str],
-    threshold: float | None,
-    seed: int,
-    num_resamples: int,
-) -> dict[str, FloatArray]:
-    """Return (R,) values of metrics on resampled units.
-
-    Args:
-        labels: (N,) 0 real, 1 fake.
-        p_fake: (N,) 0..1.
-        units: (N,) 0..U-1, which rows are drawn together.
-        strata: (U,) of which class each unit is: classes are drawn separately.
-        names: of METRICS.
-        threshold: chosen on the validation split.
-        seed: of the draws.
-        num_resamples: R.
-    """
-    rng = np.random.default_rng(seed)
-    bins = _UnitCounts(labels, p_fake, units, len(strata), threshold)
-    parts: dict[str, list[FloatArray]] = {name: [] for name in names}
-    for start in range(0, num_resamples, _RESAMPLES_AT_ONCE):
-        weights = draw(strata, rng, min(_RESAMPLES_AT_ONCE, num_resamples - start))
-        for name, values in bins.values(weights, names).items():
-            parts[name].append(values)
-    return {name: np.concatenate(values) for name, values in parts.items()}
-
-
-def draw(strata: IntArray, rng: np.random.Generator, num_resamples: int) -> FloatArray:
-    """Return (R,U) how often each unit is drawn, with replacement, as many of each class as there are."""
-    weights = np.zeros((num_resamples, len(strata)))
-    for stratum in np.unique(strata):
-        members = np.nonzero(strata == stratum)[0]
-        shares = np.full(len(members), 1.0 / len(members))
-        weights[:, members] = rng.multinomial(len(members), shares, size=num_resamples)
-    return weights
-
-
-class _UnitCounts:
-    """What each unit adds to every metric, so that a resample is a product of matrices."""
-
-    def __init__(
-        self, labels: IntArray, p_fake: FloatArray, units: IntArray, num_units: int, threshold: float | None
-    ) -> None:
-        grid = _grid(labels, p_fake)
-        place = len(grid) - np.searchsorted(grid, p_fake, side="right")  # 0: the highest scores
-        shape = (len(grid) + 1, num_units)
-        fake = labels == 1
-        ones = np.ones(len(labels))
-        # (B,U) rows by place on the grid, highest first
-        self._reals, self._fakes = (
-            sparse.coo_matrix((ones[mask], (place[mask], units[mask])), shape=shape).tocsr() for mask in (~fake, fake)
-        )
-        self._decided = {
-            suffix: _sums(units, num_units, [fake & called, fake & ~called, ~fake & called, ~fake & ~called])
-            for suffix, called in (("", p_fake >= DEFAULT_THRESHOLD), *_called(p_fake, threshold))
-        }
-        bin_of = _calibration_bin(p_fake)
-        columns = np.zeros((num_units, NUM_BINS))
-        np.add.at(columns, (units, bin_of), p_fake - labels)
-        self._miscalibrated = columns  # (U,bins) said minus true
-        self._num_rows = np.bincount(units, minlength=num_units).astype(np.float64)
-
-    def values(self, weights: FloatArray, names: list[str]) -> dict[str, FloatArray]:
-        """Return (R,) values by name for (R,U) weights."""
-        found: dict[str, FloatArray] = {}
-        for suffix, decided in self._decided.items():
-            found |= {name + suffix: values for name, values in _decisions(weights @ decided).items()}
-        found["ece"] = abs(weights @ self._miscalibrated).sum(axis=1) / (weights @ self._num_rows)
-        if set(names) - set(found):
-            found |= _curves(np.asarray(self._reals @ weights.T).T, np.asarray(self._fakes @ weights.T).T)
-        return {name: found[name] for name in names}
-
-
-def _called(p_fake: FloatArray, threshold: float | None) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    if threshold is not None:
-        yield _AT_THRESHOLD, p_fake >= threshold
-
-
-def _sums(units: IntArray, num_units: int, chosen: list[npt.NDArray[np.bool_]]) -> FloatArray:
-    """Return (U,k) how many rows of each unit are chosen by each mask."""
-    return np.stack([np.bincount(units[mask], minlength=num_units) for mask in chosen], axis=1).astype(np.float64)
-
-
-def _decisions(counts: FloatArray) -> dict[str, FloatArray]:
-    """Return metrics of (R,4) counts: fakes found, fakes missed, reals accused, reals let go."""
-    found, missed, accused, let_go = counts.T
-    with np.errstate(invalid="ignore", divide="ignore"):  # one class only: not asked for
-        balanced = (found / (found + missed) + let_go / (accused + let_go)) / 2.0
-        f1 = 2.0 * found / (2.0 * found + missed + accused)
-    return {"accuracy": (found + let_go) / counts.sum(axis=1), "balanced_accuracy": balanced, "f1": f1}
-
-
-def _curves(reals: FloatArray, fakes: FloatArray) -> dict[str, FloatArray]:
-    """Return metrics of the ROC and of precision over recall from (R,B) counts by falling score."""
-    zero = np.zeros((len(reals), 1))
-    false, true = np.hstack([zero, reals.cumsum(axis=1)]), np.hstack([zero, fakes.cumsum(axis=1)])
-    fpr, tpr = false / false[:, -1:], true / true[:, -1:]
-    called = false[:, 1:] + true[:, 1:]
-    precision = np.divide(true[:, 1:], called, out=np.zeros_like(called), where=called > 0)
-    curves = {
-        "auc": (np.diff(fpr, axis=1) * (tpr[:, 1:] + tpr[:, :-1])).sum(axis=1) / 2.0,
-        "ap": (np.diff(tpr, axis=1) * precision).sum(axis=1),
-        "eer": _crossing(fpr + tpr - 1.0, fpr, np.argmax(fpr + tpr >= 1.0, axis=1) - 1, 0.0),
-    }
-    for name, at in FPR_OF.items():
-        curves[name] = _crossing(fpr, tpr, (fpr <= at).sum(axis=1) - 1, at)
-    return curves
-
-
-def _crossing(x: FloatArray, y: FloatArray, before: IntArray, at: float) -> FloatArray:
-    """Return (R,) y where x passes `at`, on the line from point `before` to the next one, of (R,B) points."""
-    rows = np.arange(len(x))
-    x0, x1, y0, y1 = x[rows, before], x[rows, before + 1], y[rows, before], y[rows, before + 1]
-    return np.asarray(y0 + (at - x0) / (x1 - x0) * (y1 - y0))
-
-
-def _grid(labels: IntArray, p_fake: FloatArray) -> FloatArray:
-    """Return rising scores between which resampled curves take no notice of differences; MAX_GRID at most."""
-    distinct = np.unique(p_fake)
-    if len(distinct) <= MAX_GRID:
-        return distinct
-    quarter = MAX_GRID // 4
-    top = np.unique(p_fake[labels == 0])[-quarter:]
-    shares = np.linspace(0.0, 1.0, quarter)
-    of_classes = [np.quantile(p_fake[labels == label], shares, method="lower") for label in np.unique(labels)]
-    return np.unique(np.concatenate([distinct[:1], top, *of_classes]))
-
-
-def _calibration_bin(p_fake: FloatArray) -> IntArray:
-    """Return (N,) the bin of each score; a bin has its lower end, the last one both."""
-    edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
-    return np.minimum(np.searchsorted(edges, p_fake, side="right") - 1, NUM_BINS - 1).astype(np.int64)
-
-
 def _why_undefined(name: str, num_reals: int, num_fakes: int, threshold: float | None) -> str | None:
     """Return why a metric has no value on so many rows."""
     if not num_reals + num_fakes:
         return "no rows"
-    if name.endswith(_AT_THRESHOLD) and threshold is None:
+    if name.endswith(AT_THRESHOLD) and threshold is None:
         return "no threshold was chosen on a validation split"
     if name in _WITH_ONE_CLASS:
         return None
@@ -549,7 +358,7 @@ def _value(name: str, labels: IntArray, p_fake: FloatArray, at: float) -> float:
     }
     if name in FPR_OF:
         return tpr_at_fpr(labels, p_fake, FPR_OF[name])
-    return float(ways[name.removesuffix(_AT_THRESHOLD)]())
+    return float(ways[name.removesuffix(AT_THRESHOLD)]())
 
 
 def _groups(
@@ -584,7 +393,7 @@ def _class_accuracy(known: Scores, correct: npt.NDArray[np.bool_], seed: int, nu
     fewest = min(int((strata == label).sum()) for label in np.unique(strata))
     if not num_resamples or fewest < MIN_VIDEOS:
         return Figure(value=value, reason=f"no interval: {fewest} videos of a class, at least {MIN_VIDEOS} needed")
-    counts = _sums(units, len(first), [correct, np.ones(len(known), dtype=np.bool_)])
+    counts = sums_of(units, len(first), [correct, np.ones(len(known), dtype=np.bool_)])
     right, rows = (draw(strata, np.random.default_rng(seed), num_resamples) @ counts).T
     tail = (1.0 - CONFIDENCE) / 2.0
     low, high = np.quantile(right / rows, (tail, 1.0 - tail))

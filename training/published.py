@@ -157,8 +157,12 @@ def beside_published(model: str, groups: Sequence[GroupMetrics]) -> list[Compari
 
 
 def published_robustness(model: str) -> list[PublishedFigure]:
-    """Return what the robustness study says of a model, the unperturbed line first; nothing of other models."""
-    name = model.lower()
+    """Return what the robustness study says of a model, the unperturbed line first; nothing of other models.
+
+    Args:
+        model: its name, with or without its folder in brackets.
+    """
+    name = model.partition(" (")[0].lower()
     return [
         found
         for found in PUBLISHED

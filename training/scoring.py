@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,9 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from training.augment import Resize
+from training.augment import Resize, Transform
+from training.batch import Batch
 from training.checkpoint import AboutModel
-from training.data import BINARY_CLASSES, Batch, StoreDataset, make_loader
+from training.dataset import BINARY_CLASSES, StoreDataset
+from training.loader import make_loader
 from training.model import ModelOutput
 from training.module import REAL
 from training.perturb import Perturbation
@@ -58,9 +60,25 @@ class ScoringSettings:
 
 
 def dataset_for(
-    about: AboutModel, stores: Sequence[Path], split: str, *, transform: Any = None, seed: int = 0
+    about: AboutModel,
+    stores: Sequence[Path],
+    split: str,
+    *,
+    transform: Transform | None = None,
+    seed: int = 0,
+    manipulations: Iterable[str] | None = None,
+    compressions: Iterable[str] | None = None,
 ) -> StoreDataset:
-    """Return the items of a split as a model takes them.
+    """Return the items of a split as a model takes them; a forgery that is none of its classes has the class −1.
+
+    Args:
+        about: the model.
+        stores: their folders.
+        split: `train`, `val` or `test`.
+        transform: in place of the plain resize.
+        seed: of the transform.
+        manipulations: leave out the fakes of all others; None for all.
+        compressions: leave out videos of all others; None for all.
 
     Raises:
         StoreError: a store cannot be read.
@@ -73,8 +91,11 @@ def dataset_for(
         transform=transform or Resize(about.img_size),
         classes=classes,  # type: ignore[arg-type]  # the one word, or names
         frames="single" if about.clip_length is None else "clip",
+        manipulations=manipulations,
+        compressions=compressions,
         with_masks=False,
         seed=seed,
+        allow_unknown=True,
     )
 
 
@@ -116,7 +137,8 @@ def probabilities(model: nn.Module, images: torch.Tensor) -> npt.NDArray[np.floa
 
 def _scored(model: nn.Module, batch: Batch, dataset: StoreDataset) -> Scores:
     found = probabilities(model, batch.images)
-    fake = np.array([manipulation is not None for manipulation in batch.manipulations], dtype=np.int64)
+    # By the class: a fake whose dataset names no manipulation is one all the same.
+    labels: npt.NDArray[np.int64] = batch.labels.cpu().numpy()
     columns: dict[str, Any] = {
         "key": batch.keys,
         "dataset": batch.datasets,
@@ -126,13 +148,13 @@ def _scored(model: nn.Module, batch: Batch, dataset: StoreDataset) -> Scores:
         "num_frames": [dataset.clip_length or 1] * len(batch),
         "manipulation": batch.manipulations,
         "compression": batch.compressions,
-        "label": fake,
+        "label": (labels != REAL).astype(np.int64),
         "p_fake": (1.0 - found[:, REAL]).clip(0.0, 1.0),
     }
     if found.shape[1] > 2:
         columns |= {
             "class_names": dataset.class_names,
-            "class_label": batch.labels.cpu().numpy(),
+            "class_label": labels,
             "class_probabilities": found,
         }
     return scores_from_columns(columns)

@@ -39,9 +39,12 @@ def test_the_command_line_from_store_to_verdict(
     settings = [word for assignment in QUICK for word in ("--set", assignment)]
     assert main(["train", str(store), "--preset", "m2tr-small", "--run", str(run), *settings]) == 0
     assert "Model: " in capsys.readouterr().out
+    assert main(["train", str(store), "--preset", "m2tr-small", "--run", str(run), *settings]) == 0
+    assert "it was finished before" in capsys.readouterr().out
     words = ["evaluate", str(run / "model.pt"), str(store), "--out", str(page_dir), "--workers", "0"]
-    assert main(words) == 0
+    assert main([*words, "--explain-layer", "net.layer3", "net.layer4"]) == 0
     assert "Page: " in capsys.readouterr().out
+    assert "fakes scored highest, layer net.layer3" in (page_dir / "evaluation.html").read_text()
     assert (page_dir / "evaluation.html").read_text().rstrip().endswith("</html>")
 
     video = next((miniature / "original_sequences/youtube/c23/videos").iterdir())
@@ -71,8 +74,11 @@ def test_the_flows_of_training_and_evaluation(store: Path, tmp_path: Path) -> No
 def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path / "nothing")]) == 2
     assert main(["evaluate", str(tmp_path / "model.pt"), str(tmp_path)]) == 2
+    assert main(["evaluate", str(tmp_path / "model.pt"), str(tmp_path), "--device", "cuda:99"]) == 2
     (tmp_path / "video.mp4").write_text("no video")
     assert main(["predict", str(tmp_path / "model.pt"), str(tmp_path / "video.mp4")]) == 2
     said = capsys.readouterr().err
-    assert said.count("error: ") == 3
+    assert said.count("error: ") == 4
+    assert "device: got 'cuda:99', expected one of auto, cpu" in said
+    assert "detect.device" not in said
     assert "Traceback" not in said

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.predict import stages_of
 from flows.preset import TRAINING_PRESETS_DIR, load_preset, preset_names
 from flows.training_config import load_train_config
 from manifests.errors import ConfigError
@@ -46,6 +47,14 @@ def test_faults_are_told_in_one_line(assignments: list[str], message: str) -> No
         load_train_config(None, assignments, BASE, "m2tr")
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_video_is_not_cropped_by_another_mean_face_than_the_training_data(tmp_path: Path) -> None:
+    own = tmp_path / "mean.npy"
+    with pytest.raises(ConfigError, match=r"crop\.mean_face: got .*mean\.npy, expected the file"):
+        stages_of({"crop": {"kind": "lrw", "mean_face": str(own)}})
+    own.touch()
+    assert stages_of({"crop": {"kind": "lrw", "mean_face": str(own)}}).crop.mean_face == own
 
 
 def test_every_setting_is_described() -> None:

@@ -21,9 +21,11 @@ from storage.layout import RECORDS_NAME, SHARDS_DIR
 from storage.record import Record
 from storage.shard import ShardWriter
 from storage.tables import write_records_table
-from training import data as data_module
+from training import loader as loader_module
 from training.augment import PaperAugmentation, Resize
-from training.data import IMAGENET_MEAN, IMAGENET_STD, Batch, Loader, StoreDataset, collate, make_loader, normalise
+from training.batch import IMAGENET_MEAN, IMAGENET_STD, Batch, collate, normalise
+from training.dataset import StoreDataset
+from training.loader import Loader, make_loader
 from training.sampling import BlockShuffle, InOrder
 
 SIZE_PX = 16
@@ -349,7 +351,7 @@ def test_too_little_shared_memory_is_told_beforehand(store: Path, monkeypatch: p
     dataset = StoreDataset(store, "train", transform=Resize(4096))
     full = os.statvfs_result((4096, 4096, 16, 16, 16, 0, 0, 0, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: full)
-    monkeypatch.setattr(data_module, "SHARED_MEMORY_DIR", Path("/"))
+    monkeypatch.setattr(loader_module, "SHARED_MEMORY_DIR", Path("/"))
     with pytest.raises(ConfigError, match="--shm-size"):
         make_loader(dataset, InOrder(len(dataset)), 1, 1)
 

@@ -16,14 +16,13 @@ from training.evaluation import (
     Example,
     confusable,
     cross_dataset,
-    evaluation_markdown,
     read_evaluation,
-    remarks,
     robustness_row,
     summarise,
     write_evaluation,
 )
 from training.evaluation_figures import CSS_VARIABLES, draw_figures
+from training.evaluation_markdown import evaluation_markdown, remarks
 from training.evaluation_page import HEADS
 from training.metrics import METRICS
 from training.perturb import PERTURBATIONS
@@ -88,7 +87,7 @@ def out_dir(tmp_path_factory: pytest.TempPathFactory, scores: Scores, evaluation
     folder = tmp_path_factory.mktemp("evaluation") / "out"
     jpeg = cv2.imencode(".jpg", np.full((16, 16, 3), 90, dtype=np.uint8))[1].tobytes()
     examples = [
-        Example(key=scores.key[row], label=label, p_fake=float(scores.p_fake[row]), manipulation=None, jpeg=jpeg)
+        Example(key=scores.key[row], label=label, p_fake=float(scores.p_fake[row]), kind="real", jpeg=jpeg)
         for label, rows in enumerate(confusable(scores, 2))
         for row in rows
     ]
@@ -107,6 +106,7 @@ def out_dir(tmp_path_factory: pytest.TempPathFactory, scores: Scores, evaluation
         ],
         cam_sheets={"fakes": jpeg},
         robustness=robustness,
+        strips={"noise": jpeg},
         cross=cross_dataset({"ffpp": evaluation}),
     )
     return folder
@@ -135,7 +135,8 @@ def test_the_page_stands_alone(out_dir: Path) -> None:
     assert all(link.startswith(("#", "data:image/jpeg;base64,")) for link in tags.links)
     assert len(tags.ids) == len(set(tags.ids))
     assert {link[1:] for link in tags.links if link.startswith("#")} <= set(tags.ids)
-    assert page.count("<img ") == 4 + 1
+    assert page.count("<img ") == 4 + 1 + 1  # examples, a sheet of Grad-CAM, a strip of levels
+    assert "Gaussian noise: 5 · 10</figcaption>" in page
 
 
 def test_names_cannot_become_tags(out_dir: Path) -> None:
@@ -268,6 +269,7 @@ def test_published_figures_stand_beside_ours(evaluation: Evaluation) -> None:
     )
     assert [found.perturbation for found in published_robustness("m2tr")] == [None, "rotation", "noise", "blur", "crop"]
     assert {found.perturbation for found in PUBLISHED} - {None} <= set(PERTURBATIONS)
+    assert published_robustness("m2tr (runs/a)") == published_robustness("M2TR")
     assert published_robustness("resnet50") == []
 
 

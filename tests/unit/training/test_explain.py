@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from manifests.errors import ConfigError
-from training.explain import Layout, SheetItem, default_layer, grad_cam, layer_named, overlay, sheet
+from training.explain import FINE, LAST, Layer, Layout, SheetItem, find_layer, grad_cam, overlay, sheet
+from training.m2tr import M2TR
 from training.model import ModelOutput
 
 SIDE = 32
@@ -42,6 +43,10 @@ class ByColour(nn.Module):
         return ModelOutput(logits=features @ self.weight.T, features=features)
 
 
+def head_of(model: ByColour) -> Layer:
+    return Layer(name="conv_head", module=model.conv_head, layout=model.layout)
+
+
 @pytest.fixture
 def images() -> Tensor:
     """Red in the upper left quarter, green in the lower right; the second image is all blue."""
@@ -55,8 +60,8 @@ def images() -> Tensor:
 @pytest.mark.parametrize("layout", ["nchw", "nhwc", "tokens"])
 def test_the_map_is_where_the_class_is(images: Tensor, layout: Layout) -> None:
     model = ByColour(layout)
-    red = grad_cam(model, model.conv_head, images, 0, layout=layout)
-    green = grad_cam(model, model.conv_head, images, torch.tensor([1, 1]), layout=layout)
+    red = grad_cam(model, head_of(model), images, 0)
+    green = grad_cam(model, head_of(model), images, torch.tensor([1, 1]))
     assert red.shape == (2, SIDE, SIDE)
     assert red.dtype == np.float32
     assert (red[0, :12, :12] == 1.0).all()
@@ -68,7 +73,7 @@ def test_the_map_is_where_the_class_is(images: Tensor, layout: Layout) -> None:
 def test_a_map_is_in_proportion_to_the_colour(images: Tensor) -> None:
     images[0, 0, : SIDE // 2, SIDE // 2 :] = 0.25
     model = ByColour()
-    red = grad_cam(model, model.conv_head, images, 0)
+    red = grad_cam(model, head_of(model), images, 0)
     assert red[0, 4, 4] == 1.0
     assert red[0, 4, -4] == 0.25
 
@@ -78,7 +83,7 @@ def test_mode_gradients_and_hooks_are_left_as_they_were(images: Tensor) -> None:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     with torch.no_grad():
-        grad_cam(model, model.conv_head, images, 0)
+        grad_cam(model, head_of(model), images, 0)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())
     assert not model.conv_head._forward_hooks
@@ -87,23 +92,33 @@ def test_mode_gradients_and_hooks_are_left_as_they_were(images: Tensor) -> None:
 
 def test_a_layer_without_a_map_is_refused(images: Tensor) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE * SIDE, 2))
-    with pytest.raises(ValueError, match=r"got output \(2, 3072\), expected 4 dimensions"):
-        grad_cam(model, model[0], images, 0)
+    with pytest.raises(ConfigError, match=r"got '0' with output \(2, 3072\), expected 4 dimensions"):
+        grad_cam(model, find_layer(model, "mynet", "0"), images, 0)
     with pytest.raises(ValueError, match="expected"):
-        grad_cam(model, model[0], images[0], 0)
+        grad_cam(model, find_layer(model, "mynet", "0"), images[0], 0)
 
 
-def test_the_layer_is_found_by_the_models_name() -> None:
+@pytest.mark.parametrize("name", ["decoder", "stages"])
+def test_a_layer_that_the_logits_do_not_depend_on_is_refused(name: str) -> None:
+    """The decoder makes the mask; the list of stages is never called itself."""
+    model = M2TR(img_size=32, num_stages=1)
+    with pytest.raises(ConfigError, match=f"got '{name}', on which the logits do not depend"):
+        grad_cam(model, find_layer(model, "m2tr", name), torch.rand(1, 3, 32, 32), 1)
+
+
+def test_the_layer_is_found_by_the_models_name_or_its_own() -> None:
     model = nn.ModuleDict({"backbone": ByColour()})
-    assert default_layer(model, "efficientnet_b4") == (model["backbone"].conv_head, "nchw")
-    assert default_layer(model, "m2tr")[0] is model["backbone"].conv_head
-    assert layer_named(model, "backbone.cells") is model["backbone"].cells
+    found = find_layer(model, "efficientnet_b4")
+    assert (found.name, found.module, found.layout) == ("backbone.conv_head", model["backbone"].conv_head, "nchw")
+    assert find_layer(model, "m2tr").name == "backbone.conv_head"
+    assert find_layer(model, "m2tr", "backbone.cells").module is model["backbone"].cells
+    assert find_layer(model, "swin_tiny", "backbone.cells").layout == "nhwc"
     with pytest.raises(ConfigError, match=r"got the model 'mynet'.*backbone\.conv_head"):
-        default_layer(model, "mynet")
+        find_layer(model, "mynet")
     with pytest.raises(ConfigError, match=r"got no module layer4,.*backbone\.conv_head"):
-        default_layer(model, "resnet50")
-    with pytest.raises(ConfigError, match="got 'head'"):
-        layer_named(model, "head")
+        find_layer(model, "resnet50")
+    with pytest.raises(ConfigError, match="got 'head', expected last, fine or a module"):
+        find_layer(model, "m2tr", "head")
 
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_b0", "legacy_xception", "swin_tiny_patch4_window7_224", "resnet18"])
@@ -112,18 +127,22 @@ def test_the_default_layers_of_timms_networks_give_maps(name: str) -> None:
 
     side = 224 if name.startswith("swin") else 64
     model = timm.create_model(name, pretrained=False, num_classes=2)
-    layer, layout = default_layer(model, name)
-    found = grad_cam(model, layer, torch.rand(1, 3, side, side), 1, layout=layout)
+    found = grad_cam(model, find_layer(model, name), torch.rand(1, 3, side, side), 1)
     assert found.shape == (1, side, side)
     assert 0.0 <= found.min() <= found.max() <= 1.0
 
 
-@pytest.mark.parametrize("fine", [False, True])
-def test_m2tr_has_a_coarse_and_a_fine_map(fine: bool) -> None:
-    from training.m2tr import M2TR
-
-    model = M2TR(img_size=64)
-    found = grad_cam(model, default_layer(model, "m2tr", fine=fine)[0], torch.rand(2, 3, 64, 64), 1)
+@pytest.mark.parametrize(
+    ("wanted", "name", "shape"), [(LAST, "backbone.net.bn2", (1792, 2)), (FINE, "stages.1", (32, 16))]
+)
+def test_m2tr_has_a_coarse_and_a_fine_map(wanted: str, name: str, shape: tuple[int, int]) -> None:
+    """At 320 pixels 1792×10×10 and 32×80×80; the fine one is behind the last stage, however many there are."""
+    model = M2TR(img_size=64, num_stages=2)
+    layer, seen = find_layer(model, "m2tr", wanted), []
+    layer.module.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[1:3]))
+    found = grad_cam(model, layer, torch.rand(2, 3, 64, 64), 1)
+    assert layer.name == name
+    assert {tuple(size) for size in seen} == {shape}
     assert found.shape == (2, 64, 64)
     assert 0.0 <= found.min() <= found.max() <= 1.0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from manifests.errors import ConfigError
 from tests.stores import SIDE_PX, write_forgeries
 from training.checkpoint import AboutModel, load_model, save_model
-from training.data import BINARY_CLASSES
-from training.judge import JudgeSettings, evaluate
+from training.dataset import BINARY_CLASSES
+from training.judge import JudgeSettings, evaluate, titles
 from training.model import ModelOutput
 from training.perturb import PERTURBATIONS
 from training.scores import read_scores
@@ -53,6 +54,54 @@ def test_every_item_is_scored_once_and_rightly(store: Path) -> None:
     assert ((found.p_fake > 0.5) == (found.label == 1)).all()
 
 
+def test_a_fake_whose_dataset_names_no_manipulation_is_a_fake(tmp_path: Path) -> None:
+    """As in DFDC, whose metadata say FAKE and nothing more."""
+    path = write_forgeries(tmp_path / "dfdc", dataset="dfdc", kinds={"real": None, "fake": "dfdc"}, are_named=False)
+    found = score(Redness(), dataset_for(TINY, [path], "test"), ScoringSettings())
+    assert set(found.manipulation) == {None}
+    assert found.label.sum() == 8
+    assert ((found.p_fake > 0.5) == (found.label == 1)).all()
+
+
+def test_forgeries_of_other_classes_are_fakes_of_an_unknown_one(store: Path) -> None:
+    class Three(Redness):
+        def forward(self, images: Tensor) -> ModelOutput:
+            output = super().forward(images)
+            return replace(output, logits=torch.cat([output.logits, output.logits[:, 1:] - 1], dim=1))
+
+    about = replace(TINY, class_names=("Real", "FaceSwap", "Face2Face"))
+    found = score(Three(), dataset_for(about, [store], "test"), ScoringSettings())
+    assert found.class_label is not None
+    by_kind = dict(zip(found.manipulation, found.class_label.tolist(), strict=True))
+    assert by_kind == {None: 0, "FaceSwap": 1, "Deepfakes": -1}
+    assert found.label.sum() == 16
+
+
+def test_models_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
+    one, two, three = (tmp_path / name / "model.pt" for name in ("a/run", "b/run", "b/other"))
+    assert list(titles([one, three]).values()) == ["run", "other"]
+    assert list(titles([one, two, three]).values()) == ["a/run", "b/run", "b/other"]
+    assert list(titles([one, one.with_name("official.pth")]).values()) == ["run", "official.pth"]
+    with pytest.raises(ConfigError, match="expected each once"):
+        titles([one, tmp_path / "a" / "." / "run" / "model.pt"])
+
+
+def test_sheets_are_of_the_layers_asked_for(store: Path, tmp_path: Path) -> None:
+    from training.checkpoint import make_model
+
+    save_model(tmp_path / "run" / "model.pt", make_model(TINY), TINY)
+    checkpoints, layers = [tmp_path / "run" / "model.pt"], ("net.layer1", "net.layer4")
+    page, found = evaluate(checkpoints, [store], tmp_path / "out", JudgeSettings(explain_layers=layers))
+    assert found.about["Grad-CAM"] == "net.layer1, net.layer4"
+    assert page.read_text().count("Grad-CAM sheet: fakes scored ") == 2 * len(layers)
+    with pytest.raises(ConfigError, match="expected last, fine or a module"):
+        evaluate(checkpoints, [store], tmp_path / "none", JudgeSettings(explain_layers=("layer9",)))
+    assert not (tmp_path / "none").exists()
+    _, silent = evaluate(checkpoints, [store], tmp_path / "other", JudgeSettings())
+    assert silent.about["Grad-CAM"].startswith("none; last layer for Grad-CAM: got the model 'test_resnet'")
+    assert silent.missing is None, "a store without its table of videos does not say"
+
+
 def test_a_perturbation_is_the_same_each_time_and_changes_scores(store: Path) -> None:
     def scores(level: int, seed: int = 0) -> np.ndarray:
         transform = Perturbed(PERTURBATIONS["noise"], level, SIDE_PX)
@@ -84,12 +133,12 @@ def test_an_evaluation_is_written_whole(store: Path, tmp_path: Path) -> None:
     assert {row["model"] for row in rows} == {"test_resnet (first)", "test_resnet (second)"}
     assert len(rows) == 2 * (1 + len(PERTURBATIONS["blur"].levels))
     assert written["cross_dataset"]["columns"] == ["celeb_df", "ffpp"]
+    assert written["cross_dataset"]["rows"] == ["test_resnet (first): ffpp", "test_resnet (second): ffpp"]
+    assert "A crop under Gaussian blur at each level" in page.read_text()
     assert "ffpp" in (tmp_path / "out" / "evaluation.md").read_text()
 
 
 def test_the_threshold_of_the_model_is_used(store: Path, tmp_path: Path) -> None:
-    from dataclasses import replace
-
     from training.checkpoint import make_model
 
     save_model(tmp_path / "model.pt", make_model(TINY), replace(TINY, threshold=0.123))

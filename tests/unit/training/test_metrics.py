@@ -12,21 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
+from training.bootstrap import draw, resample
+from training.calibration import NUM_BINS, calibration, expected_calibration_error
 from training.metrics import (
     METRICS,
     MIN_VIDEOS,
-    NUM_BINS,
-    calibration,
     choose_threshold,
     confusion_at,
-    draw,
     equal_error_rate,
-    expected_calibration_error,
     measure,
     measure_classes,
     measure_groups,
     measure_with_intervals,
-    resample,
     tpr_at_fpr,
 )
 from training.scores import Scores, scores_from_columns
@@ -189,7 +186,7 @@ def test_draw_keeps_the_number_of_each_class() -> None:
 def test_a_coarse_grid_changes_intervals_hardly(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = made(200, 10)
     exact = measure_with_intervals(scores, seed=1, num_resamples=100)
-    monkeypatch.setattr("training.metrics.MAX_GRID", 400)
+    monkeypatch.setattr("training.bootstrap.MAX_GRID", 400)
     coarse = measure_with_intervals(scores, seed=1, num_resamples=100)
     for name in ("auc", "ap", "eer", "tpr_at_1_fpr", "accuracy", "ece"):
         wanted = exact[name].low, exact[name].high

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,12 @@ import torch
 
 from manifests.errors import ConfigError
 from tests.stores import write_forgeries
+from training import train as train_module
+from training.callbacks import Curve, TimeLimit
 from training.checkpoint import AboutModel, load_model, make_model, save_model
 from training.config import TrainConfig
-from training.train import CURVE_NAME, MODEL_NAME, RESUME_NAME, Curve, ResumePoint, read_curve, train
+from training.run_folder import CURVE_NAME, MODEL_NAME, RESUME_NAME, read_curve, read_state
+from training.train import train
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -33,6 +37,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def configured(store: Path, run: Path, **sections: Any) -> TrainConfig:
     values = {name: {**TINY.get(name, {}), **sections.get(name, {})} for name in TINY}
     return TrainConfig.model_validate({"stores": [store], "run": run, **values})
+
+
+FALLING = {"schedule": "step", "step_epochs": 1, "step_factor": 0.5}
 
 
 class Killed(Exception):
@@ -64,38 +71,92 @@ def test_it_learns_what_can_be_seen(store: Path, tmp_path: Path) -> None:
     assert not model.training
 
 
+@pytest.fixture(scope="module")
+def whole(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing has disturbed: 3 epochs of 6 steps, whose learning rate falls."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    train(configured(store, run, optim=FALLING))
+    return run
+
+
+def require_alike(run: Path, other: Path) -> None:
+    """The curves and the models are the same, number by number."""
+    assert read_curve(run) == read_curve(other)
+    first, second = (load_model(one / MODEL_NAME)[0].state_dict() for one in (run, other))
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("step", [6, 7, 9, 12])
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    """The kill strikes in the middle of the second epoch, three steps behind the latest checkpoint."""
-    train(configured(store, tmp_path / "whole"))
-    whole = losses(tmp_path / "whole")
+    """In the middle of an epoch, behind its checkpoint or with it, or at an end that has not been measured yet."""
     add = Curve.on_train_batch_end
 
     def killing(self: Curve, trainer: Any, *rest: Any) -> None:
         add(self, trainer, *rest)
-        if trainer.global_step == 9:  # of 6 steps an epoch
+        if trainer.global_step == step:
             raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(Curve, "on_train_batch_end", killing)
-        patch.setattr(ResumePoint, "on_exception", lambda *_: None, raising=False)
         with pytest.raises(Killed):
-            train(configured(store, tmp_path / "killed"))
+            train(configured(store, tmp_path / "killed", optim=FALLING))
     assert (tmp_path / "killed" / RESUME_NAME).exists()
-    assert max(losses(tmp_path / "killed")) == 9
-    train(configured(store, tmp_path / "killed"))
-    assert losses(tmp_path / "killed") == whole
-    first, second = (load_model(tmp_path / name / MODEL_NAME)[0].state_dict() for name in ("whole", "killed"))
-    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert max(losses(tmp_path / "killed")) == step
+    train(configured(store, tmp_path / "killed", optim=FALLING))
+    require_alike(tmp_path / "killed", whole)
 
 
-def test_a_finished_run_has_nothing_to_do(store: Path, tmp_path: Path) -> None:
+def test_a_run_in_pieces_of_a_few_minutes_is_the_same_run(
+    store: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time is over at the 4th step, at the end of the first epoch, and in the next one."""
+    stops = {4, 6, 8}
+    monkeypatch.setattr(TimeLimit, "_is_over", lambda _, trainer: trainer.global_step in stops)
+    limited = configured(store, tmp_path / "run", optim=FALLING, trainer={"max_minutes": 1})
+    for step in sorted(stops):
+        result = train(limited)
+        assert (result.num_steps, result.is_complete) == (step, False)
+        assert result.model.exists()
+    assert train(limited).is_complete
+    require_alike(tmp_path / "run", whole)
+
+
+def test_a_finished_run_has_nothing_to_do(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configured(store, tmp_path / "run", trainer={"epochs": 1})
     first = train(config)
+    assert not first.had_nothing_to_do
     before = (tmp_path / "run" / CURVE_NAME).read_text()
-    assert train(config).num_steps == first.num_steps
+    with monkeypatch.context() as patch:
+        for name in ("fit", "score"):
+            patch.setattr(train_module, name, None)
+        again = train(config)
+    assert again == replace(first, had_nothing_to_do=True)
+    assert again.threshold == load_model(again.model)[1].threshold is not None
     assert (tmp_path / "run" / CURVE_NAME).read_text() == before
+    more = train(configured(store, tmp_path / "run", trainer={"epochs": 2}))
+    assert (more.num_steps, more.had_nothing_to_do) == (2 * first.num_steps, False)
+    (tmp_path / "run" / MODEL_NAME).unlink()
+    with pytest.raises(ConfigError, match=r"got no model\.pt"):
+        train(config)
+
+
+def test_patience_ends_a_run_for_good(store: Path, tmp_path: Path) -> None:
+    config = configured(store, tmp_path / "run", trainer={"epochs": 9, "patience": 1}, optim={"lr": 1e-12})
+    first = train(config)
+    assert first.is_complete
+    assert first.num_steps < 9 * 6
+    state = read_state(tmp_path / "run")
+    assert state is not None
+    assert state.stopped_early
+    assert train(config) == replace(first, had_nothing_to_do=True)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(store: Path, tmp_path: Path) -> None:
+    config = configured(store, tmp_path / "run", optim={"kind": "sgd", "lr": 1e30}, trainer={"epochs": 4})
+    with pytest.raises(ConfigError, match=r"expected (a number|numbers); train into another"):
+        train(config)
 
 
 def test_another_configuration_is_refused_with_the_difference(store: Path, tmp_path: Path) -> None:

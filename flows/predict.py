@@ -29,7 +29,7 @@ from storage.record import Record
 from tasks.frame_source import FrameSource
 from tasks.job import Tally, VideoJob, no_limit
 from tasks.settings import StageSettings
-from tasks.stages import Stages
+from tasks.stages import Models, Stages
 from tasks.video import process_video
 from tasks.workers import resolve_devices
 
@@ -121,9 +121,9 @@ def predict(checkpoint: Path, video: Path, out_dir: Path, device: str = "auto") 
         )
     settings = stages_of(about.crops)
     require_models(settings)
-    (place, *_) = resolve_devices(device)
+    (place, *_) = resolve_devices(device, "device")
     entry, job = _job(video, settings)
-    result = process_video(job, stages := Stages.load(settings, place))
+    result = process_video(job, stages := Stages.load(settings, Models.load(settings, place)))
     if result.row.status == "rejected":
         raise ConfigError(
             f"video {video}: got {result.row.reason}: {result.row.detail}; expected one that shows a face"
@@ -167,12 +167,17 @@ def stages_of(crops: dict[str, Any]) -> StageSettings:
 
     Args:
         crops: `StoreIndex.config`.
+
+    Raises:
+        ConfigError: the crops were made with a mean face of one's own, and its file is not there any more.
     """
     known = {name: value for name, value in crops.items() if name in StageSettings.model_fields}
-    # What fakes take from their originals means nothing for a video alone; a file of one's own lies elsewhere.
+    mean_face = known.get("crop", {}).get("mean_face")
+    if mean_face is not None and not Path(mean_face).is_file():
+        raise ConfigError(f"crop.mean_face: got {mean_face}, expected the file that the training crops were made with")
+    # What fakes take from their originals means nothing for a video alone.
     known["track"] = {**known.get("track", {}), "reuse_geometry": False, "max_tracks": 1}
     known["masks"] = "none"
-    known["crop"] = {**known.get("crop", {}), "mean_face": None}
     return StageSettings.model_validate(known)
 
 
@@ -205,7 +210,7 @@ def _frame_scores(
     import torch
 
     from training.augment import resize_crops
-    from training.data import normalise
+    from training.batch import normalise
     from training.scoring import probabilities
 
     model.to(device).eval()

@@ -101,6 +101,10 @@ class VideoRejected(FaceshardsError):
         self.reason = reason
         self.detail = detail
 
+    def __reduce__(self) -> tuple[type[VideoRejected], tuple[Stage, Reason, str]]:
+        """Let it pass between processes whole."""
+        return type(self), (self.stage, self.reason, self.detail)
+
     def for_video(self, video_id: str) -> Rejected:
         """Return the row that is counted and written."""
         return Rejected(video_id=video_id, stage=self.stage, reason=self.reason, detail=self.detail)

@@ -1,8 +1,13 @@
-"""Who hears Ctrl-C: a terminal sends it to every process of the foreground job, and only the first should act on it."""
+"""Who hears Ctrl-C: a terminal sends it to every process of the foreground job, and only the first should act on it.
+
+And that no process outlives the one it works for.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +18,11 @@ _was_interrupted = threading.Event()
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT for this thread; threads and processes that it starts meanwhile never hear it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Block SIGINT and SIGHUP for this thread; threads and processes that it starts meanwhile never hear them.
+
+    SIGTERM is left alone: it is how Pebble ends its workers.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -45,3 +53,13 @@ def raise_if_interrupted() -> None:
     """Raise KeyboardInterrupt if Ctrl-C has been pressed inside `interrupts_remembered`."""
     if _was_interrupted.is_set():
         raise KeyboardInterrupt
+
+
+def end_with_parent() -> None:
+    """Ask Linux to end this process when its parent dies, so that a killed run leaves no workers behind.
+
+    "Parent" is the thread that started this process: workers are therefore started by threads that live as long.
+    """
+    pr_set_pdeathsig = 1  # <linux/prctl.h>
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)

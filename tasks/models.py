@@ -12,6 +12,9 @@ class UsesModels(Protocol):
     weights: ClassVar[tuple[str, ...]]
     # names in `tasks.weights.WEIGHTS` of the files that it loads
 
+    uses_gpu: ClassVar[bool]
+    # whether it can run on a GPU
+
     @classmethod
     def require_models(cls, weights_dir: Path | None) -> None:
         """Check without loading anything that every package and file is there.
@@ -34,6 +37,7 @@ class NeedsNoModels:
     """A stage that loads nothing but what its packages hold."""
 
     weights: ClassVar[tuple[str, ...]] = ()
+    uses_gpu: ClassVar[bool] = False
 
     @classmethod
     def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:

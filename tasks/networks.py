@@ -27,6 +27,8 @@ class FromFaceAlignment:
     title: ClassVar[str]
     # what it is, for messages
 
+    uses_gpu: ClassVar[bool] = True
+
     @classmethod
     def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
         """Return the weight file, if it is there."""

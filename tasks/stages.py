@@ -13,6 +13,7 @@ from tasks.decoders import DECODERS
 from tasks.detector import FaceDetector
 from tasks.detectors import DETECTORS
 from tasks.finder import FaceFinder
+from tasks.landmarker import Landmarker
 from tasks.landmarkers import LANDMARKERS
 from tasks.models import UsesModels
 from tasks.settings import CropSettings, DetectSettings, StageSettings
@@ -26,6 +27,70 @@ def users_of_models(settings: StageSettings) -> tuple[type[UsesModels], ...]:
     """Return the classes of detectors and landmarkers that the settings name."""
     kinds = (kind for kind in (settings.detect.kind, settings.detect.second) if kind is not None)
     return (*(DETECTORS[kind] for kind in kinds), LANDMARKERS[settings.landmark.kind])
+
+
+def model_classes(settings: StageSettings) -> dict[str, type[UsesModels]]:
+    """Return the class of each field of `Models` that the settings ask for."""
+    detect = settings.detect
+    classes: dict[str, type[UsesModels]] = {
+        "landmarker": LANDMARKERS[settings.landmark.kind],
+        "detector": DETECTORS[detect.kind],
+    }
+    if settings.frames.at_least > 0:
+        classes["lenient_detector"] = DETECTORS[detect.kind]
+        if detect.second:
+            classes["second_detector"] = DETECTORS[detect.second]
+    return classes
+
+
+def load_model(settings: StageSettings, name: str, device: str) -> Any:
+    """Build one field of `Models`.
+
+    Args:
+        settings: which, and how.
+        name: one of `model_classes`.
+        device: `cpu` or `cuda:N`.
+
+    Raises:
+        StageMissing: a package or a weight file is not there.
+    """
+    detect, weights_dir = settings.detect, settings.weights_dir
+    if name == "landmarker":
+        return LANDMARKERS[settings.landmark.kind](device=device, weights_dir=weights_dir)
+    if name == "second_detector" and detect.second:
+        return _detector(detect.second, detect, 1.0, device, weights_dir)
+    lenience = LOWER_THRESHOLDS if name == "lenient_detector" else 1.0
+    return _detector(detect.kind, detect, lenience, device, weights_dir)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What looks at frames, whichever process its networks run in."""
+
+    detector: FaceDetector
+    # as configured
+
+    landmarker: Landmarker
+    # for the faces that any of the detectors finds
+
+    lenient_detector: FaceDetector | None = None
+    # with lower thresholds; None where `frames.at_least` is off
+
+    second_detector: FaceDetector | None = None
+    # None where none is named
+
+    @classmethod
+    def load(cls, settings: StageSettings, device: str) -> Models:
+        """Build the models that the settings name, in this process.
+
+        Args:
+            settings: which, and how.
+            device: `cpu` or `cuda:N`, for the networks.
+
+        Raises:
+            StageMissing: a package or a weight file is not there.
+        """
+        return cls(**{name: load_model(settings, name, device) for name in model_classes(settings)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,30 +113,26 @@ class Stages:
     # crops out of frames
 
     @classmethod
-    def load(cls, settings: StageSettings, device: str) -> Stages:
+    def load(cls, settings: StageSettings, models: Models) -> Stages:
         """Build the stages that the settings name.
 
         Args:
             settings: which, and how.
-            device: `cpu` or `cuda:N`, for the networks.
+            models: what looks at frames.
 
         Raises:
-            StageMissing: a package or a weight file is not there.
+            StageMissing: a package is not there.
         """
-        detect, weights_dir = settings.detect, settings.weights_dir
-        aligner = _aligner(settings.crop)
-        landmarker = LANDMARKERS[settings.landmark.kind](device=device, weights_dir=weights_dir)
+        detect, aligner = settings.detect, _aligner(settings.crop)
 
-        def finder(kind: str, lenience: float = 1.0, every: int = 1) -> FaceFinder:
-            detector = _detector(kind, detect, lenience, device, weights_dir)
-            return FaceFinder(detector, landmarker, every, detect.max_side_px, aligner.accepts)
+        def finder(detector: FaceDetector, every: int = 1) -> FaceFinder:
+            return FaceFinder(detector, models.landmarker, every, detect.max_side_px, aligner.accepts)
 
-        has_ladder = settings.frames.at_least > 0
         return cls(
             decoder=DECODERS[settings.decode.backend](),
-            finder=finder(detect.kind, every=detect.every),
-            lenient_finder=finder(detect.kind, LOWER_THRESHOLDS) if has_ladder else None,
-            second_finder=finder(detect.second) if has_ladder and detect.second else None,
+            finder=finder(models.detector, detect.every),
+            lenient_finder=None if models.lenient_detector is None else finder(models.lenient_detector),
+            second_finder=None if models.second_detector is None else finder(models.second_detector),
             aligner=aligner,
         )
 
@@ -85,6 +146,7 @@ def _detector(
             "min_face_px": settings.min_face_px,
             "thresholds": tuple(threshold * lenience for threshold in settings.thresholds),
             "scale_factor": settings.scale_factor,
+            "follow": settings.search == "follow",
         },
         "s3fd": {"threshold": settings.s3fd_threshold * lenience, "weights_dir": weights_dir},
     }

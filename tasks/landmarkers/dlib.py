@@ -70,6 +70,7 @@ class DlibLandmarker:
     """
 
     weights: ClassVar[tuple[str, ...]] = ()
+    uses_gpu: ClassVar[bool] = False
 
     def __init__(self, *, device: str = "cpu", weights_dir: Path | None = None) -> None:
         self.require_models(weights_dir)

@@ -21,7 +21,7 @@ from tasks.media import FaceDetection, FrameBatch
 from tasks.models import NeedsNoModels
 from tasks.sampling import farthest_first
 from tasks.settings import StageSettings
-from tasks.stages import Stages
+from tasks.stages import Models, Stages
 from tasks.video import VideoResult, process_video
 from tests.scripted import (
     Footage,
@@ -393,7 +393,8 @@ def test_what_a_worker_loads(
     """The ladder's models cost memory: they are there only where they are asked for."""
     monkeypatch.setattr(RecordedDetector, "made", [])
     monkeypatch.setitem(DETECTORS, "mtcnn", RecordedDetector)
-    loaded = Stages.load(StageSettings.model_validate(settings), "cpu")
+    wanted = StageSettings.model_validate(settings)
+    loaded = Stages.load(wanted, Models.load(wanted, "cpu"))
     assert [one["thresholds"] for one in RecordedDetector.made] == [pytest.approx(one) for one in thresholds]
     assert (loaded.lenient_finder is not None, loaded.second_finder is not None) == (has_lenient, has_second)
 

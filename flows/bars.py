@@ -21,13 +21,13 @@ from rich.progress import (
 from tasks.weights import WeightFile
 
 
-def terminal_bar() -> Progress:
-    """Return a bar that counts videos on stderr; nothing is shown where no person looks."""
+def terminal_bar(unit: str = "videos") -> Progress:
+    """Return a bar that counts units on stderr; nothing is shown where no person looks."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("videos"),
+        TextColumn(unit),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
@@ -41,6 +41,14 @@ def probing_bar() -> Iterator[Callable[[int, int], None]]:
     with terminal_bar() as bar:
         task = bar.add_task("probing", total=None, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+@contextmanager
+def shards_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar while a store is copied; yields what `storage.mirror` wants to call."""
+    with terminal_bar("shards") as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -195,7 +195,8 @@ def test_outcomes_must_say_whose_they_are(tmp_path: Path) -> None:
 def test_nothing_is_left_of_what_was_not_finished(tmp_path: Path) -> None:
     with ShardWriter(tmp_path, "train", 0, "digest") as writer:
         writer.put("v/00/000000", b"value")
-        assert names_in(tmp_path) == [f".partial-train-00000-{os.getpid()}.lmdb"]
+        (partial,) = names_in(tmp_path)
+        assert partial.startswith(".partial-train-00000-")
     assert names_in(tmp_path) == []
 
     with pytest.raises(KeyboardInterrupt), ShardWriter(tmp_path, "train", 0, "digest") as writer:
@@ -217,8 +218,8 @@ def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path: Path) -> 
         assert writer.stdout.readline().startswith("three transactions")
         writer.kill()
         assert writer.wait() == -signal.SIGKILL
-        partial = f".partial-train-00000-{writer.pid}.lmdb"
-    assert names_in(tmp_path) == [partial]
+    (partial,) = names_in(tmp_path)
+    assert partial.startswith(".partial-train-00000-")
     assert remove_partials(tmp_path) == (partial,)
     assert names_in(tmp_path) == []
     assert write(tmp_path, ITEMS).num_records == 4

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from tempfile import TemporaryFile
 
 from flows.bars import weights_bar
-from flows.config import PreprocessConfig, require_same_configuration
+from flows.config import PreprocessConfig, RunnerSettings, require_same_configuration
 from flows.sources import index_sources
 from manifests.errors import ConfigError, StageMissing
 from manifests.splits import assign
@@ -13,6 +14,8 @@ from tasks.settings import StageSettings
 from tasks.stages import users_of_models
 from tasks.weights import WEIGHTS, fetch, find
 from tasks.workers import resolve_devices
+
+EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # runner.kind, and extra of that name → its module
 
 
 def preflight(config: PreprocessConfig) -> tuple[str, ...]:
@@ -25,7 +28,8 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
         DatasetError: the dataset's folder does not hold the dataset.
         SplitError: the ratios or the official lists cannot be used.
         StoreError: the store is broken, or was made with another configuration.
-        ConfigError: a device is not there, a mean face cannot be used, or the store's folder cannot be written to.
+        ConfigError: a device or the runner is not there, a mean face cannot be used, or the store's folder cannot be
+            written to.
         StageMissing: a package or a weight file is not there, and cannot be fetched.
     """
     indexed = index_sources(config.dataset, config.test_datasets, probing=False)
@@ -44,7 +48,8 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
         test_datasets=indexed.test_datasets,
         allow_leakage=True,
     )
-    devices = resolve_devices(config.detect.device)
+    require_runner(config.runner)
+    devices = devices_of_run(config)
     require_models(config)
     config.store_settings()  # reads what they depend on: model files, a mean face
     require_same_configuration(config)
@@ -57,6 +62,46 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
             f"out: got {config.out} ({error.strerror}), expected a folder that can be written to"
         ) from error
     return devices
+
+
+def require_runner(settings: RunnerSettings) -> None:
+    """Have at hand what carries the shards.
+
+    Raises:
+        ConfigError: an extra is not installed, there is no server, or an address that nothing uses.
+    """
+    if settings.address and settings.kind not in EXTRAS:
+        raise ConfigError(
+            f"runner.address: got {settings.address} for runner.kind {settings.kind}, expected none; "
+            f"choose runner.kind {' or '.join(EXTRAS)}"
+        )
+    if settings.kind in EXTRAS and find_spec(EXTRAS[settings.kind]) is None:
+        raise ConfigError(
+            f"runner.kind: got {settings.kind}, expected {EXTRAS[settings.kind]} to be installed; "
+            f"pip install 'faceshards[{settings.kind}]'"
+        )
+    if settings.kind != "thread":
+        from prefect.settings import get_current_settings
+
+        if not get_current_settings().api.url:
+            raise ConfigError(
+                f"runner.kind: got {settings.kind} without PREFECT_API_URL, expected a Prefect server, since Prefect's "
+                "embedded one fails under it; run `prefect server start`, export PREFECT_API_URL, or choose thread"
+            )
+
+
+def devices_of_run(config: PreprocessConfig) -> tuple[str, ...]:
+    """Return the devices of this machine; those of a cluster are found by its workers.
+
+    Raises:
+        ConfigError: one is not there, or one by number is asked of several machines.
+    """
+    if config.runner.kind != "thread" and ":" in config.detect.device:
+        raise ConfigError(
+            f"detect.device: got {config.detect.device} for runner.kind {config.runner.kind}, expected auto, cpu or "
+            "cuda; CUDA_VISIBLE_DEVICES of each worker says which"
+        )
+    return (config.detect.device,) if config.runner.address else resolve_devices(config.detect.device)
 
 
 def require_models(config: StageSettings) -> None:

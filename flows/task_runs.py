@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
-from prefect.futures import PrefectFuture, wait
+from prefect.futures import PrefectFuture
 
 from flows.progress import SECONDS_BETWEEN_UPDATES
 from tasks.interrupts import raise_if_interrupted
@@ -41,9 +42,19 @@ def results(futures: Iterable[PrefectFuture[Item]], on_pause: Callable[[], None]
         futures: what `submit` returned.
         on_pause: called every now and then, from this thread.
     """
-    waiting = set(futures)
-    while waiting:
+    # Not Prefect's `wait`: each call leaves another callback with every future, and with Dask a waiting coroutine.
+    ended: SimpleQueue[PrefectFuture[Item]] = SimpleQueue()
+    waiting = list(futures)
+    for future in waiting:
+        future.add_done_callback(ended.put)
+    num_waiting = len(waiting)
+    while num_waiting:
         raise_if_interrupted()
-        done, waiting = wait(list(waiting), timeout=SECONDS_BETWEEN_UPDATES)
-        yield from (future.result() for future in done)
+        try:
+            future = ended.get(timeout=SECONDS_BETWEEN_UPDATES)
+        except Empty:
+            pass
+        else:
+            num_waiting -= 1
+            yield future.result()
         on_pause()

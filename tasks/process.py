@@ -15,15 +15,16 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from manifests.entry import VideoEntry
+from manifests.errors import StoreBusy
 from manifests.row import ManifestRow
-from manifests.table import row_to_plain
+from manifests.table import row_from_plain, row_to_plain
 from storage.index import ShardEntry
-from storage.layout import GEOMETRY_DIR, SHARDS_DIR, shard_name
-from storage.shard import ShardWriter
+from storage.layout import GEOMETRY_DIR, PARTIAL_PREFIX, SHARDS_DIR, shard_name
+from storage.shard import ShardReader, ShardWriter, describe_shard
 from tasks.job import VideoJob
 from tasks.provenance import made_with
 from tasks.video import VideoResult
-from tasks.workers import WorkerSettings, shared_pool
+from tasks.workers import WorkerSettings, pool_for_shard
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +71,14 @@ class ShardPlan:
         """File name of the shard."""
         return shard_name(self.split, self.number)
 
-    def job(self, entry: VideoEntry) -> VideoJob:
-        """Return what to do with one of its videos."""
+    def job(self, entry: VideoEntry, pool: str = "") -> VideoJob:
+        """Return what to do with one of its videos.
+
+        Args:
+            entry: the video.
+            pool: name of the pool that does it. Each has a geometry folder of its own, since the traces of a machine
+                that was lost would look like those of an original that kills its workers.
+        """
         original = self.originals.get(entry.video_id)
         return VideoJob(
             root=self.roots[entry.dataset],
@@ -80,8 +87,8 @@ class ShardPlan:
             config_digest=self.config_digest,
             choice_mask=self.choice_masks.get(entry.video_id),
             relatives_digest=self.relatives.get(entry.video_id),
-            original=None if original is None else self.job(original),
-            geometry_dir=self.store_dir / GEOMETRY_DIR if entry.video_id in self.asked_originals else None,
+            original=None if original is None else self.job(original, pool),
+            geometry_dir=self.store_dir / GEOMETRY_DIR / pool if entry.video_id in self.asked_originals else None,
         )
 
 
@@ -101,14 +108,27 @@ class ShardReport:
 def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | None = None) -> ShardReport:
     """Turn the plan's videos into one shard, which appears under its name only when it is complete and synced.
 
+    A shard whose worker is lost is handed over again, perhaps when it was finished, or while the worker, cut off, is
+    still at work: whoever is first makes it, and the other says the same of it.
+
     Args:
         plan: which videos, where, how.
         on_video: called with each video's row as it is done, in this process.
+
+    Raises:
+        StoreBusy: another run, whose work was not cut short with it, has given the name to a shard of other videos.
     """
-    jobs = [plan.job(entry) for entry in plan.entries]
+    shards_dir = plan.store_dir / SHARDS_DIR
+    if (made := _made_before(plan)) is not None:
+        return made
+    for attempt in shards_dir.glob(f"{PARTIAL_PREFIX}{Path(plan.name).stem}-*"):
+        attempt.unlink(missing_ok=True)
     rows: list[ManifestRow] = []
-    with ShardWriter(plan.store_dir / SHARDS_DIR, plan.split, plan.number, plan.config_digest) as writer:
-        for result in shared_pool(plan.workers).process(jobs):
+    with (
+        pool_for_shard(plan.workers) as pool,
+        ShardWriter(shards_dir, plan.split, plan.number, plan.config_digest) as writer,
+    ):
+        for result in pool.process([plan.job(entry, pool.name) for entry in plan.entries]):
             for key, value in result.records:
                 writer.put(key, value)
             rows.append(_finished_row(result, plan.name))
@@ -116,9 +136,31 @@ def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | Non
                 logger.warning("%s rejected: %s, %s", rows[-1].video_id, rows[-1].reason, rows[-1].detail)
             if on_video is not None:
                 on_video(rows[-1])
+        if (made := _made_before(plan)) is not None:
+            return made
         shard = writer.finish([row_to_plain(row) for row in rows], made_with(plan.workers.stages))
     logger.info("%s: %d records of %d videos", plan.name, shard.num_records, len(rows))
     return ShardReport(shard=shard, rows=tuple(rows))
+
+
+def _made_before(plan: ShardPlan) -> ShardReport | None:
+    """Return what another attempt at the shard has made; None if there is none. No earlier run's file has its name.
+
+    Raises:
+        StoreBusy: a shard of other videos has its name.
+    """
+    path = plan.store_dir / SHARDS_DIR / plan.name
+    if not path.exists():
+        return None
+    with ShardReader(path) as reader:
+        meta = reader.meta
+    found = [(row["video_id"], row["content_digest"]) for row in meta.videos]
+    if (meta.config_digest, found) != (plan.config_digest, [(e.video_id, e.content_digest) for e in plan.entries]):
+        raise StoreBusy(
+            f"shard {path}: got one of other videos since this run began, expected none; end what another run has "
+            "left at work, and run again"
+        )
+    return ShardReport(shard=describe_shard(path), rows=tuple(row_from_plain(dict(row)) for row in meta.videos))
 
 
 def _finished_row(result: VideoResult, shard: str) -> ManifestRow:

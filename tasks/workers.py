@@ -1,8 +1,9 @@
 """Worker processes: each loads its models once, takes one video at a time, and may die without taking the run along.
 
-On a CPU there are `num_workers` of them with one torch thread each; on GPUs one per device. Pebble's pool is used
-because it starts a new process for one that ended (by the decoding limit, a decoder's segfault, the kernel's
-out-of-memory killer) and tells which job it was at; the standard library's pool breaks altogether.
+There are `num_workers` of them. On a CPU each runs the networks itself, in one thread; with GPUs they ask one more
+process per device, which holds the networks (`tasks/network_service.py`). Pebble's pool is used because it starts a new
+process for one that ended (by the decoding limit, a decoder's segfault, the kernel's out-of-memory killer) and tells
+which job it was at; the standard library's pool breaks altogether.
 """
 
 from __future__ import annotations
@@ -10,26 +11,30 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from multiprocessing import resource_tracker
+from multiprocessing.util import Finalize
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from manifests.errors import ConfigError, FaceshardsError, StageMissing
 from manifests.rejected import Reason, Rejected, Stage
 from tasks import deadline
-from tasks.interrupts import interrupts_blocked
+from tasks.interrupts import end_with_parent, interrupts_blocked
 from tasks.job import Tally, VideoJob
+from tasks.network_service import NetworkService
+from tasks.remote import NetworkClient, remote_models
 from tasks.settings import StageSettings
-from tasks.stages import Stages
+from tasks.stages import Models, Stages
 from tasks.video import VideoResult, process_video
 
 if TYPE_CHECKING:
@@ -37,8 +42,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# How long a process elsewhere keeps its pool when no shard comes: the flow hands over the next one within seconds, and
+# each idle worker holds 790 MB (resident set with MTCNN on a CPU).
+IDLE_SECONDS = 60.0
+
 # Set once in each worker process by `_start_worker`, filled by the first job.
-_worker_settings: tuple[StageSettings, str] | None = None
+_worker_settings: tuple[StageSettings, str, str | None] | None = None
 _worker_stages: Stages | None = None
 
 
@@ -47,20 +56,24 @@ class WorkerSettings:
     """How many workers, and on what."""
 
     devices: tuple[str, ...]
-    # `cpu` alone, or one `cuda:N` per GPU
+    # `cpu` alone, or one `cuda:N` per GPU; elsewhere the one setting `detect.device`, for that machine to resolve
 
     num_workers: int
-    # processes on a CPU; on GPUs there is one per device
+    # processes that take videos; of several GPUs each serves its share of them
 
     stages: StageSettings
     # what each worker loads
 
+    elsewhere: bool = False
+    # whether shards run in another process than the flow's, with a pool of its own: under Dask, Ray, a process runner
 
-def resolve_devices(device: str) -> tuple[str, ...]:
-    """Return the devices that a `detect.device` setting stands for.
+
+def resolve_devices(device: str, setting: str = "detect.device") -> tuple[str, ...]:
+    """Return the devices that a setting stands for.
 
     Args:
         device: `auto` (every GPU, or else the CPU), `cpu`, `cuda` (every GPU) or `cuda:N`.
+        setting: its name, for the message.
 
     Raises:
         ConfigError: a GPU is asked for and not there.
@@ -76,7 +89,7 @@ def resolve_devices(device: str) -> tuple[str, ...]:
     if device in available:
         return (device,)
     raise ConfigError(
-        f"detect.device: got {device!r}, expected one of auto, cpu{''.join(f', {name}' for name in available)}; "
+        f"{setting}: got {device!r}, expected one of auto, cpu{''.join(f', {name}' for name in available)}; "
         f"PyTorch sees {num_gpus} GPUs here"
     )
 
@@ -98,9 +111,12 @@ class WorkerPool:
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
+        self.name = uuid4().hex  # of no other pool, whatever the machine
         self._settings = settings
         self._lock = threading.Lock()  # shards call from threads of their own
         self._pools: dict[str, ProcessPool] = {}
+        self._services: dict[str, NetworkService] = {}  # of GPUs
+        self._sockets = TemporaryDirectory(prefix="faceshards-")
         self._next_device = cycle(settings.devices)
         self._unfinished: set[Future[VideoResult]] = set()
         self._stopped = threading.Event()
@@ -132,6 +148,9 @@ class WorkerPool:
             pool.stop()  # type: ignore[no-untyped-call]
         for pool in pools:
             pool.join()
+        for service in self._services.values():
+            service.stop()
+        self._sockets.cleanup()
 
     def _schedule(self, job: VideoJob) -> Future[VideoResult]:
         with self._lock:
@@ -151,21 +170,32 @@ class WorkerPool:
                 self._pools[device].stop()  # type: ignore[no-untyped-call]
                 self._pools[device].join()
             pool = ProcessPool(
-                max_workers=self._settings.num_workers if device == "cpu" else 1,
+                max_workers=max(1, self._settings.num_workers // len(self._settings.devices)),
                 initializer=_start_worker,
-                initargs=(self._settings.stages, device),
+                initargs=(self._settings.stages, device, self._address(device)),
                 # Spawned, not forked: torch, CUDA, LMDB and Prefect's threads do not survive a fork.
                 context=multiprocessing.get_context("spawn"),
             )
-            resource_tracker.ensure_running()  # it would unblock interrupts for the workers, were it started with them
+            with interrupts_blocked():  # a closing terminal must not end it: it would complain, and be started anew
+                # Before the workers: started with them, it would unblock interrupts for them.
+                resource_tracker.ensure_running()
             is_started = threading.Event()
             threading.Thread(target=self._start, args=(pool, is_started), daemon=True).start()
             is_started.wait()
             self._pools[device] = pool
         return self._pools[device]
 
+    def _address(self, device: str) -> str | None:
+        """Return where a device's networks are asked, starting their process if need be; None: in the worker itself."""
+        if device == "cpu":
+            return None
+        if device not in self._services:
+            address = str(Path(self._sockets.name, device.replace(":", "-")))
+            self._services[device] = NetworkService(address, self._settings.stages, device)
+        return self._services[device].address
+
     def _start(self, pool: ProcessPool, is_started: threading.Event) -> None:
-        """Start a pool's workers from a thread that lives as long as they do; see `_end_with_parent`."""
+        """Start a pool's workers from a thread that lives as long as they do; see `end_with_parent`."""
         try:
             with interrupts_blocked():  # Ctrl-C is for the parent to act on
                 _ = pool.active  # asking is what starts it
@@ -215,7 +245,7 @@ def shared_pool(settings: WorkerSettings) -> WorkerPool:
     Raises:
         CancelledError: outside `worker_processes`: a shard that Prefect starts while its run is being stopped.
     """
-    name = f"{settings.devices}:{settings.num_workers}:{settings.stages.model_dump_json()}"
+    name = _name(settings)
     with _shared_lock:
         if not _is_open:
             raise CancelledError("workers: the run was stopped")
@@ -240,26 +270,114 @@ def worker_processes() -> Iterator[None]:
             pool.stop()
 
 
-def _start_worker(settings: StageSettings, device: str) -> None:
-    """Prepare a fresh worker process."""
+class KeptPools:
+    """The pools of a process that carries shards for runs elsewhere: nobody tells it when a run is over.
+
+    Args:
+        idle_seconds: how long a pool is kept after its last shard.
+    """
+
+    def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
+        self._idle_seconds = idle_seconds
+        self._lock = threading.Lock()
+        self._pools: dict[str, WorkerPool] = {}
+        self._num_users: Counter[str] = Counter()
+        self._timers: dict[str, threading.Timer] = {}
+        # At its exit a process waits for those that it started: they have to be told before.
+        Finalize(None, self.stop, exitpriority=0)
+
+    def stop(self) -> None:
+        """End all pools at once."""
+        with self._lock:
+            pools = list(self._pools.values())
+            self._pools.clear()
+        for pool in pools:
+            pool.stop()
+
+    @contextmanager
+    def lend(self, settings: WorkerSettings) -> Iterator[WorkerPool]:
+        """Lend the pool for the settings, made at the first call, for the time of the block.
+
+        Raises:
+            ConfigError: a device is not there, or this process may not start others.
+        """
+        name = _name(settings)
+        with self._lock:
+            if name in self._timers:
+                self._timers.pop(name).cancel()
+            if name not in self._pools:
+                self._pools[name] = _pool_here(settings)
+            self._num_users[name] += 1
+            pool = self._pools[name]
+        try:
+            yield pool
+        finally:
+            with self._lock:
+                self._num_users[name] -= 1
+                if not self._num_users[name]:
+                    timer = threading.Timer(self._idle_seconds, self._end, [name])
+                    timer.daemon = True
+                    timer.start()
+                    self._timers[name] = timer
+
+    def _end(self, name: str) -> None:
+        """End a pool, unless a shard came for it while this was waiting for its turn."""
+        with self._lock:
+            pool = None if self._num_users[name] else self._pools.pop(name, None)
+        if pool is not None:
+            pool.stop()
+
+
+_kept_pools = KeptPools()
+
+
+@contextmanager
+def pool_for_shard(settings: WorkerSettings) -> Iterator[WorkerPool]:
+    """Lend a shard the pool that works on it: the run's, or elsewhere the one of this process.
+
+    Raises:
+        CancelledError: the run is being stopped.
+        ConfigError: a device is not there, or this process may not start others.
+    """
+    if not settings.elsewhere:
+        yield shared_pool(settings)
+        return
+    with _kept_pools.lend(settings) as pool:
+        yield pool
+
+
+def _pool_here(settings: WorkerSettings) -> WorkerPool:
+    """Return a pool with the devices that this machine has.
+
+    Raises:
+        ConfigError: a device is not there, or this process may not start others.
+    """
+    if multiprocessing.current_process().daemon:
+        raise ConfigError(
+            "worker: got a daemonic process, which may not start the processes that take videos, expected another; "
+            "start Dask's workers with DASK_DISTRIBUTED__WORKER__DAEMON=False, or with --no-nanny"
+        )
+    return WorkerPool(replace(settings, devices=resolve_devices(settings.devices[0])))
+
+
+def _name(settings: WorkerSettings) -> str:
+    """What tells the pools of one process apart."""
+    return f"{settings.devices}:{settings.num_workers}:{settings.stages.model_dump_json()}"
+
+
+def _start_worker(settings: StageSettings, device: str, address: str | None = None) -> None:
+    """Prepare a fresh worker process.
+
+    Args:
+        settings: which stages.
+        device: whose networks it uses.
+        address: where a process with those networks is asked; None: they are loaded here.
+    """
     global _worker_settings
-    _end_with_parent()
+    end_with_parent()
     # Workers are the parallelism: more threads in each would only fight over the cores.
     os.environ["OMP_NUM_THREADS"] = "1"
-    _worker_settings = settings, device
-
-
-def _end_with_parent() -> None:
-    """Ask Linux to end this process when its parent dies, so that a killed run leaves no workers behind.
-
-    "Parent" is the thread that started this process: pools are therefore started by threads that live as long.
-    """
-    import ctypes
-    import sys
-
-    pr_set_pdeathsig = 1  # <linux/prctl.h>
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    _worker_settings = settings, device, address
 
 
 def _run_job(job: VideoJob) -> VideoResult:
@@ -285,14 +403,21 @@ def _stages() -> Stages:
         raise RuntimeError("worker: got a job before _start_worker ran, expected Pebble's initializer to have run")
     if _worker_stages is None:
         import cv2
-        import torch
 
-        settings, device = _worker_settings
+        settings, device, address = _worker_settings
         cv2.setNumThreads(1)
-        if device == "cpu":
-            torch.set_num_threads(1)
-        _worker_stages = Stages.load(settings, device)
+        _worker_stages = Stages.load(settings, _models(settings, device, address))
     return _worker_stages
+
+
+def _models(settings: StageSettings, device: str, address: str | None) -> Models:
+    """Return what looks at frames: networks of this process, or those behind an address."""
+    if address is not None:
+        return remote_models(settings, NetworkClient(address))
+    import torch
+
+    torch.set_num_threads(1)
+    return Models.load(settings, device)
 
 
 def _rejected(job: VideoJob, stage: Stage, reason: Reason, detail: str) -> VideoResult:

@@ -91,9 +91,9 @@ class ScriptedDecoder:
         raise StageMissing("weights: got none")
 
 
-def start_scripted_worker(settings: StageSettings, device: str) -> None:
+def start_scripted_worker(settings: StageSettings, device: str, address: str | None = None) -> None:
     """Start a worker as ever, and give it stages that need neither torch nor weights."""
-    tasks.workers._start_worker(settings, device)
+    tasks.workers._start_worker(settings, device, address)
     tasks.workers._worker_stages = Stages(
         decoder=ScriptedDecoder(device),
         finder=cast(Any, None),
@@ -262,15 +262,32 @@ def test_jobs_that_nobody_waits_for_are_called_off(pool: WorkerPool, tmp_path: P
     assert fates(pool, tmp_path, ["end-1"])["end-1"].startswith("decode_error")
 
 
-def test_on_gpus_there_is_one_worker_for_each(tmp_path: Path) -> None:
-    pool = new_pool(num_workers=7, devices=("cuda:0", "cuda:1"))
+def test_gpus_share_the_workers_and_each_has_one_process_with_networks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    stopped: list[str] = []
+
+    class Service:
+        def __init__(self, address: str, _settings: StageSettings, device: str) -> None:
+            self.address = address
+            started.append(device)
+
+        def stop(self) -> None:
+            stopped.append(self.address)
+
+    monkeypatch.setattr(tasks.workers, "NetworkService", Service)
+    pool = new_pool(num_workers=5, devices=("cuda:0", "cuda:1"))
     try:
-        found = fates(pool, tmp_path, [f"end-{number}" for number in range(4)])
+        found = fates(pool, tmp_path, [f"slow-{number}" for number in range(8)])
     finally:
         pool.stop()
-    devices = [detail.split()[1] for detail in found.values()]
-    assert devices == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    assert len({tuple(detail.split()[1:4]) for detail in found.values()}) == 2
+    workers = [tuple(detail.split()[1:4]) for detail in found.values()]
+    assert [device for device, *_ in workers] == ["cuda:0", "cuda:1"] * 4
+    assert len(set(workers)) == 4  # two for each
+    assert started == ["cuda:0", "cuda:1"]
+    assert len(set(stopped)) == 2
+    assert not Path(stopped[0]).parent.exists()
 
 
 def test_stopping_ends_the_workers_and_frees_who_waits(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flows.config import dotted
 from manifests.datasets import DATASETS
@@ -20,6 +20,9 @@ from manifests.rejected import Reason, Stage
 from manifests.row import TIMED_STAGES, ManifestRow
 from manifests.splits import POLICIES_WITH_RATIOS
 from storage.index import StoreIndex
+
+if TYPE_CHECKING:
+    from flows.difference import Difference
 
 REAL = "real"  # the kind of videos that nobody manipulated; every other kind is a manipulation's name
 
@@ -200,6 +203,9 @@ class Report:
     versions: dict[str, tuple[str, ...]]
     # distribution → versions that made the shards, sorted
 
+    difference: Difference | None
+    # what the last run that changed something changed; None for the store's first
+
     @property
     def num_stored(self) -> int:
         """Videos with records."""
@@ -211,13 +217,19 @@ def kind_of(entry: VideoEntry) -> str:
     return entry.manipulation or REAL
 
 
-def account(index: StoreIndex, rows: Sequence[ManifestRow], versions: dict[str, tuple[str, ...]]) -> Report:
+def account(
+    index: StoreIndex,
+    rows: Sequence[ManifestRow],
+    versions: dict[str, tuple[str, ...]],
+    difference: Difference | None = None,
+) -> Report:
     """Count what a store holds.
 
     Args:
         index: the store's index.
         rows: every indexed file, ordered by video_id.
         versions: distribution → versions that made the shards.
+        difference: what the last run that changed something changed.
     """
     stored = [row for row in rows if row.status == "stored"]
     groups = _splits_of_groups(rows)
@@ -260,6 +272,7 @@ def account(index: StoreIndex, rows: Sequence[ManifestRow], versions: dict[str, 
             for shard in index.shards
         ),
         versions=versions,
+        difference=difference,
     )
 
 

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 from flows.download_cli import add_download
 from flows.guard import require_own_packages
 from flows.index_cli import EMPTY_SPLITS, add_index, add_split_options, run_index
+from flows.mirror_cli import add_mirror
 from flows.training_cli import add_training
+from flows.versions_cli import add_versions
 from flows.weights_cli import add_weights
 from manifests.datasets import DATASETS
 from manifests.errors import FaceshardsError, NothingStored, StoreError, UserError
@@ -36,6 +38,8 @@ QUIET_PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # What goes wrong is said once, by us; Prefect would print each failure with a traceback of its own.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    # The embedded server, which is ended in the midst of what it is doing, would print tracebacks of that.
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 
 
@@ -117,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=int, default=0, help="which of many such datasets (default: 0)")
     sample.set_defaults(run=_sample)
 
+    add_versions(commands)
+    add_mirror(commands)
+
     report = commands.add_parser("report", help="write report.json and report.html of a store anew")
     report.add_argument("out", type=Path, metavar="OUT", help="the store's folder")
     report.set_defaults(run=_report)
@@ -155,21 +162,24 @@ def _preprocess(options: argparse.Namespace) -> int:
         from flows.embedded import start_embedded_server
 
         start_embedded_server()
+        from flows.difference import describe_difference
         from flows.preprocess import preprocess_ffpp
         from flows.report import build_report, summary_table
         from manifests.leakage import describe
         from tasks.interrupts import interrupts_remembered
-    out = _stdout()
+    out, num_changed = _stdout(), 0
     try:
         with interrupts_remembered():
-            num_processed = preprocess_ffpp(config)["videos_processed"]
-        if num_processed == 0:
+            done = preprocess_ffpp(config)
+        num_changed = done.get("videos_changed", 0)
+        if done["videos_processed"] == num_changed == 0:
             out.print("Nothing to do: every video is stored or rejected already.")
     except NothingStored as error:
         _complain("failed:", error)
     report = build_report(config.out)
     out.print(summary_table(report))
-    for line in describe(report.leakage):
+    changes = describe_difference(report.difference) if report.difference and num_changed else []
+    for line in (*describe(report.leakage), *changes):
         out.print(line, soft_wrap=True, highlight=False)
     out.print(f"Store:  {config.out}\nReport: {config.out / REPORT_HTML_NAME}", soft_wrap=True, highlight=False)
     empty = [split.split for split in report.splits if split.wanted_share and not split.num_videos]

@@ -99,20 +99,59 @@ class ShardSettings(Settings):
     """How records are grouped into files."""
 
     videos: int = Field(32, ge=1, description="videos per shard; a shard is also the unit of work that a kill loses")
+    compact_above: float = Field(
+        0.3, ge=0, le=1, description="share of superseded records above which a shard is written anew without them"
+    )
+
+
+class VersionSettings(Settings):
+    """What is kept of a store as it was."""
+
+    keep: int = Field(2, ge=1, description="versions of the store that are kept, the current one among them")
 
 
 class RunnerSettings(Settings):
     """Where the work runs."""
 
-    kind: Literal["thread"] = Field(
-        "thread", description="Prefect task runner that carries the shards; their videos run in worker processes"
+    kind: Literal["thread", "process", "dask", "ray"] = Field(
+        "thread",
+        description="Prefect task runner that carries the shards; all but thread need a Prefect server of their own",
     )
-    workers: int = Field(0, ge=0, description="worker processes on a CPU, 0 for one per core; on GPUs one per device")
+    workers: int = Field(
+        0,
+        ge=0,
+        description="worker processes on this machine, 0 for one per core; thread: each takes a video, of GPUs each "
+        "serves its share of them; process, dask, ray: each takes a shard",
+    )
+    address: str | None = Field(
+        None,
+        description="where the cluster is: tcp://HOST:8786 of a Dask scheduler, HOST:6379 of Ray's head; without one "
+        "dask and ray start their own on this machine",
+    )
+    processes_per_worker: int = Field(
+        1, ge=1, description="process, dask, ray: processes of each worker that take its shard's videos"
+    )
+
+    @property
+    def num_local(self) -> int:
+        """Worker processes on this machine."""
+        return self.workers or len(os.sched_getaffinity(0))
 
     @property
     def num_workers(self) -> int:
-        """Worker processes on a CPU."""
-        return self.workers or len(os.sched_getaffinity(0))
+        """Processes that take videos: those of the run, or those of each worker that takes shards."""
+        return self.num_local if self.kind == "thread" else self.processes_per_worker
+
+
+class ReportSettings(Settings):
+    """What of a run's outcome others are told."""
+
+    max_rejected_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="rejected share of the indexed videos above which faceshards.rejections-high goes out",
+    )
 
 
 class IndexConfig(Settings):
@@ -131,6 +170,17 @@ class PreprocessConfig(StageSettings, IndexConfig):
     out: Path = Field(description="the store's folder")
     shard: ShardSettings = ShardSettings()
     runner: RunnerSettings = RunnerSettings()
+    report: ReportSettings = ReportSettings()
+    versions: VersionSettings = VersionSettings()
+    vanished: Literal["keep", "drop"] = Field(
+        "keep", description="stored videos whose files are gone; keep: a disk may be unmounted"
+    )
+    remake: Literal["never", "code"] = Field(
+        "never", description="code: make again what another version of faceshards, or other weights, made"
+    )
+    mirror: str | None = Field(
+        None, description="where each run copies the finished store: a folder, or a URL such as s3://bucket/store"
+    )
     reprocess: bool = Field(False, description="make the store anew where it was made with another configuration")
 
     @field_validator("out")

@@ -72,6 +72,16 @@ def renamed(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry]) -> set[st
     }
 
 
+def vanished(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry], roots: Mapping[str, Path]) -> set[str]:
+    """Return the video_ids of stored videos whose files are gone from a dataset that this run looks at.
+
+    What a run was only told to leave aside, such as a compression, is still there.
+    """
+    found = {row.video_id for row in rows}
+    missing = (entry for entry in stored if entry.video_id not in found and entry.dataset in roots)
+    return {entry.video_id for entry in missing if not (roots[entry.dataset] / entry.path).exists()}
+
+
 def _with_split(row: ManifestRow, assigned: VideoEntry | None) -> ManifestRow:
     if assigned is None:
         return row

@@ -4,8 +4,11 @@
 2 split     whole leakage groups go to train, val and test        manifests/splits
 3 plan      what the store lacks is cut into shards               flows/plan
 4 process   decode → detect → track → align → write, per shard    tasks/
-5 account   everything adds up, tables and index are written      storage/ledger
-6 report    report.json, report.html, artifacts in Prefect        flows/report
+5 compact   shards of which much no longer counts are replaced    storage/compact
+6 account   everything adds up, tables and index are written      storage/ledger
+7 report    what changed; report.json, report.html, artifacts     flows/difference, flows/report
+8 keep      the store as it is now becomes a version              storage/versions
+9 copy      to where `mirror` says, if it does                    storage/mirror
 """
 
 from __future__ import annotations
@@ -19,33 +22,33 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.alerts import warn_of_rejections
 from flows.bars import probing_bar
 from flows.config import PreprocessConfig, to_yaml
-from flows.plan import keeps_records, outcome, plan_shards, renamed, with_splits
+from flows.difference import Difference, difference_markdown, write_difference
+from flows.plan import outcome, plan_shards
 from flows.preflight import preflight
 from flows.progress import RunProgress
-from flows.relatives import Relatives
 from flows.report import Report, build_report, rejection_rows, summary_markdown, write_report
-from flows.sources import Indexed, index_sources, require_apart
-from flows.task_runs import TASKS_PER_WINDOW, in_chunks, let_own_loggers_speak, results
+from flows.runners import carry
+from flows.sources import Indexed, index_sources
+from flows.task_runs import let_own_loggers_speak
+from flows.work import difference_since, find_work, has_nothing_to_do
 from manifests.errors import NothingStored
+from storage.compact import compact
 from storage.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store, write_atomically
 from storage.ledger import Ledger
-from tasks.process import ShardPlan, process_shard
-from tasks.workers import worker_processes
+from storage.mirror import push
+from storage.versions import keep_current, keep_version
+from tasks.process import ShardPlan
 
 logger = logging.getLogger(__name__)
-
-# While one shard's last videos are at work, those of the next ones keep the other workers busy.
-SHARDS_AT_ONCE = 4
 
 
 @flow(
     name="preprocess-ffpp",
     flow_run_name="{config.dataset.name}-{config.out.name}",
-    task_runner=ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE),  # type: ignore[arg-type]  # generic over results
     persist_result=False,
 )
 def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         config: everything that the run can be told.
 
     Returns:
-        How many videos this run processed, and the totals of the store's report.
+        How many videos this run processed and changed, and the totals of the store's report.
 
     Raises:
         UserError: the dataset's folder, the split or a setting is wrong.
@@ -65,41 +68,42 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
     """
     let_own_loggers_speak()
     devices = preflight(config)
-    with lock_store(config.out), worker_processes():
+    with lock_store(config.out):
         ledger = Ledger(config.out, config.store_settings(), config.config_digest, redo=config.reprocess)
+        before = keep_current(config.out)
         indexed = index_videos(config, ledger)
-        ledger.forget(renamed(indexed.rows, ledger.stored_entries()))
-        test_datasets = require_apart(indexed, ledger.index.test_datasets)
-        rows = with_splits(indexed.rows, config.split, ledger.stored_entries(), test_datasets)
-        usable = [row.entry for row in rows if row.status == "pending" and row.entry is not None]
-        relatives = Relatives.among(usable, config, ledger.rows)
-        missing = [entry for entry in usable if not ledger.is_done(entry, relatives.digests.get(entry.video_id))]
-        ledger.retract(
-            row.video_id
-            for row in rows
-            if row.status == "rejected" and not keeps_records(row, ledger.rows.get(row.video_id))
-        )
-        reports = [config.out / name for name in (REPORT_JSON_NAME, REPORT_HTML_NAME)]
-        if not missing and ledger.is_up_to_date(outcome(rows, ledger.rows)) and all(map(Path.exists, reports)):
-            logger.info("nothing to do: %d videos indexed, none missing in %s", len(rows), config.out)
+        work = find_work(config, indexed, ledger)
+        if has_nothing_to_do(config, work, ledger):
+            copy_to_mirror(config)
             return result(build_report(config.out), config, num_processed=0)
-        for stale in reports:
-            stale.unlink(missing_ok=True)
+        for name in (REPORT_JSON_NAME, REPORT_HTML_NAME):
+            (config.out / name).unlink(missing_ok=True)
         ledger.begin(
-            outcome(rows, ledger.rows),
-            test_datasets=test_datasets,
+            outcome(work.rows, ledger.rows),
+            test_datasets=work.test_datasets,
             leakage_allowed=config.split.allow_leakage,
         )
         write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
+        plans = plan_shards(work.missing, config, indexed.roots, devices, ledger.next_number, work.relatives)
         with geometry_kept(config.out):
-            run_shards(plan_shards(missing, config, indexed.roots, devices, ledger.next_number, relatives), ledger)
-        ledger.finish(outcome(rows, ledger.rows))
+            run_shards(plans, config, ledger)
+        compact(ledger, config.out, config.shard.compact_above)
+        difference = difference_since(before, config, work, ledger)
+        write_difference(config.out, difference)
+        ledger.finish(outcome(work.rows, ledger.rows))
         report = write_report(config.out)
-    publish(report, config)
-    return result(report, config, num_processed=len(missing))
+        since = difference.since if difference else None
+        keep_version(
+            config.out, keep=config.versions.keep, since=since, is_same=bool(difference and difference.is_empty)
+        )
+        copy_to_mirror(config)
+    publish(report, difference, config)
+    return result(report, config, num_processed=len(work.missing), difference=difference)
 
 
-def result(report: Report, config: PreprocessConfig, *, num_processed: int) -> dict[str, Any]:
+def result(
+    report: Report, config: PreprocessConfig, *, num_processed: int, difference: Difference | None = None
+) -> dict[str, Any]:
     """Return what the flow returns.
 
     Raises:
@@ -109,7 +113,19 @@ def result(report: Report, config: PreprocessConfig, *, num_processed: int) -> d
         raise NothingStored(
             f"{config.dataset.root}: got no video that can be stored; {config.out}/report.html says why"
         )
-    return {"videos_processed": num_processed} | report.totals
+    num_changed = sum(difference.totals.values()) if difference else num_processed
+    return {"videos_processed": num_processed, "videos_changed": num_changed} | report.totals
+
+
+def copy_to_mirror(config: PreprocessConfig) -> None:
+    """Bring the store's copy up to date, where there is to be one.
+
+    Raises:
+        StoreError: another store lies there, or it cannot be reached; this store is complete all the same.
+    """
+    if config.mirror is not None:
+        copied = push(config.out, config.mirror)
+        logger.info("%s: %d shards copied, %d were there", config.mirror, copied.num_copied, copied.num_already_there)
 
 
 @contextmanager
@@ -132,17 +148,24 @@ def index_videos(config: PreprocessConfig, ledger: Ledger) -> Indexed:
     return indexed
 
 
-def run_shards(plans: Sequence[ShardPlan], ledger: Ledger) -> None:
-    """Process the shards, a few at a time, and list each in the store's index as soon as it is complete."""
+def run_shards(plans: Sequence[ShardPlan], config: PreprocessConfig, ledger: Ledger) -> None:
+    """Process the shards where `runner` says, and have each listed in the store's index, at once or a little later."""
     with RunProgress(sum(len(plan.entries) for plan in plans)) as progress:
-        for window in in_chunks(plans, TASKS_PER_WINDOW):
-            futures = [process_shard.submit(plan, progress.count) for plan in window]
-            for finished in results(futures, progress.publish):
-                ledger.add(finished.shard, finished.rows)
+        carry(
+            plans,
+            config,
+            on_video=progress.count,
+            on_finished=lambda finished: ledger.add(finished.shard, finished.rows),
+            on_pause=progress.publish,
+        )
 
 
-def publish(report: Report, config: PreprocessConfig) -> None:
-    """Show the outcome in Prefect: a summary, the rejections, and where the report lies."""
+def publish(report: Report, difference: Difference | None, config: PreprocessConfig) -> None:
+    """Show the outcome in Prefect: a summary, what changed, the rejections, and where the report lies."""
     where = f"\n\nReport: `{config.out / REPORT_HTML_NAME}`"
     create_markdown_artifact(summary_markdown(report) + where, key="preprocess-summary", description=str(config.out))
+    if difference is not None:
+        text = difference_markdown(difference)
+        create_markdown_artifact(text, key="preprocess-difference", description=str(config.out))
     create_table_artifact(rejection_rows(report), key="preprocess-rejections", description="Rejected videos")
+    warn_of_rejections(report, config.out, config.report.max_rejected_share)

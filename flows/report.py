@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from flows.accounts import Report, SplitSummary, account
 from flows.contact_sheet import SheetVideo, contact_sheet
+from flows.difference import CHANGES, Difference, describe_difference, read_difference
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt
 from manifests.leakage import NEAR_DUPLICATE, counted, describe, sentences_about_test
@@ -56,8 +57,8 @@ def write_report(store_dir: Path) -> Report:
         StoreMissing: there is no store.
         StoreCorrupt: a file of it cannot be read, or its manifest and index do not agree.
     """
-    index, rows, versions = _read(store_dir)
-    report = account(index, rows, versions)
+    index, rows, versions, difference = _read(store_dir)
+    report = account(index, rows, versions, difference)
     text = json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n"
     page = _page(report, contact_sheet(store_dir, rows, report.kinds))
     write_atomically(store_dir / REPORT_JSON_NAME, text.encode("utf-8"))
@@ -142,12 +143,14 @@ def _page(report: Report, sheet: Sequence[SheetVideo]) -> str:
         rejections=[(stage_and_reason, list(found)) for stage_and_reason, found in by_reason],
         sheet=sheet,
         splits=SPLITS,
+        changes=CHANGES,
+        told=describe_difference(report.difference) if report.difference else [],
         max_listed=MAX_LISTED,
     )
 
 
-def _read(store_dir: Path) -> tuple[StoreIndex, list[ManifestRow], dict[str, tuple[str, ...]]]:
-    """Return the index, the manifest's rows by video_id, and the versions that made the shards."""
+def _read(store_dir: Path) -> tuple[StoreIndex, list[ManifestRow], dict[str, tuple[str, ...]], Difference | None]:
+    """Return the index, the manifest's rows by video_id, the versions that made the shards, and what changed last."""
     index = read_index(store_dir)
     rows = {row.video_id: row for row in read_table(store_dir / VIDEOS_NAME)}
     if not index.complete:  # the manifest is that of the run's beginning: what is stored stands in the shards
@@ -163,7 +166,8 @@ def _read(store_dir: Path) -> tuple[StoreIndex, list[ManifestRow], dict[str, tup
             rows.update((row.video_id, row) for row in live)
     ordered = [row for _, row in sorted(rows.items())]
     _require_agreement(store_dir, index, ordered)
-    return index, ordered, {name: tuple(sorted(found)) for name, found in sorted(versions.items())}
+    made_with = {name: tuple(sorted(found)) for name, found in sorted(versions.items())}
+    return index, ordered, made_with, read_difference(store_dir)
 
 
 def _pending(row: ManifestRow) -> ManifestRow:

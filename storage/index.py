@@ -120,6 +120,9 @@ class StoreIndex:
     leakage_allowed: bool = False
     # whether a run was told to store a split even if it breaks its policy's promise
 
+    version: int = 0
+    # which version of the store this is, or was before the run that is at work: `storage.versions`
+
     redoing: bool = False
     # whether the store is being made anew: a run that is told so again goes on with it
 
@@ -206,11 +209,13 @@ _FIELD_TYPES: dict[str, type] = {
     "test_datasets": list,
     "leakage_allowed": bool,
     "redoing": bool,
+    "version": int,
     "discarded": list,
 }
 
 
 def _from_plain(plain: dict[str, Any], path: Path) -> StoreIndex:
+    plain = {"version": 0} | plain  # stores that were made before there were versions
     for name, kind in _FIELD_TYPES.items():
         if not isinstance(plain.get(name), kind):
             raise _corrupt(path, f"{name} {plain.get(name)!r}, which is not of type {kind.__name__}")

@@ -7,6 +7,8 @@
     ├── report.json       totals of the last run
     ├── report.html       the same for people
     ├── config.yaml       the configuration, to be given to the next run
+    ├── difference.json   what the last run that changed something changed: `flows.difference`
+    ├── versions/         copies of all these files as earlier runs left them: `storage.versions`
     ├── .lock             held while a run writes
     ├── .geometry/        only while a run lasts: where the people of originals are, for their fakes
     └── shards/
@@ -33,6 +35,9 @@ RECORDS_NAME = "records.parquet"
 REPORT_JSON_NAME = "report.json"
 REPORT_HTML_NAME = "report.html"
 CONFIG_NAME = "config.yaml"
+DIFFERENCE_NAME = "difference.json"
+VERSION_NAME = "version.json"
+VERSIONS_DIR = "versions"
 LOCK_NAME = ".lock"
 GEOMETRY_DIR = ".geometry"
 SHARDS_DIR = "shards"
@@ -81,8 +86,12 @@ def publish(partial: Path, path: Path) -> None:
     with partial.open("rb") as written:
         os.fsync(written.fileno())
     partial.replace(path)
-    # The new name is itself data, of the folder.
-    folder = os.open(path.parent, os.O_RDONLY)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Sync the names of a folder's files to disk: they are data of the folder."""
+    folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:

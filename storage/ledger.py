@@ -5,12 +5,17 @@ files alone:
 
     complete, listed in index.json       counts
     complete, not listed                 the run died before it could list it: listed now, if the configuration fits
+    … but of a kept version              left alone: `storage.versions`
     listed, but gone or of another size  dropped from the index: its videos are missing again
     hidden `.partial-…`                  removed
+
+So the index need not be written for each shard: that would cost a store of n shards n²/2 entries.
 """
 
 from __future__ import annotations
 
+import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -26,9 +31,16 @@ from storage.index import ShardEntry, StoreIndex, stored_index, write_index
 from storage.layout import RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, parse_shard_name, remove_partials
 from storage.shard import ShardReader, describe_shard
 from storage.tables import write_records_table
+from storage.versions import next_version, protected_shards
 
 # Rejections that another try may overcome: the next run makes it.
 TRANSIENT = frozenset({Reason.CRASHED, Reason.DECODE_TIMEOUT, Reason.UNREADABLE})
+
+# Finished shards are listed together once they are this part of the store, so that all writing together is linear in
+# the number of shards: each of the first 16 is listed at once.
+LISTED_PER_UNLISTED = 16
+# … or once the index is this old: who looks at a run sees what it has done.
+MAX_INDEX_AGE_SECONDS = 30.0
 
 
 class Ledger:
@@ -68,8 +80,10 @@ class Ledger:
         on_disk = set(self._shards_on_disk())
         gone = {shard.name for shard in listed} - {shard.name for shard in kept}
         discarded = on_disk if redo else on_disk & (gone | set(stored.discarded if stored else ()))
-        found = self._unlisted(on_disk - discarded - {shard.name for shard in kept}, config_digest)
-        self._index = StoreIndex(
+        # Without an index nothing is known but the shards: then those of earlier versions are taken up, too.
+        others = protected_shards(store_dir) if stored else frozenset()
+        found = self._unlisted(on_disk - discarded - others - {shard.name for shard in kept}, config_digest)
+        self._header = StoreIndex(  # the index less its shards
             faceshards_version=version("faceshards"),
             complete=False,
             config_digest=config_digest,
@@ -77,18 +91,24 @@ class Ledger:
             shards=(),
             test_datasets=stored.test_datasets if stored and not redo else (),
             leakage_allowed=bool(stored and not redo and stored.leakage_allowed),
+            version=stored.version if stored else 0,
             redoing=redo or is_begun,
             discarded=tuple(sorted(discarded)),
         )
+        self._shards: dict[str, ShardEntry] = {}  # by name
+        # File name of each shard that was there when the ledger was opened → versions that made it, by name.
+        self.made_with: dict[str, dict[str, str]] = {}
+        self._num_unlisted = 0  # shards that `index.json` does not list yet
+        self._index_written_seconds = 0.0  # when, by the monotonic clock
         for shard in sorted([*kept, *found], key=lambda entry: (entry.split, entry.number)):
             self._take(shard, self._rows_of(shard))
         self.is_complete = was_complete and len(kept) == len(listed) and not found
-        self._index = replace(self._index, complete=self.is_complete)
+        self._header = replace(self._header, complete=self.is_complete)
 
     @property
     def index(self) -> StoreIndex:
-        """The index as it stands."""
-        return self._index
+        """The index as it stands, made at each access."""
+        return replace(self._header, shards=tuple(self._shards.values()))
 
     def known_entries(self) -> dict[str, VideoEntry]:
         """Return the probed entries of earlier runs by video_id."""
@@ -111,7 +131,7 @@ class Ledger:
             row is not None
             and row.entry is not None
             and row.status != "pending"
-            and row.config_digest == self._index.config_digest
+            and row.config_digest == self._header.config_digest
             and row.reason not in TRANSIENT
             and relatives_digest in (None, row.relatives_digest)
             and row.entry.is_probed
@@ -138,25 +158,31 @@ class Ledger:
             test_datasets: datasets for testing only, beside those of earlier runs.
             leakage_allowed: whether this run may store a split that breaks its promise; said of the store from now on.
         """
-        self._index = replace(
-            self._index,
+        self._header = replace(
+            self._header,
             complete=False,
-            test_datasets=tuple(sorted({*self._index.test_datasets, *test_datasets})),
-            leakage_allowed=self._index.leakage_allowed or leakage_allowed,
+            test_datasets=tuple(sorted({*self._header.test_datasets, *test_datasets})),
+            leakage_allowed=self._header.leakage_allowed or leakage_allowed,
         )
-        write_index(self._store_dir, self._index)
+        self._write_index()
         write_table(self._store_dir / VIDEOS_NAME, rows)
 
     def add(self, shard: ShardEntry, rows: Sequence[ManifestRow]) -> None:
-        """List a finished shard; older records of its videos no longer count."""
+        """Count a finished shard, and not the older records of its videos; the index lists it now or a little later."""
         self._take(shard, rows)
-        write_index(self._store_dir, self._index)
+        self._num_unlisted += 1
+        is_old = time.monotonic() - self._index_written_seconds >= MAX_INDEX_AGE_SECONDS
+        if is_old or self._num_unlisted * LISTED_PER_UNLISTED >= len(self._shards):
+            self._write_index()
 
     def retract(self, video_ids: Iterable[str]) -> None:
         """Stop counting the records of videos that can no longer be used; their files have changed for the worse."""
-        gone = set(video_ids)
-        shards = tuple(self._without(shard, gone) for shard in self._index.shards)
-        self._index = replace(self._index, shards=shards)
+        held: dict[str, dict[str, int]] = defaultdict(dict)  # shard → video_id → its records
+        for row in (self.rows[video_id] for video_id in set(video_ids) & self.rows.keys()):
+            if row.shard is not None:
+                held[row.shard][row.video_id] = row.num_records
+        for name in held.keys() & self._shards.keys():
+            self._shards[name] = self._shards[name].supersede(held[name])
 
     def forget(self, video_ids: Iterable[str]) -> None:
         """Stop counting the records of videos that no longer exist under these names, as if they had never been."""
@@ -180,7 +206,7 @@ class Ledger:
                 f"accounts: got {len(pending)} videos without an outcome ({pending[:3]}), expected none"
             )
         self._drop_empty()
-        write_index(self._store_dir, self._index)  # before the files go: an index never lists what is not there
+        self._write_index()  # before the files go: an index never lists what is not there
         self._remove_unlisted()
         write_table(self._store_dir / VIDEOS_NAME, rows)
         num_records = write_records_table(self._store_dir)
@@ -189,9 +215,15 @@ class Ledger:
             raise AccountingError(
                 f"accounts: got {num_records} records in the shards, expected the {claimed} of the rows"
             )
-        self._index = replace(self._index, complete=True, redoing=False)
-        write_index(self._store_dir, self._index)
+        number = next_version(self._store_dir, self._header.version)
+        self._header = replace(self._header, complete=True, redoing=False, version=number)
+        self._write_index()
         self.is_complete = True
+
+    def _write_index(self) -> None:
+        """List every shard that counts."""
+        write_index(self._store_dir, self.index)
+        self._num_unlisted, self._index_written_seconds = 0, time.monotonic()
 
     def _shards_on_disk(self) -> dict[str, tuple[str, int]]:
         """Return split and number of every file that has a shard's name, listed or not."""
@@ -218,15 +250,14 @@ class Ledger:
         return [shard for shard in described if shard.config_digest == config_digest]
 
     def _remove_unlisted(self) -> None:
-        """Delete shards that no longer count, now that the new ones are complete."""
-        for name in self._shards_on_disk().keys() - {shard.name for shard in self._index.shards}:
+        """Delete shards that no longer count, now that the new ones are complete, and that no kept version needs."""
+        for name in self._shards_on_disk().keys() - self._shards.keys() - protected_shards(self._store_dir):
             (self._shards_dir / name).unlink()
-        self._index = replace(self._index, discarded=())
+        self._header = replace(self._header, discarded=())
 
     def _drop_empty(self) -> None:
         """Take shards out of the index of which every video has been superseded."""
-        live = tuple(shard for shard in self._index.shards if len(shard.superseded) < shard.num_videos)
-        self._index = replace(self._index, shards=live)
+        self._shards = {name: shard for name, shard in self._shards.items() if len(shard.superseded) < shard.num_videos}
 
     def _rows_of(self, shard: ShardEntry) -> list[ManifestRow]:
         """Return the rows that a shard carries, less those that a later shard has replaced.
@@ -235,21 +266,16 @@ class Ledger:
         been moved or touched since.
         """
         with ShardReader(self._shards_dir / shard.name) as reader:
-            plain = reader.meta.videos
-        rows = [row_from_plain(dict(row)) for row in plain if row["video_id"] not in shard.superseded]
+            meta = reader.meta
+        self.made_with[shard.name] = meta.made_with
+        rows = [row_from_plain(dict(row)) for row in meta.videos if row["video_id"] not in shard.superseded]
         return [measured_anew(row, self._measured.get(row.video_id)) for row in rows]
 
     def _take(self, shard: ShardEntry, rows: Sequence[ManifestRow]) -> None:
-        """Put a shard into the index in memory, and its videos' rows over the older ones."""
-        replaced = {row.video_id for row in rows}
-        older = (self._without(entry, replaced) for entry in self._index.shards)
-        self._index = replace(self._index, shards=(*older, shard))
+        """Put a shard among those that count, and its videos' rows over the older ones."""
+        self.retract(row.video_id for row in rows)
+        self._shards[shard.name] = shard
         self.rows.update((row.video_id, row) for row in rows)
-
-    def _without(self, shard: ShardEntry, video_ids: set[str]) -> ShardEntry:
-        """Return a shard's entry with those of the videos that it holds marked as superseded."""
-        known = (self.rows[video_id] for video_id in video_ids if video_id in self.rows)
-        return shard.supersede({row.video_id: row.num_records for row in known if row.shard == shard.name})
 
 
 def measured_anew(row: ManifestRow, entry: VideoEntry | None) -> ManifestRow:

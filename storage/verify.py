@@ -21,6 +21,7 @@ from storage.layout import INDEX_NAME, PARTIAL_PREFIX, RECORDS_NAME, SHARDS_DIR,
 from storage.record import Record
 from storage.shard import RecordsDigest, ShardMeta, ShardReader
 from storage.tables import read_rows
+from storage.versions import protected_shards
 
 MAX_PROBLEMS_PER_SHARD = 20  # broken records that are named; the others are counted
 
@@ -218,8 +219,12 @@ def _identities(key: str, record: Record, entry: ShardEntry, seen: _Seen) -> lis
 
 
 def _find_strays(shards_dir: Path, index: StoreIndex, seen: _Seen) -> None:
-    """Name every file in the folder of shards that the index does not list."""
-    listed = {entry.name for entry in index.shards}
+    """Name every file in the folder of shards that neither the index nor a kept version lists."""
+    try:
+        listed = {entry.name for entry in index.shards} | protected_shards(shards_dir.parent)
+    except StoreCorrupt as error:
+        seen.problems.append(str(error))
+        return
     found = sorted(path.name for path in shards_dir.iterdir()) if shards_dir.is_dir() else []
     for name in found:
         if name not in listed:

@@ -67,7 +67,9 @@ class FrameSettings(Settings):
 class DecodeSettings(Settings):
     """How frames come out of the file."""
 
-    backend: Annotated[str, OneOf(DECODERS)] = Field("decord", description="decoder: decord, walked forward")
+    backend: Annotated[str, OneOf(DECODERS)] = Field(
+        "decord", description="decoder: decord, walked forward; pyav, which decodes only what the wanted frames need"
+    )
     timeout_s: float = Field(
         120.0,
         gt=0,
@@ -89,6 +91,11 @@ class DetectSettings(Settings):
         (0.6, 0.7, 0.7), description="lowest scores of P-Net, R-Net and O-Net (facenet-pytorch's own defaults)"
     )
     scale_factor: float = Field(0.709, gt=0.1, lt=1, description="step of the scale pyramid (facenet-pytorch's own)")
+    search: Literal["follow", "full"] = Field(
+        "follow",
+        description="mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, "
+        "and at a glance for new ones of half the largest's size; full: every frame, as on a GPU",
+    )
     s3fd_threshold: float = Field(0.5, gt=0, lt=1, description="lowest score of s3fd (face-alignment's own)")
     max_side_px: int = Field(
         0, ge=0, description="frames are shrunk to this long side for detector and landmarker; 0: not (DFD-FCG: 800)"

@@ -66,7 +66,7 @@ def test_every_video_is_stored_and_the_store_proves_itself(finished: tuple[Path,
     assert report.problems == ()
     assert report.num_records == NUM_VIDEOS * 3
     names = {"index.json", "videos.parquet", "records.parquet", "report.json", "report.html", "config.yaml", "shards"}
-    assert {path.name for path in out.iterdir()} == names | {".lock"}
+    assert {path.name for path in out.iterdir()} == names | {"versions", ".lock"}
     assert sorted(path.name for path in (out / "shards").iterdir()) == [
         "train-00000.lmdb",
         "train-00001.lmdb",
@@ -316,7 +316,7 @@ def test_reprocess_makes_the_store_anew(
 ) -> None:
     out = Path(shutil.copytree(finished[0], tmp_path / "store"))
     old = {path.name for path in (out / "shards").iterdir()}
-    totals = preprocess_ffpp(configure(miniature, out, "frames.count=2", "reprocess=true"))
+    totals = preprocess_ffpp(configure(miniature, out, "frames.count=2", "reprocess=true", "versions.keep=1"))
     assert totals["videos_processed"] == NUM_VIDEOS
     with RecordStore(out) as store:
         assert len(store) == NUM_VIDEOS * 2

@@ -41,7 +41,7 @@ CHANGES_RECORDS: dict[str, Any] = {
     "decode.backend": "another",
     **{"detect.kind": "another", "detect.min_face_px": 40, "detect.scale_factor": 0.8},
     **{"detect.thresholds": [0.6, 0.7, 0.8], "detect.s3fd_threshold": 0.6, "detect.max_side_px": 800},
-    "landmark.kind": "another",
+    **{"landmark.kind": "another", "detect.search": "full"},
     **{"track.min_coverage": 0.6, "track.max_tracks": 2, "track.reuse_geometry": True, "masks": "difference"},
     **{"crop.kind": "five_point", "crop.size_px": 320, "crop.margin": 1.5, "crop.template": "another"},
     "crop.strict": True,
@@ -50,14 +50,17 @@ CHANGES_RECORDS: dict[str, Any] = {
 }
 CHANGES_NO_RECORD: dict[str, Any] = {
     **{"dataset.root": "/elsewhere", "dataset.manipulations": ["Deepfakes"], "dataset.compressions": ["c23"]},
-    **{"out": "/other", "reprocess": True},
+    **{"out": "/other", "reprocess": True, "remake": "code", "vanished": "drop"},
+    **{"shard.compact_above": 0.5, "versions.keep": 5},
     **{"decode.timeout_s": 5, "detect.device": "cpu", "shard.videos": 4, "runner.workers": 3},
+    **{"runner.address": "tcp://host:8786", "runner.processes_per_worker": 2, "runner.kind": "dask"},
+    **{"mirror": "s3://bucket/store", "report.max_rejected_share": 0.5},
     # What the lists say does, under the policies that read them.
     **{"split.official_dir": "/lists", "split.file": "/own.csv", "split.allow_leakage": True},
     **{"test_datasets": [{"root": "/other"}], "weights_dir": "/weights"},
 }
-# One runner so far; and settings that need others beside them.
-ON_THEIR_OWN = {"dataset.name", "runner.kind", "split.policy"}
+# Settings that need others beside them.
+ON_THEIR_OWN = {"dataset.name", "split.policy"}
 ON_THEIR_OWN |= {"frames.at_least", "detect.every", "detect.second", "crop.mean_face"}
 REGISTRIES: dict[str, MutableMapping[str, Any]] = {
     "dataset.name": LAYOUTS,
@@ -164,7 +167,7 @@ def test_values_are_read_as_yaml() -> None:
         ("crop.size_px=5000", "crop.size_px: got 5000, expected less than or equal to 4096"),
         ("split.ratios=[0.5, 0.5]", "split.ratios.2: got nothing, expected a value"),
         ("shard.videos=0", "shard.videos: got 0, expected greater than or equal to 1"),
-        ("runner.kind=process", "runner.kind: got 'process', expected 'thread'"),
+        ("runner.kind=slurm", "runner.kind: got 'slurm', expected 'thread', 'process', 'dask' or 'ray'"),
         ("runner.workers=-1", "runner.workers: got -1, expected greater than or equal to 0"),
         ("dataset.manipulations=[]", "dataset.manipulations: got [], expected "),
         ("out=", "out: got None, expected "),

@@ -6,105 +6,20 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from manifests.entry import VideoEntry
 from manifests.errors import AccountingError, StoreChanged, StoreCorrupt, StoreIncomplete
-from manifests.rejected import Reason, Rejected, Stage
+from manifests.rejected import Reason
 from manifests.row import ManifestRow
-from manifests.table import read_table, row_to_plain
-from storage.encoding import encode_record
-from storage.images import encode_rgb
+from manifests.table import read_table
 from storage.index import ShardEntry, read_index
 from storage.ledger import Ledger
-from storage.record import Record
-from storage.shard import ShardWriter
 from storage.store import RecordStore
-
-CONFIG = {"frames": {"count": 2}}
-DIGEST, OTHER_DIGEST = "c" * 64, "d" * 64
-CONTENT, OTHER_CONTENT = "a" * 64, "b" * 64
-CROP = encode_rgb(np.full((8, 8, 3), 128, dtype=np.uint8), "png", 95)
-
-
-def entry_of(name: str, split: str | None = "train", content: str = CONTENT) -> VideoEntry:
-    """A probed original of 50 frames."""
-    return VideoEntry(
-        video_id=f"ffpp/youtube/c23/{name}",
-        path=f"{name}.mp4",
-        dataset="ffpp",
-        label="real",
-        target_id=name,
-        group_id=name,
-        split=split,  # type: ignore[arg-type]  # a known word
-        num_frames=50,
-        fps=Fraction(25),
-        sha256=content,
-    )
-
-
-def pending(entry: VideoEntry) -> ManifestRow:
-    return ManifestRow(video_id=entry.video_id, path=entry.path, entry=entry)
-
-
-def rejected(entry: VideoEntry, reason: Reason, config_digest: str | None = DIGEST) -> ManifestRow:
-    row = replace(pending(entry), config_digest=config_digest)
-    return row.as_rejected(Rejected(video_id=entry.video_id, stage=Stage.DECODE, reason=reason, detail="seen"))
-
-
-def record(entry: VideoEntry, frame: int) -> Record:
-    return Record(
-        key=f"{entry.video_id}/00/{frame:06d}",
-        video_id=entry.video_id,
-        dataset="ffpp",
-        manipulation=None,
-        compression=None,
-        split=str(entry.split),
-        label=0,
-        target_id=entry.target_id,
-        source_id=None,
-        group_id=entry.group_id,
-        track_id=0,
-        crops_encoded=(CROP,),
-        masks_encoded=None,
-        boxes_xyxy=np.array([[0, 0, 8, 8]], dtype=np.float32),
-        landmarks=np.zeros((1, 5, 2), dtype=np.float32),
-        matrices=np.zeros((1, 2, 3), dtype=np.float64),
-        frame_indices=np.array([frame], dtype=np.int64),
-        pts_seconds=np.array([frame / 25]),
-        scores=np.array([0.9], dtype=np.float32),
-        interpolated=np.array([False]),
-        content_digest=entry.content_digest,
-        config_digest=DIGEST,
-    )
-
-
-def split_of(members: Sequence[VideoEntry | ManifestRow]) -> str:
-    entries = (member.entry if isinstance(member, ManifestRow) else member for member in members)
-    return next(str(entry.split) for entry in entries if entry is not None)
-
-
-def make_shard(
-    store_dir: Path, number: int, members: Sequence[VideoEntry | ManifestRow], digest: str = DIGEST
-) -> tuple[ShardEntry, list[ManifestRow]]:
-    """Write a shard as a task does: two records of each entry, none of a row, which is a rejected one."""
-    rows: list[ManifestRow] = []
-    with ShardWriter(store_dir / "shards", split_of(members), number, digest) as writer:
-        for member in members:
-            if isinstance(member, ManifestRow):
-                rows.append(member)
-                continue
-            for frame in (0, 10):
-                writer.put(f"{member.video_id}/00/{frame:06d}", encode_record(record(member, frame)))
-            name = writer.path.name
-            rows.append(replace(pending(member), status="stored", shard=name, num_records=2, config_digest=digest))
-        shard = writer.finish([row_to_plain(row) for row in rows], {})
-    return shard, rows
+from tests.ledgers import CONFIG, DIGEST, OTHER_CONTENT, OTHER_DIGEST, entry_of, make_shard, pending, rejected, split_of
 
 
 def make_store(store_dir: Path, *shards: Sequence[VideoEntry | ManifestRow]) -> list[ManifestRow]:
@@ -512,3 +427,68 @@ def test_the_tables_say_what_the_shards_hold(tmp_path: Path) -> None:
     assert read_table(tmp_path / "videos.parquet") == rows
     plain = json.loads((tmp_path / "index.json").read_text())
     assert (plain["complete"], plain["config"], plain["shards"][0]["num_videos"]) == (True, CONFIG, 2)
+
+
+class Listings:
+    """Counts what is written of the index, and stands still in time until it is told to go on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []  # shards listed, by each writing
+        self.now_seconds = 1000.0
+        monkeypatch.setattr("storage.ledger.write_index", lambda _, index: self.sizes.append(len(index.shards)))
+        monkeypatch.setattr("storage.ledger.time.monotonic", lambda: self.now_seconds)
+
+
+def empty_shard(number: int) -> ShardEntry:
+    """The entry of a shard of one rejected video."""
+    return ShardEntry(
+        name=f"train-{number:05d}.lmdb",
+        split="train",
+        number=number,
+        num_records=0,
+        num_videos=1,
+        num_bytes=8192,
+        sha256="0" * 64,
+        records_sha256="1" * 64,
+        config_digest=DIGEST,
+    )
+
+
+def test_listing_is_linear_in_the_number_of_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listings = Listings(monkeypatch)
+    entries_written = {}
+    for num_shards in (100, 400):
+        ledger = Ledger(tmp_path / str(num_shards), CONFIG, DIGEST)
+        ledger.begin([])
+        listings.sizes.clear()
+        for number in range(num_shards):
+            ledger.add(empty_shard(number), [])
+        entries_written[num_shards] = sum(listings.sizes)
+        assert listings.sizes[:16] == list(range(1, 17))
+        assert listings.sizes[-1] > num_shards * 16 / 17 - 1
+        assert len(ledger.index.shards) == num_shards
+    assert entries_written[400] < 5 * entries_written[100]  # 16 times, were each shard listed at once
+
+
+def test_an_index_does_not_grow_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listings = Listings(monkeypatch)
+    ledger = Ledger(tmp_path, CONFIG, DIGEST)
+    for number in range(100):
+        ledger.add(empty_shard(number), [])
+    assert listings.sizes[-1] < 100
+    listings.now_seconds += 30
+    ledger.add(empty_shard(100), [])
+    assert listings.sizes[-1] == 101
+
+
+def test_shards_that_wait_to_be_listed_are_not_lost(tmp_path: Path) -> None:
+    names = [f"{number:03d}" for number in range(19)]
+    ledger = Ledger(tmp_path, CONFIG, DIGEST)
+    ledger.begin([pending(entry_of(name)) for name in names])
+    for number, name in enumerate(names):
+        ledger.add(*make_shard(tmp_path, number, [entry_of(name)]))
+    assert len(read_index(tmp_path).shards) == 18  # one alone is less than a 16th
+    again = reopened(tmp_path)
+    assert again.index.shards == ledger.index.shards
+    assert status_of(again) == dict.fromkeys(names, "stored")
+    assert live_records(again) == 2 * len(names)

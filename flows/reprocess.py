@@ -1,0 +1,34 @@
+"""The flow `reprocess`: for a schedule. It brings a store up to date with its dataset, settings and code.
+
+It is `preprocess-ffpp` with one thing decided: where the settings have changed, the store is made anew, since nobody is
+there to ask. What it was stays a version: `faceshards rollback`. One deployment keeps one store.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.config import PreprocessConfig
+from flows.preprocess import preprocess_ffpp
+from storage.index import stored_index
+
+
+@flow(name="reprocess", flow_run_name="reprocess-{config.dataset.name}-{config.out.name}", persist_result=False)
+def reprocess(config: PreprocessConfig) -> dict[str, Any]:
+    """Process what is new or has changed on disk; where nothing has, write nothing.
+
+    Args:
+        config: as of `preprocess-ffpp`; `reprocess` asks to make the store anew even with the settings that it has.
+
+    Returns:
+        What `preprocess-ffpp` returns.
+
+    Raises:
+        DatasetError: a dataset's folder is not there, such as that of a disk that is not mounted; nothing was changed.
+        UserError, StoreError, NothingStored, AccountingError: as in `preprocess-ffpp`.
+    """
+    stored = stored_index(config.out)
+    is_other = stored is not None and stored.config_digest != config.config_digest
+    return preprocess_ffpp(config.model_copy(update={"reprocess": config.reprocess or is_other}))

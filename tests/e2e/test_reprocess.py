@@ -1,0 +1,212 @@
+"""A store through the nights of a schedule: what changed is done and told, and every night can be taken back."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.cli import main
+from flows.difference import read_difference
+from flows.preprocess import preprocess_ffpp
+from flows.reprocess import reprocess
+from manifests.errors import DatasetError
+from manifests.table import read_table
+from storage.encoding import encode_record
+from storage.index import read_index
+from storage.store import RecordStore
+from storage.verify import verify_store
+from storage.versions import list_versions, roll_back
+from tasks.provenance import made_with
+
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
+
+Configure = Callable[..., Any]
+NUM_VIDEOS = 20
+YOUTUBE = "original_sequences/youtube/c23/videos"
+SWAPS = "manipulated_sequences/FaceSwap/c23/videos"
+
+
+@pytest.fixture(scope="module")
+def finished(
+    miniature: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: str, configure: Configure
+) -> Path:
+    """A store after its first night; not to be changed."""
+    out = tmp_path_factory.mktemp("reprocess") / "store"
+    reprocess(configure(miniature, out))
+    return out
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "store"))
+
+
+def contents(store_dir: Path) -> dict[str, bytes]:
+    """Every record's bytes by its key."""
+    with RecordStore(store_dir) as store:
+        return {record.key: encode_record(record) for record in store}
+
+
+def files(store_dir: Path) -> dict[str, tuple[int, int]]:
+    """Modification time and size of every file but the lock."""
+    paths = (path for path in store_dir.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in paths}
+
+
+def numbers(store_dir: Path) -> list[int]:
+    return [version.number for version in list_versions(store_dir)]
+
+
+def test_a_night_without_news_writes_nothing(out: Path, miniature: Path, configure: Configure) -> None:
+    assert (numbers(out), read_difference(out)) == ([1], None)
+    before = files(out)
+    done = reprocess(configure(miniature, out))
+    assert (done["videos_processed"], done["videos_changed"]) == (0, 0)
+    assert files(out) == before
+
+
+def test_nights_with_news_are_told_and_can_be_taken_back(
+    out: Path, dataset: Path, configure: Configure, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = contents(out)
+    originals = sorted((dataset / YOUTUBE).glob("*.mp4"))
+    shutil.copy(originals[0], dataset / YOUTUBE / "999.mp4")  # arrives
+    swap, gone = sorted((dataset / SWAPS).glob("*.mp4"))[:2]
+    shutil.copy(gone, swap)  # changes
+    gone.unlink()  # vanishes
+    assert reprocess(configure(dataset, out))["videos_changed"] == 2
+    second = contents(out)
+    difference = read_difference(out)
+    assert difference is not None
+    assert (difference.since, difference.totals, difference.num_vanished) == (1, {"added": 1, "changed": 1}, 1)
+    assert [one.video_id for one in difference.listed] == ["ffpp/youtube/c23/999", f"ffpp/FaceSwap/c23/{swap.stem}"]
+    assert json.loads((out / "report.json").read_text())["difference"]["since"] == 1
+    page = (out / "report.html").read_text()
+    assert 'id="changes"' in page
+    assert "Since version 1: 1 added, 1 changed on disk." in page
+    assert (numbers(out), verify_store(out).problems) == ([1, 2], ())
+
+    assert main(["rollback", str(out)]) == 0
+    assert contents(out) == first
+    assert verify_store(out).problems == ()
+    assert main(["versions", str(out)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "1 (current)" in shown
+    assert "1 added" in shown
+    # The next night does the work again: what was rolled back from may have been wrong.
+    assert reprocess(configure(dataset, out))["videos_processed"] == 2
+    assert contents(out) == second
+    assert (numbers(out), verify_store(out).problems) == ([1, 3], ())
+
+
+def test_vanished_videos_go_where_they_are_told_to(out: Path, dataset: Path, configure: Configure) -> None:
+    gone = min((dataset / SWAPS).glob("*.mp4"))
+    gone.unlink()
+    before = files(out)
+    assert reprocess(configure(dataset, out))["videos_changed"] == 0
+    assert files(out) == before
+    done = reprocess(configure(dataset, out, "vanished=drop"))
+    assert (done["videos_processed"], done["videos_changed"], done["num_stored"]) == (0, 1, NUM_VIDEOS - 1)
+    assert not [key for key in contents(out) if key.startswith(f"ffpp/FaceSwap/c23/{gone.stem}/")]
+    assert verify_store(out).problems == ()
+
+
+def test_changed_settings_make_the_store_anew_and_the_old_one_comes_back(
+    out: Path, miniature: Path, configure: Configure
+) -> None:
+    first, digest = contents(out), read_index(out).config_digest
+    done = reprocess(configure(miniature, out, "frames.count=2"))
+    assert (done["videos_processed"], done["num_records"]) == (NUM_VIDEOS, NUM_VIDEOS * 2)
+    difference = read_difference(out)
+    assert difference is not None
+    assert (difference.totals, difference.settings) == ({"remade": NUM_VIDEOS}, ("frames.count: 3 → 2",))
+    assert {one.why for one in difference.listed} == {"settings"}
+    roll_back(out)
+    assert (contents(out), read_index(out).config_digest) == (first, digest)
+    assert verify_store(out).problems == ()
+
+
+def test_what_another_version_made_is_told_and_made_again_on_demand(
+    out: Path, miniature: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The store claims to be of today's version, so tomorrow's is made up."""
+    first, before = contents(out), files(out)
+
+    def tomorrow(settings: Any) -> dict[str, str]:
+        return made_with(settings) | {"faceshards": "99.0"}
+
+    for module in ("flows.work", "tasks.process"):
+        monkeypatch.setattr(f"{module}.made_with", tomorrow)
+    assert reprocess(configure(miniature, out))["videos_processed"] == 0
+    assert f"Stored videos made with faceshards {version('faceshards')}: 20." in caplog.text
+    assert files(out) == before
+    assert reprocess(configure(miniature, out, "remake=code"))["videos_processed"] == NUM_VIDEOS
+    difference = read_difference(out)
+    assert difference is not None
+    assert (difference.totals, difference.other_code) == ({"remade": NUM_VIDEOS}, {})
+    assert {one.why for one in difference.listed} == {"code"}
+    assert contents(out) == first
+    assert reprocess(configure(miniature, out, "remake=code"))["videos_processed"] == 0
+
+
+def test_much_that_no_longer_counts_is_left_behind(out: Path, dataset: Path, configure: Configure) -> None:
+    """Half of a shard changes: the other half moves into a new one, byte for byte, and is no difference."""
+    first = contents(out)
+    shard = read_index(out).shards[0]
+    rows = [row for row in read_table(out / "videos.parquet") if row.shard == shard.name and row.entry]
+    fakes = [row for row in rows if row.entry and row.entry.label == "fake"]
+    for row, other in islice(pairwise(fakes), shard.num_videos // 2):
+        shutil.copy(dataset / other.path, dataset / "copied.mp4")
+        (dataset / "copied.mp4").rename(dataset / row.path)
+    done = reprocess(configure(dataset, out))
+    assert done["videos_changed"] == done["videos_processed"] == shard.num_videos // 2
+    index = read_index(out)
+    assert shard.name not in [one.name for one in index.shards]
+    assert sum(one.num_superseded_records for one in index.shards) == 0
+    changed = {row.video_id for row in fakes[: shard.num_videos // 2]}
+    untouched = {key: value for key, value in first.items() if key.rsplit("/", 2)[0] not in changed}
+    later = contents(out)
+    assert {key: later[key] for key in untouched} == untouched
+    assert verify_store(out).problems == ()
+    roll_back(out)
+    assert contents(out) == first
+
+
+def test_an_unmounted_disk_changes_nothing(out: Path, dataset: Path, configure: Configure) -> None:
+    before = files(out)
+    config = configure(dataset, out, "vanished=drop")
+    shutil.rmtree(dataset)
+    with pytest.raises(DatasetError, match=str(dataset)):
+        reprocess(config)
+    dataset.mkdir()  # the mount point is there, the disk is not
+    with pytest.raises(DatasetError, match=str(dataset)):
+        reprocess(config)
+    assert files(out) == before
+
+
+def test_a_night_that_was_interrupted_is_told_by_the_next(
+    out: Path, dataset: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the shards were written: the difference is that of both runs together."""
+    import flows.preprocess
+
+    shutil.copy(min((dataset / YOUTUBE).glob("*.mp4")), dataset / YOUTUBE / "999.mp4")
+    with monkeypatch.context() as patched:
+        patched.setattr(flows.preprocess, "compact", lambda *_: pytest.fail("killed"))
+        with pytest.raises(pytest.fail.Exception):
+            preprocess_ffpp(configure(dataset, out))
+    assert not read_index(out).complete
+    done = reprocess(configure(dataset, out))
+    assert (done["videos_processed"], done["videos_changed"]) == (0, 1)
+    difference = read_difference(out)
+    assert difference is not None
+    assert difference.totals == {"added": 1}
+    assert (numbers(out), verify_store(out).problems) == ([1, 2], ())

@@ -1,15 +1,19 @@
-# The README's two commands, `make demo` and `make test`, and their undoing. Everything they make lies in .venv/ and build/.
+# The README's two commands, `make demo` and `make test`, its measurements, `make bench`, and their undoing. Everything they
+# make lies in .venv/ and build/.
 
 PYTHON ?= python3
 BIN := .venv/bin
 SAMPLE := build/sample
 STORE := build/demo
+BENCH := build/bench
+# A FaceForensics++ tree to measure on; without one the miniature is made, and says less.
+CLIPS ?=
 # Prefect's state stays in the folder, and nothing is reported to anybody.
 export PREFECT_HOME := $(CURDIR)/build/prefect
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test install clean
+.PHONY: demo test bench install clean
 
 demo: install
 	test -e $(SAMPLE)/README.txt || $(BIN)/faceshards sample $(SAMPLE)
@@ -19,6 +23,15 @@ demo: install
 test: install
 	scripts/check
 	$(BIN)/python -m pytest
+
+# Each benchmark prints its tables and leaves every figure in build/bench/: 15 minutes on two cores without a GPU.
+bench: install
+	mkdir -p $(BENCH)
+	$(BIN)/python benchmarks/end_to_end.py --json $(BENCH)/end_to_end.json $(if $(CLIPS),--clips $(CLIPS))
+	$(BIN)/python benchmarks/decode.py --json $(BENCH)/decode.json $(if $(CLIPS),--clips $(CLIPS))
+	$(BIN)/python benchmarks/detect.py --json $(BENCH)/detect.json $(if $(CLIPS),--clips $(CLIPS))
+	$(BIN)/python benchmarks/store.py --json $(BENCH)/store.json
+	$(BIN)/python benchmarks/scale.py --json $(BENCH)/scale.json
 
 install: .venv/installed build/prefect
 

@@ -1,0 +1,105 @@
+"""What commands and steps cost: seconds, processor time and memory, measured the same way by every benchmark."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Every network and library computes in one thread: processes are the parallelism, as in the workers.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What one command cost."""
+
+    wall_seconds: float
+    # from start to exit
+
+    cpu_seconds: float
+    # of the process and of all its children that it waited for, user and system
+
+    output: str
+    # what it printed
+
+
+@dataclass(slots=True, kw_only=True)
+class Steps:
+    """Seconds and peak memory of the steps of this process, one after the other."""
+
+    wall_seconds: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, float] = field(default_factory=dict)
+    peak_mib: dict[str, float] = field(default_factory=dict)
+    # resident memory, the most until the end of the step
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the block to a step; processor time is also that of processes which end in it."""
+        wall, cpu = time.perf_counter(), cpu_seconds_so_far()
+        yield
+        self.wall_seconds[name] = self.wall_seconds.get(name, 0.0) + time.perf_counter() - wall
+        self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + cpu_seconds_so_far() - cpu
+        self.peak_mib[name] = peak_mib()
+
+
+def measure(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Cost:
+    """Run a command in the project's folder to its end, in one thread.
+
+    Args:
+        name: what it is, for the message of a failure.
+        command: program and arguments.
+        environment: variables beside those of this process.
+
+    Raises:
+        SystemExit: the command failed; its output is shown.
+    """
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    everything = {**os.environ, **ONE_THREAD, **(environment or {})}
+    run = subprocess.run(command, cwd=ROOT, env=everything, capture_output=True, text=True, check=False)
+    wall_seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    if run.returncode != 0:
+        sys.exit(f"{name}: exit status {run.returncode}\n{run.stdout}{run.stderr}")
+    cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(wall_seconds=wall_seconds, cpu_seconds=cpu_seconds, output=run.stdout)
+
+
+def peak_mib() -> float:
+    """The most resident memory that this process has had, MiB.
+
+    Not `ru_maxrss`: a process begins with that of the one that started it.
+    """
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def cpu_seconds_so_far() -> float:
+    """Processor time of this process, all its threads, and of those of its processes that have ended."""
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime
+
+
+def cpu_seconds_of(pids: Iterable[int]) -> float:
+    """Processor time that running processes took so far, user and system."""
+    stats = [Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split() for pid in pids]
+    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def machine() -> str:
+    """Say where the figures come from."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return f"{len(os.sched_getaffinity(0))} cores of {model}"

@@ -1,0 +1,219 @@
+"""Whether everything but the work on the videos themselves stays linear: 100 to 100,000 videos that cost nothing.
+
+    python benchmarks/scale.py [--videos 100 1000 10000 100000] [--shards 1 10 100 1000] [--json FILE]
+
+The videos are empty files, laid out as DFDC is: their measurements come from a prepared table, their records are one
+small crop again and again. All else is the code of a run, in a process of its own for each number of videos:
+
+    look        names and lists are read, no file is opened
+    index       the same with earlier measurements: each file is compared with its row
+    split       leakage groups, their splits, the leakage report
+    plan        shards
+    write       records into shards of 32 videos, each synced to disk
+    list        every finished shard is put into the store's index, one by one
+    tables      accounts, `videos.parquet`, `records.parquet`
+    report      `report.json`, `report.html`
+    reopen      what the next run does first: read the store, find nothing to do
+
+Prefect runs as many shards as `--shards` says, with nothing in them: on its embedded server, and on `prefect server`
+with SQLite, or on the one server that PREFECT_API_URL names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
+
+from benchmarks.costs import Steps, machine, measure, peak_mib  # noqa: E402
+from benchmarks.manifests import lay_out_dfdc  # noqa: E402
+from benchmarks.prefect_costs import measure_servers, show_servers  # noqa: E402
+from manifests.entry import VideoEntry  # noqa: E402
+from manifests.row import ManifestRow  # noqa: E402
+from manifests.table import row_to_plain  # noqa: E402
+from storage.encoding import encode_record  # noqa: E402
+from storage.images import encode_rgb  # noqa: E402
+from storage.index import ShardEntry  # noqa: E402
+from storage.layout import SHARDS_DIR  # noqa: E402
+from storage.ledger import Ledger  # noqa: E402
+from storage.record import Record  # noqa: E402
+from storage.shard import ShardWriter  # noqa: E402
+
+NUM_VIDEOS = (100, 1_000, 10_000, 100_000)
+NUM_SHARDS = (1, 10, 100, 1_000)
+RECORDS_PER_VIDEO = 4
+CROP_PX = 32  # side of the one crop that every record holds
+
+
+def probed(root: Path, entry: VideoEntry) -> VideoEntry:
+    """Return an entry with measurements, as if its empty file had been opened; no two files look alike."""
+    status, digest = (root / entry.path).stat(), hashlib.sha256(entry.video_id.encode()).hexdigest()
+    measured: dict[str, Any] = {
+        **{"num_frames": 300, "fps": Fraction(30), "width": 1280, "height": 720, "rotation_degrees": 0},
+        **{"num_bytes": status.st_size, "mtime_ns": status.st_mtime_ns},
+        **{"sha256": digest, "frame_hashes": digest},
+    }
+    return replace(entry, **measured)
+
+
+def make_record(entry: VideoEntry, frame: int, crop: bytes, config_digest: str) -> Record:
+    """Return one frame's record of a video that nobody has looked at."""
+    identity = {
+        name: getattr(entry, name)
+        for name in ("video_id", "dataset", "manipulation", "compression", "split", "target_id", "source_id")
+    }
+    values: dict[str, Any] = {
+        **identity,
+        **{"key": f"{entry.video_id}/00/{frame:06d}", "group_id": entry.group_id, "track_id": 0},
+        **{"label": entry.label_as_integer, "crops_encoded": (crop,), "masks_encoded": None},
+        "boxes_xyxy": np.zeros((1, 4), np.float32),
+        "landmarks": np.zeros((1, 5, 2), np.float32),
+        "matrices": np.zeros((1, 2, 3)),
+        "frame_indices": np.array([frame]),
+        "pts_seconds": np.zeros(1),
+        "scores": np.ones(1, np.float32),
+        "interpolated": np.zeros(1, np.bool_),
+        **{"content_digest": entry.content_digest, "config_digest": config_digest},
+    }
+    return Record(**values)
+
+
+def write_shard(plan: Any, crop: bytes) -> tuple[ShardEntry, list[ManifestRow]]:
+    """Write a plan's shard as `tasks.process.process_shard` does, with records that cost nothing."""
+    rows: list[ManifestRow] = []
+    with ShardWriter(plan.store_dir / SHARDS_DIR, plan.split, plan.number, plan.config_digest) as writer:
+        for entry in plan.entries:
+            for frame in range(RECORDS_PER_VIDEO):
+                record = make_record(entry, frame, crop, plan.config_digest)
+                writer.put(record.key, encode_record(record))
+            row = ManifestRow(video_id=entry.video_id, path=entry.path, entry=entry, config_digest=plan.config_digest)
+            rows.append(replace(row, status="stored", shard=plan.name, num_records=RECORDS_PER_VIDEO))
+        return writer.finish([row_to_plain(row) for row in rows], {}), rows
+
+
+def measure_store(num_videos: int, scratch: Path) -> dict[str, Any]:
+    """Take so many videos from their names to a finished store here; return counts, seconds and memory by step."""
+    from flows.config import PreprocessConfig
+    from flows.plan import outcome, plan_shards, with_splits
+    from flows.relatives import Relatives
+    from flows.report import write_report
+    from flows.sources import index_sources
+
+    root, out, steps = scratch / "data", scratch / "store", Steps()
+    subprocess.run([sys.executable, __file__, "--make", str(root), str(num_videos)], check=True)
+    config = PreprocessConfig.model_validate({"dataset": {"name": "dfdc", "root": root}, "out": out})
+    before_mib = peak_mib()
+    with steps.timed("look"):
+        found = index_sources(config.dataset, probing=False).rows
+    prepared = {row.video_id: probed(root, row.entry) for row in found if row.entry is not None}
+    with steps.timed("index"):
+        indexed = index_sources(config.dataset, known=prepared)
+    with steps.timed("split"):
+        rows = with_splits(indexed.rows, config.split)
+    usable = [row.entry for row in rows if row.entry is not None]
+    ledger = Ledger(out, config.store_settings(), config.config_digest)
+    with steps.timed("plan"):
+        relatives = Relatives.among(usable, config)
+        plans = plan_shards(usable, config, indexed.roots, ("cpu",), ledger.next_number, relatives)
+    ledger.begin(outcome(rows, ledger.rows))
+    crop = encode_rgb(np.full((CROP_PX, CROP_PX, 3), 128, np.uint8), "jpeg", 95)
+    for plan in plans:
+        with steps.timed("write"):
+            shard, stored = write_shard(plan, crop)
+        with steps.timed("list"):
+            ledger.add(shard, stored)
+    with steps.timed("tables"):
+        ledger.finish(outcome(rows, ledger.rows))
+    with steps.timed("report"):
+        report = write_report(out)
+    with steps.timed("reopen"):
+        again = Ledger(out, config.store_settings(), config.config_digest)
+        num_missing = sum(not again.is_done(entry) for entry in usable)
+    return {
+        "num_videos": num_videos,
+        "num_indexed": len(indexed.rows),
+        "num_planned": sum(len(plan.entries) for plan in plans),
+        "num_shards": len(plans),
+        "num_stored": report.num_stored,
+        "num_records": report.totals["num_records"],
+        "num_missing_when_reopened": num_missing,
+        "wall_seconds": steps.wall_seconds,
+        "cpu_seconds": steps.cpu_seconds,
+        "peak_mib": {"start": before_mib, **steps.peak_mib},
+    }
+
+
+def in_child(*words: object) -> dict[str, Any]:
+    """Run one measurement in a process of its own, and return what it found."""
+    command = [sys.executable, __file__, *map(str, words)]
+    cost = measure(" ".join(command[2:]), command)
+    found: dict[str, Any] = json.loads(cost.output.splitlines()[-1])
+    return {**found, "process_wall_seconds": cost.wall_seconds, "process_cpu_seconds": cost.cpu_seconds}
+
+
+def show(figures: dict[str, Any]) -> None:
+    """Print the tables."""
+    console = Console()
+    stores = figures["stores"]
+    sizes = [f"{row['num_videos']:,}" for row in stores]
+    for name, title, scale in (
+        ("wall_seconds", "wall seconds", 1.0),
+        ("cpu_seconds", "CPU milliseconds a video: level where linear", 1000.0),
+    ):
+        table = Table("videos", *sizes, title=f"{title}; {figures['machine']}")
+        per = [scale / (row["num_videos"] if name == "cpu_seconds" else 1) for row in stores]
+        for step in stores[0][name]:
+            table.add_row(step, *(f"{row[name][step] * factor:.3f}" for row, factor in zip(stores, per, strict=True)))
+        sums = (sum(row[name].values()) * factor for row, factor in zip(stores, per, strict=True))
+        table.add_row("all", *(f"{value:.3f}" for value in sums))
+        if name == "wall_seconds":
+            table.add_row("peak MiB", *(f"{max(row['peak_mib'].values()):.0f}" for row in stores))
+        console.print(table)
+    if figures["prefect"]:
+        show_servers(console, figures["prefect"])
+
+
+def main() -> None:
+    """Measure, print the tables, and write JSON if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=int, nargs="+", default=NUM_VIDEOS, help="simulated, one row each")
+    parser.add_argument("--shards", type=int, nargs="*", default=NUM_SHARDS, help="given to Prefect, one row each")
+    parser.add_argument("--tiny", action="store_true", help="a look whether it runs: 40 and 80 videos, 2 shards")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--videos-here", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.make:
+        lay_out_dfdc(int(options.make[1]), Path(options.make[0]))
+    elif options.videos_here:
+        sys.stdout.write(json.dumps(measure_store(int(options.videos_here[0]), Path(options.videos_here[1]))))
+    else:
+        figures: dict[str, Any] = {"machine": machine(), "stores": []}
+        with tempfile.TemporaryDirectory() as scratch:
+            for number in (40, 80) if options.tiny else options.videos:
+                folder = Path(scratch, str(number))
+                figures["stores"].append(in_child("--videos-here", number, folder))
+            shards = (2,) if options.tiny else options.shards
+            figures["prefect"] = measure_servers(shards, Path(scratch)) if shards else []
+        show(figures)
+        if options.json:
+            options.json.parent.mkdir(parents=True, exist_ok=True)
+            options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

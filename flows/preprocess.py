@@ -96,8 +96,8 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         keep_version(
             config.out, keep=config.versions.keep, since=since, is_same=bool(difference and difference.is_empty)
         )
+        publish(report, difference, config)
         copy_to_mirror(config)
-    publish(report, difference, config)
     return result(report, config, num_processed=len(work.missing), difference=difference)
 
 

@@ -92,7 +92,7 @@ def summary_markdown(report: Report) -> str:
     lines += ["| videos / records | " + " | ".join((*SPLITS, "all")) + " |", "| :-- | --: | --: | --: | --: |"]
     lines += ["| " + " | ".join(_escaped(text) for text in row) + " |" for row in _matrix(report)]
     lines += ["| share (wanted) | " + " | ".join(_share_of(split) for split in report.splits) + " | |", ""]
-    lines += [_escaped(line) + "  " for line in describe(report.leakage)]
+    lines += ["```", *describe(report.leakage), "```", ""]
     if report.leakage_allowed:
         lines += ["**Leakage was allowed** by `--allow-leakage`."]
     reasons = list(_counted_rejections(report))

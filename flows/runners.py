@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
-from itertools import count
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,8 @@ logger = logging.getLogger(__name__)
 # Of threads. While one shard's last videos are at work, those of the next ones keep the other workers busy.
 SHARDS_AT_ONCE = 4
 
-# How often a shard is handed over again when its worker is lost: Dask's `allowed-failures`, Ray's `max_retries`.
+# How often a shard is handed over again when its worker is lost: Dask's `allowed-failures`, Ray's `max_retries`. Of
+# processes, how often in a row without a shard that was completed.
 MAX_LOSSES = 3
 
 # What a Dask worker with a GPU declares: `dask worker --resources GPU=1`. Ray finds GPUs by itself.
@@ -75,7 +75,9 @@ def carry(
         StageMissing: processes were lost again and again.
     """
     remaining = {plan.name: plan for plan in plans}
-    for num_losses in count(1):
+    num_losses = 0
+    while True:
+        num_before = len(remaining)
         try:
             with handing_over(config, on_video) as hand_over:
                 for window in in_chunks(tuple(remaining.values()), TASKS_PER_WINDOW):
@@ -85,6 +87,7 @@ def carry(
                             on_video(row)
                         on_finished(report)
         except BrokenProcessPool as loss:
+            num_losses = num_losses + 1 if len(remaining) == num_before else 1
             if num_losses > MAX_LOSSES:
                 raise StageMissing(
                     f"runner: got {num_losses} lost processes ({loss}), expected them to last; is the memory enough?"

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from manifests.row import ManifestRow
@@ -72,12 +73,13 @@ def compact(ledger: Ledger, store_dir: Path, above: float) -> Compaction:
     videos_per_shard = max((shard.num_videos for shard in index.shards), default=1)
     by_name = {shard.name: shard for shard in sparse}
     rows_of = _live_rows(ledger.rows.values(), by_name)
+    numbers = {split: count(ledger.next_number(split)) for split in {shard.split for shard in sparse}}
     written: list[ShardEntry] = []
     for made_with, shards in _alike(sparse, store_dir / SHARDS_DIR):
         rows = sorted((row for shard in shards for row in rows_of[shard.name]), key=lambda row: f"{row.video_id}/")
         for start in range(0, len(rows), videos_per_shard):
             chunk = rows[start : start + videos_per_shard]
-            number = ledger.next_number(shards[0].split)
+            number = next(numbers[shards[0].split])
             shard, moved = _write(store_dir / SHARDS_DIR, shards[0], number, chunk, dict(made_with))
             ledger.add(shard, moved)
             ledger.made_with[shard.name] = dict(made_with)

@@ -120,6 +120,9 @@ class StoreIndex:
     leakage_allowed: bool = False
     # whether a run was told to store a split even if it breaks its policy's promise
 
+    store_id: str = ""
+    # of the folder's first run, hex: copies of one store have the same; empty before there were copies
+
     version: int = 0
     # which version of the store this is, or was before the run that is at work: `storage.versions`
 
@@ -209,13 +212,15 @@ _FIELD_TYPES: dict[str, type] = {
     "test_datasets": list,
     "leakage_allowed": bool,
     "redoing": bool,
+    "store_id": str,
     "version": int,
     "discarded": list,
 }
 
 
 def _from_plain(plain: dict[str, Any], path: Path) -> StoreIndex:
-    plain = {"version": 0} | plain  # stores that were made before there were versions
+    earlier: dict[str, Any] = {"store_id": "", "version": 0}  # of stores from before there were copies and versions
+    plain = earlier | plain
     for name, kind in _FIELD_TYPES.items():
         if not isinstance(plain.get(name), kind):
             raise _corrupt(path, f"{name} {plain.get(name)!r}, which is not of type {kind.__name__}")

@@ -5,6 +5,7 @@ files alone:
 
     complete, listed in index.json       counts
     complete, not listed                 the run died before it could list it: listed now, if the configuration fits
+                                         and the store is not complete without it
     … but of a kept version              left alone: `storage.versions`
     listed, but gone or of another size  dropped from the index: its videos are missing again
     hidden `.partial-…`                  removed
@@ -21,6 +22,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from manifests.entry import VideoEntry
 from manifests.errors import AccountingError, StoreChanged
@@ -82,7 +84,11 @@ class Ledger:
         discarded = on_disk if redo else on_disk & (gone | set(stored.discarded if stored else ()))
         # Without an index nothing is known but the shards: then those of earlier versions are taken up, too.
         others = protected_shards(store_dir) if stored else frozenset()
-        found = self._unlisted(on_disk - discarded - others - {shard.name for shard in kept}, config_digest)
+        unlisted = on_disk - discarded - others - {shard.name for shard in kept}
+        # Of a complete store, no run can have left them: they are of a version, or a worker, that was given up.
+        strays = unlisted if was_complete else set()
+        discarded |= strays
+        found = self._unlisted(unlisted - strays, config_digest)
         self._header = StoreIndex(  # the index less its shards
             faceshards_version=version("faceshards"),
             complete=False,
@@ -91,6 +97,7 @@ class Ledger:
             shards=(),
             test_datasets=stored.test_datasets if stored and not redo else (),
             leakage_allowed=bool(stored and not redo and stored.leakage_allowed),
+            store_id=(stored.store_id if stored else "") or uuid4().hex,
             version=stored.version if stored else 0,
             redoing=redo or is_begun,
             discarded=tuple(sorted(discarded)),
@@ -102,7 +109,7 @@ class Ledger:
         self._index_written_seconds = 0.0  # when, by the monotonic clock
         for shard in sorted([*kept, *found], key=lambda entry: (entry.split, entry.number)):
             self._take(shard, self._rows_of(shard))
-        self.is_complete = was_complete and len(kept) == len(listed) and not found
+        self.is_complete = was_complete and len(kept) == len(listed) and not strays
         self._header = replace(self._header, complete=self.is_complete)
 
     @property
@@ -144,9 +151,10 @@ class Ledger:
         return self.is_complete and has_tables and list(rows) == self._written
 
     def next_number(self, split: str) -> int:
-        """Return the number of the split's next shard: above every one that lies in the folder, listed or not."""
-        taken = (number for found, number in self._shards_on_disk().values() if found == split)
-        return max((number + 1 for number in taken), default=0)
+        """Return the number of the split's next shard: above every one that lies in the folder, or is in any list."""
+        listed = {name: parse_shard_name(name) for name in {*self._shards, *protected_shards(self._store_dir)}}
+        known = self._shards_on_disk() | {name: found for name, found in listed.items() if found is not None}
+        return max((number + 1 for found, number in known.values() if found == split), default=0)
 
     def begin(
         self, rows: Iterable[ManifestRow], *, test_datasets: Iterable[str] = (), leakage_allowed: bool = False

@@ -5,21 +5,20 @@
     pull    shards that are not here, each checked against its SHA-256; tables and reports; index.json; as above
 
 A copy says of itself whether it is complete, as every store does: a copy whose push was killed is refused, and the next
-push completes it. Shards never change, so what is there already is not sent again.
+push completes it. Shards never change, so what is there already is not sent again. A copy has no versions of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from manifests.errors import FaceshardsError, StageMissing, StoreCorrupt, StoreError, StoreIncomplete, StoreMissing
-from storage.index import StoreIndex, read_index, stored_index, write_index
+from storage.index import ShardEntry, StoreIndex, read_index, stored_index, write_index
 from storage.layout import (
     CONFIG_NAME,
     DIFFERENCE_NAME,
@@ -29,13 +28,14 @@ from storage.layout import (
     REPORT_HTML_NAME,
     REPORT_JSON_NAME,
     SHARDS_DIR,
+    VERSIONS_DIR,
     VIDEOS_NAME,
     lock_store,
     parse_shard_name,
     publish,
     remove_partials,
 )
-from storage.versions import protected_shards
+from storage.versions import files_of, list_versions
 
 # What a store keeps beside shards and index; each may be missing.
 BESIDE = (VIDEOS_NAME, RECORDS_NAME, CONFIG_NAME, REPORT_JSON_NAME, REPORT_HTML_NAME, DIFFERENCE_NAME)
@@ -154,6 +154,12 @@ class Remote:
                 return False
         return True
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file or folder there."""
+        with self._errors():
+            self._files.invalidate_cache()
+            return bool(self._files.exists(self._path(name)))
+
     def delete(self, name: str) -> None:
         """Delete a file there."""
         with self._errors():
@@ -186,35 +192,43 @@ def push(store_dir: Path, url: str, on_shard: Callable[[int, int], None] = lambd
 
     Raises:
         StoreIncomplete: the store's last run did not finish.
+        StoreCorrupt: a shard is not what the index promises.
         StoreError: another store lies there, or it cannot be reached.
     """
     index = read_index(store_dir)
     _require_complete(index, str(store_dir))
     remote = Remote(url)
+    if remote.has(VERSIONS_DIR):
+        raise StoreError(
+            f"{url}: got a store with versions of its own, expected a copy or an empty folder; choose another place"
+        )
     there, sizes = remote.index(), remote.shards()
     _refuse_other(there, index, url)
     known = {shard.name: shard.sha256 for shard in there.shards} if there else {}
-    copied = []
-    for number, shard in enumerate(index.shards):
+    arrived = [shard for shard in index.shards if known.get(shard.name) == shard.sha256]
+    arrived = [shard for shard in arrived if sizes.get(shard.name) == shard.num_bytes]
+    missing = [shard for shard in index.shards if shard not in arrived]
+    # Who reads a complete copy goes on with it, unless a file that it consists of has to be replaced.
+    is_readable = there is not None and there.complete and not known.keys() & {shard.name for shard in missing}
+    for number, shard in enumerate(missing, start=len(arrived)):
         on_shard(number, len(index.shards))
-        if known.get(shard.name) != shard.sha256 or sizes.get(shard.name) != shard.num_bytes:
-            remote.send(store_dir / SHARDS_DIR / shard.name, f"{SHARDS_DIR}/{shard.name}")
-            copied.append(shard)
+        if not is_readable:
+            remote.send_index(replace(index, complete=False, shards=tuple(arrived)))
+        _send_shard(remote, store_dir, shard)
+        arrived.append(shard)
     on_shard(len(index.shards), len(index.shards))
-    if copied or there != index:
+    if missing or there != index:
         remote.send_index(replace(index, complete=False))
-        for name in BESIDE:
-            if (store_dir / name).exists():
-                remote.send(store_dir / name, name)
+        _send_beside(remote, files_of(store_dir, index))
         remote.send_index(index)
     stale = sizes.keys() - {shard.name for shard in index.shards}
     for name in sorted(stale):
         remote.delete(f"{SHARDS_DIR}/{name}")
     return Copied(
-        num_copied=len(copied),
-        num_already_there=len(index.shards) - len(copied),
+        num_copied=len(missing),
+        num_already_there=len(index.shards) - len(missing),
         num_deleted=len(stale),
-        num_bytes=sum(shard.num_bytes for shard in copied),
+        num_bytes=sum(shard.num_bytes for shard in missing),
     )
 
 
@@ -230,7 +244,7 @@ def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambd
         StoreMissing: no store lies there.
         StoreIncomplete: it is being pushed, or a push was killed.
         StoreCorrupt: a shard is not what the index promises.
-        StoreError: the folder holds another store, or the copy cannot be reached.
+        StoreError: the folder holds another store, or versions of its own; or the copy cannot be reached.
     """
     remote = Remote(url)
     index = remote.index()
@@ -240,6 +254,10 @@ def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambd
     with lock_store(store_dir):
         here = stored_index(store_dir)
         _refuse_other(here, index, str(store_dir))
+        if list_versions(store_dir):
+            raise StoreError(
+                f"{store_dir}: got a store with versions of its own, expected a copy or an empty folder; pull elsewhere"
+            )
         shards_dir = store_dir / SHARDS_DIR
         shards_dir.mkdir(exist_ok=True)
         remove_partials(shards_dir)
@@ -247,10 +265,10 @@ def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambd
         copied = []
         for number, shard in enumerate(index.shards):
             on_shard(number, len(index.shards))
-            path = shards_dir / shard.name
-            is_here = path.exists() and path.stat().st_size == shard.num_bytes
-            if known.get(shard.name) != shard.sha256 or not is_here:
-                _fetch_shard(remote, shard.name, shard.sha256, path)
+            if not _is_here(shards_dir / shard.name, shard, known):
+                if here is not None and here.complete and shard.name in known:
+                    write_index(store_dir, replace(here, complete=False))  # a file that it consists of is replaced
+                _fetch_shard(remote, shard, shards_dir / shard.name)
                 copied.append(shard)
         on_shard(len(index.shards), len(index.shards))
         if copied or here != index:
@@ -259,7 +277,7 @@ def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambd
             for name in BESIDE:
                 _fetch_beside(remote, name, store_dir)
             write_index(store_dir, index)
-        listed = {shard.name for shard in index.shards} | protected_shards(store_dir)
+        listed = {shard.name for shard in index.shards}
         stale = [path for path in shards_dir.iterdir() if parse_shard_name(path.name) and path.name not in listed]
         for path in stale:
             path.unlink()
@@ -271,24 +289,54 @@ def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambd
     )
 
 
-def _fetch_shard(remote: Remote, name: str, sha256: str, path: Path) -> None:
-    partial = path.with_name(f"{PARTIAL_PREFIX}{name}")
-    if not remote.fetch(f"{SHARDS_DIR}/{name}", partial):
-        raise StoreCorrupt(f"{remote.url}/{SHARDS_DIR}/{name}: got no such file, expected it; push again")
-    with partial.open("rb") as fetched:
-        found = hashlib.file_digest(fetched, "sha256").hexdigest()
-    if found != sha256:
-        partial.unlink()
+def _send_shard(remote: Remote, store_dir: Path, shard: ShardEntry) -> None:
+    path = store_dir / SHARDS_DIR / shard.name
+    if not path.exists() or _sha256_of(path) != shard.sha256:
         raise StoreCorrupt(
-            f"{remote.url}/{SHARDS_DIR}/{name}: got SHA-256 {found}, expected {sha256}; delete it and push again"
+            f"{path}: got no file, or other bytes than the index promises, expected them; run the preprocessing again"
         )
+    remote.send(path, f"{SHARDS_DIR}/{shard.name}")
+
+
+def _send_beside(remote: Remote, folder: Path) -> None:
+    """Make the copy's small files those of a folder."""
+    for name in BESIDE:
+        if (folder / name).exists():
+            remote.send(folder / name, name)
+        elif remote.has(name):
+            remote.delete(name)
+
+
+def _is_here(path: Path, shard: ShardEntry, known: Mapping[str, str]) -> bool:
+    """Whether a file is the shard; one that no index lists, of a pull that was killed, is read for that."""
+    if not path.exists() or path.stat().st_size != shard.num_bytes:
+        return False
+    return (known.get(shard.name) or _sha256_of(path)) == shard.sha256
+
+
+def _fetch_shard(remote: Remote, shard: ShardEntry, path: Path) -> None:
+    partial = path.with_name(f"{PARTIAL_PREFIX}{shard.name}")
+    where = f"{remote.url}/{SHARDS_DIR}/{shard.name}"
+    if not remote.fetch(f"{SHARDS_DIR}/{shard.name}", partial):
+        raise StoreCorrupt(f"{where}: got no such file, expected it; push again")
+    found = _sha256_of(partial)
+    if found != shard.sha256:
+        partial.unlink()
+        raise StoreCorrupt(f"{where}: got SHA-256 {found}, expected {shard.sha256}; delete it there and push again")
     publish(partial, path)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _fetch_beside(remote: Remote, name: str, store_dir: Path) -> None:
     partial = store_dir / f"{PARTIAL_PREFIX}{name}"
     if remote.fetch(name, partial):
         publish(partial, store_dir / name)
+    else:
+        (store_dir / name).unlink(missing_ok=True)
 
 
 def _require_complete(index: StoreIndex, where: str) -> None:
@@ -300,16 +348,20 @@ def _require_complete(index: StoreIndex, where: str) -> None:
 
 
 def _refuse_other(there: StoreIndex | None, index: StoreIndex, where: str) -> None:
-    """Refuse to write over a store that is not a copy of this one: its shards have the same names.
+    """Refuse to write over a store that is not a copy of this one, nor this one of it.
 
     Raises:
-        StoreError: a shard of the same name has other records.
+        StoreError: it has another `store_id`; or, where one has none, shards in which nothing is the same.
     """
-    ours = {shard.name: shard.sha256 for shard in index.shards}
-    theirs: list[tuple[str, Any]] = [(shard.name, shard.sha256) for shard in there.shards] if there else []
-    other = [name for name, sha256 in theirs if ours.get(name, sha256) != sha256]
-    if other:
+    if there is None or not there.shards:
+        return
+    if there.store_id and index.store_id:
+        is_same = there.store_id == index.store_id
+    else:
+        ours = {(shard.name, shard.sha256) for shard in index.shards}
+        is_same = bool(ours & {(shard.name, shard.sha256) for shard in there.shards})
+    if not is_same:
         raise StoreError(
-            f"{where}: got another store there (its {other[0]} has other bytes), expected an empty folder or a copy of "
-            "the same store; choose another place"
+            f"{where}: got another store there, expected an empty folder or a copy of the same store; choose another "
+            "place, or delete what lies there"
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -110,7 +109,7 @@ class ShardWriter:
         self._split, self._number, self._config_digest = split, number, config_digest
         # Not the process's number: another machine's process may have the same, and be at the same shard.
         self._partial = shards_dir / f"{PARTIAL_PREFIX}{split}-{number:05d}-{uuid4().hex}{SHARD_SUFFIX}"
-        self._draft = self._partial  # the file that LMDB writes
+        self._is_on_network = False
         self._pending: list[tuple[bytes, bytes]] = []
         self._pending_bytes = 0
         self._last_key = b""
@@ -121,12 +120,14 @@ class ShardWriter:
         oldest: dict[str, Any] = {"lib_version": 0} if lmdb.version()[0] > 0 else {}
         try:
             shards_dir.mkdir(parents=True, exist_ok=True)
-            if is_on_network(shards_dir):
-                self._draft = Path(gettempdir(), f"faceshards{self._partial.name}")
+            self._is_on_network = is_on_network(shards_dir)
+            draft = Path(gettempdir(), f"faceshards{self._partial.name}") if self._is_on_network else self._partial
             # Nothing is synced before `finish`: a file that is half done is never read.
             self._environment: lmdb.Environment | None = lmdb.open(
-                str(self._draft), map_size=map_bytes, subdir=False, lock=False, sync=False, metasync=False, **oldest
+                str(draft), map_size=map_bytes, subdir=False, lock=False, sync=False, metasync=False, **oldest
             )
+            if self._is_on_network:
+                draft.unlink()  # it lives as long as it is open, and nobody else finds it
         except (OSError, lmdb.Error) as error:
             raise StoreError(f"shard {self.path}: got {error}, expected a folder to write to") from error
 
@@ -188,12 +189,13 @@ class ShardWriter:
         try:
             environment.sync(True)
             num_bytes = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+            if self._is_on_network:
+                with self._partial.open("wb") as copy:
+                    environment.copyfd(copy.fileno())
             self._close()
             # LMDB does not write pages that it allocated and freed again, so the last ones may be missing.
-            if self._draft.stat().st_size < num_bytes:
-                os.truncate(self._draft, num_bytes)
-            if self._draft != self._partial:
-                shutil.copyfile(self._draft, self._partial)
+            if self._partial.stat().st_size < num_bytes:
+                os.truncate(self._partial, num_bytes)
             entry = _entry(meta, self._partial)
             publish(self._partial, self.path)
         except (OSError, lmdb.Error) as error:
@@ -209,7 +211,6 @@ class ShardWriter:
     ) -> None:
         """Remove what was not finished."""
         self._close()
-        self._draft.unlink(missing_ok=True)
         self._partial.unlink(missing_ok=True)
 
     def _commit(self) -> None:

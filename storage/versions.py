@@ -128,12 +128,12 @@ def keep_version(store_dir: Path, *, keep: int, since: int | None = None, is_sam
         store_dir: the store's folder; the caller holds its lock.
         keep: versions that stay, the current one among them; 1 or more.
         since: number of the version that the run began from; newer ones, which a rollback had left behind, go.
-        is_same: no video differs from that version, so the new one takes its place.
+        is_same: no video differs from that version, so the new one takes its place, and the newer ones stay.
     """
     keep_current(store_dir)
     current = read_index(store_dir).version
     if since is not None:
-        left = range(since if is_same else since + 1, current)
+        left = [since] if is_same else range(since + 1, current)
         remove_versions(store_dir, [version for version in list_versions(store_dir) if version.number in left])
     prune(store_dir, keep)
 
@@ -196,11 +196,16 @@ def roll_back(store_dir: Path, number: int | None = None) -> Version:
 
     Raises:
         StoreMissing: there is no store.
-        StoreError: there is no such version.
+        StoreError: there is no such version, or the store cannot be kept as it is.
         StoreCorrupt: a shard of it is gone.
     """
     index = read_index(store_dir)
     keep_current(store_dir)
+    if index.complete and not _folder_of(store_dir, index.version).exists():
+        raise StoreError(
+            f"store {store_dir}: got no {VIDEOS_NAME}, expected it, or nobody could go back to what the store is now; "
+            "run the preprocessing again first"
+        )
     target = _chosen(store_dir, index, number)
     gone = missing_shards(store_dir, target)
     if gone:
@@ -217,10 +222,10 @@ def roll_back(store_dir: Path, number: int | None = None) -> Version:
     on_disk = {path.name for path in (store_dir / SHARDS_DIR).iterdir() if parse_shard_name(path.name) is not None}
     strays = sorted(on_disk - protected_shards(store_dir))
     if strays:  # said before they go, or a next run would take them for work that was not listed yet
-        write_index(store_dir, replace(target.index, discarded=tuple(strays)))
+        write_index(store_dir, replace(target.index, store_id=index.store_id, discarded=tuple(strays)))
         for name in strays:
             (store_dir / SHARDS_DIR / name).unlink()
-    write_index(store_dir, target.index)
+    write_index(store_dir, replace(target.index, store_id=index.store_id))
     return target
 
 
@@ -236,6 +241,16 @@ def _chosen(store_dir: Path, index: StoreIndex, number: int | None) -> Version:
             f"versions of {store_dir}: got {known}, expected {wanted}; keep more of them with versions.keep"
         )
     return versions[number]
+
+
+def files_of(store_dir: Path, index: StoreIndex) -> Path:
+    """Return the folder with the small files that belong to a store's index: its version's, which nobody changes.
+
+    A run, or a rollback that was killed, may have changed those of the store since the index was read.
+    """
+    folder = _folder_of(store_dir, index.version)
+    version = _read_version(folder) if folder.exists() else None
+    return folder if version is not None and version.index == index else store_dir
 
 
 def _folder_of(store_dir: Path, number: int) -> Path:

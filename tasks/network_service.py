@@ -42,6 +42,10 @@ Faces = list[list[FaceDetection]]
 # Frames that go through a network together: two batches of 16 at 1280×720. An estimate, which no GPU has confirmed:
 # the widest layer of MTCNN's finest scale then takes 10 channels × 32 × 768 × 432 × 4 bytes, 400 MiB.
 MAX_PIXELS_TOGETHER = 32 * 1280 * 720
+# How PyTorch says that a kernel failed, after which every call in this process does. To be out of memory is not that.
+STICKY = "CUDA error"
+
+SECONDS_BETWEEN_STARTS = 1.0  # of a service that dies
 MAX_WAITING = 64  # requests; each waiting worker holds one
 
 
@@ -94,7 +98,7 @@ class NetworkService:
     Args:
         address: path of the socket at which workers ask it; its folder is the run's own.
         settings: which networks.
-        device: `cuda:N`; `cpu` serves as well.
+        device: `cuda:N`; `cpu` for tests, where following would mix up the videos that wait together.
     """
 
     def __init__(self, address: str, settings: StageSettings, device: str) -> None:
@@ -135,6 +139,7 @@ class NetworkService:
                     "process with the networks of %s died (exit code %s), starting another", self._device, code
                 )
                 self._process = self._new_process()
+                self._stopped.wait(SECONDS_BETWEEN_STARTS)
 
 
 def serve(address: str, settings: StageSettings, device: str) -> None:
@@ -143,7 +148,7 @@ def serve(address: str, settings: StageSettings, device: str) -> None:
     Args:
         address: path of the socket to listen at.
         settings: which networks.
-        device: `cuda:N`; `cpu` serves as well.
+        device: `cuda:N`; `cpu` for tests, where following would mix up the videos that wait together.
     """
     end_with_parent()
     try:
@@ -198,7 +203,10 @@ def answer(together: Sequence[_Waiting], models: Mapping[str, Any]) -> None:
     """Answer requests that go together; where they fail together, each by itself: a fault of one is not the others'."""
     try:
         found = _run(together, models)
-    except Exception as error:  # noqa: BLE001  # each request alone gets the cause as its answer
+    except Exception as error:
+        if STICKY in str(error):
+            logger.exception("the GPU answers no more, and another process is needed")
+            os._exit(1)
         if len(together) > 1:
             for one in together:
                 answer([one], models)
@@ -253,6 +261,7 @@ def _listen(connection: Connection, waiting: queue.Queue[_Waiting]) -> None:
     memory: mmap.mmap | None = None
     with connection:
         try:
+            connection.send(os.getpid())  # a greeting, so that the worker knows somebody listens
             while True:
                 message = connection.recv()
                 if isinstance(message, SharesMemory):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from manifests.errors import FaceshardsError, VideoRejected
+from manifests.errors import FaceshardsError, StageMissing, VideoRejected
 from tasks.media import FaceDetection, FrameBatch, Reason, Stage
 from tasks.models import NeedsNoModels
 from tasks.network_service import Faces, Request, SharesMemory
@@ -27,7 +27,9 @@ from tasks.stages import Models, load_model, model_classes
 # file system minutes.
 START_SECONDS = 300.0
 SECONDS_BETWEEN_TRIES = 0.05
-LINE_LOST = (EOFError, ConnectionError)  # what a connection raises whose other end is gone
+# A service that died before the question is lost once; one that dies of the video, twice more.
+MAX_TRIES = 3
+LINE_LOST = (EOFError, OSError)  # what a connection raises whose other end is gone
 
 
 class NetworkClient:
@@ -53,23 +55,21 @@ class NetworkClient:
             faces: those of each of the T frames, for a landmarker.
 
         Raises:
-            VideoRejected: the network fails on these frames, or the service died of them twice.
-            FaceshardsError: the installation is at fault.
+            VideoRejected: the network fails on these frames, or the service dies of them.
+            FaceshardsError: the installation is at fault, or the service does not start.
         """
         if len(frames) == 0:
             return []
         listed = None if faces is None else [list(found) for found in faces]
         request = Request(model=model, shape=frames.data.shape, faces=listed)
-        try:
-            return self._ask_once(request, frames)
-        except LINE_LOST:
-            self.close()  # another service is being started
-        try:
-            return self._ask_once(request, frames)
-        except LINE_LOST as error:
-            self.close()
-            detail = f"networks: got {error!r} twice from the process that holds them, expected an answer"
-            raise VideoRejected(Stage.DETECT, Reason.CRASHED, detail) from error
+        for _ in range(MAX_TRIES):
+            try:
+                return self._ask_once(request, frames)
+            except LINE_LOST as error:
+                self.close()  # another service is being started
+                lost = error
+        detail = f"networks: lost their process {MAX_TRIES} times ({lost!r}), expected an answer"
+        raise VideoRejected(Stage.DETECT, Reason.CRASHED, detail) from lost
 
     def close(self) -> None:
         """Hang up; the next question connects again."""
@@ -95,15 +95,20 @@ class NetworkClient:
         """Return the line, waiting for a service that is starting.
 
         Raises:
-            ConnectionError: it has not started in time.
+            StageMissing: it has not started in time.
         """
         deadline = time.monotonic() + self._start_seconds
         while self._connection is None:
             try:
-                self._connection = Client(self._address, "AF_UNIX")
-            except (FileNotFoundError, ConnectionRefusedError) as error:
+                connection = Client(self._address, "AF_UNIX")
+                connection.recv()  # its greeting: a process that is being killed still takes connections
+                self._connection = connection
+            except LINE_LOST as error:
                 if time.monotonic() > deadline:
-                    raise ConnectionError(f"no answer at {Path(self._address).name}") from error
+                    raise StageMissing(
+                        f"networks of {Path(self._address).name}: got no answer within {self._start_seconds:g} s, "
+                        "expected their process to start; the log says why it does not"
+                    ) from error
                 time.sleep(SECONDS_BETWEEN_TRIES)
         return self._connection
 

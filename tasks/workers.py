@@ -22,7 +22,7 @@ from itertools import cycle
 from multiprocessing import resource_tracker
 from multiprocessing.util import Finalize
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from pebble import ProcessPool
 
 logger = logging.getLogger(__name__)
+
+MAX_SOCKET_FOLDER_CHARS = 64
 
 # How long a process elsewhere keeps its pool when no shard comes: the flow hands over the next one within seconds, and
 # each idle worker holds 790 MB (resident set with MTCNN on a CPU).
@@ -116,7 +118,9 @@ class WorkerPool:
         self._lock = threading.Lock()  # shards call from threads of their own
         self._pools: dict[str, ProcessPool] = {}
         self._services: dict[str, NetworkService] = {}  # of GPUs
-        self._sockets = TemporaryDirectory(prefix="faceshards-")
+        # A socket's path has 107 bytes at most, which long folders for temporary files leave no room for.
+        is_long = len(gettempdir()) > MAX_SOCKET_FOLDER_CHARS
+        self._sockets = TemporaryDirectory(prefix="faceshards-", dir="/tmp" if is_long else None)
         self._next_device = cycle(settings.devices)
         self._unfinished: set[Future[VideoResult]] = set()
         self._stopped = threading.Event()

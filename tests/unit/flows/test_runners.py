@@ -185,8 +185,10 @@ def test_what_is_unfinished_after_a_loss_is_handed_over_again(monkeypatch: pytes
 
 
 def test_losses_without_end_end_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runners, "MAX_LOSSES", 1)
-    with pytest.raises(StageMissing, match=r"^runner: got 2 lost processes \(gone\), expected them to last"):
+    """Where shards are completed in between, a long run may lose many."""
+    assert len(carried(Lossy(3), monkeypatch)[0]) == 4
+    monkeypatch.setattr(runners, "MAX_LOSSES", 0)
+    with pytest.raises(StageMissing, match=r"^runner: got 1 lost processes \(gone\), expected them to last"):
         carried(Lossy(9), monkeypatch)
 
 

@@ -70,6 +70,7 @@ def test_what_is_not_finished_leaves_nothing_anywhere(tmp_path: Path, monkeypatc
     monkeypatch.setattr(shard_module, "gettempdir", lambda: str(scratch))
     with ShardWriter(tmp_path / "shards", "train", 0, "c" * 64) as writer:
         writer.put("v/0", b"x")
-        assert list(scratch.iterdir())
+        assert not list(scratch.iterdir())  # nor is there anything to be left, were it killed now
+        assert not list((tmp_path / "shards").iterdir())
     assert not list(scratch.iterdir())
     assert not list((tmp_path / "shards").iterdir())

@@ -19,6 +19,7 @@ from manifests.table import read_table
 from storage.index import ShardEntry, read_index
 from storage.ledger import Ledger
 from storage.store import RecordStore
+from storage.versions import keep_version
 from tests.ledgers import CONFIG, DIGEST, OTHER_CONTENT, OTHER_DIGEST, entry_of, make_shard, pending, rejected, split_of
 
 
@@ -146,6 +147,26 @@ def test_an_unlisted_shard_makes_a_complete_store_incomplete(tmp_path: Path) -> 
     assert not reopened(tmp_path).is_complete
 
 
+def test_what_no_run_can_have_left_is_not_taken_up_but_goes(tmp_path: Path) -> None:
+    """A complete store's index lists all that counts: another shard is of a version that was given up."""
+    rows = make_store(tmp_path, [entry_of("001")])
+    make_shard(tmp_path, 1, [entry_of("002")])
+    ledger = reopened(tmp_path)
+    assert live_records(ledger) == 2
+    assert not ledger.is_done(entry_of("002"))
+    ledger.finish(rows)
+    assert [path.name for path in (tmp_path / "shards").iterdir()] == ["train-00000.lmdb"]
+
+
+def test_a_number_is_not_given_twice_though_its_shard_is_lost(tmp_path: Path) -> None:
+    make_store(tmp_path, [entry_of("001")], [entry_of("002")])
+    keep_version(tmp_path, keep=2)
+    roll_on = reopened(tmp_path)
+    (tmp_path / "shards" / "train-00001.lmdb").unlink()
+    assert roll_on.next_number("train") == 2
+    assert reopened(tmp_path).next_number("train") == 2
+
+
 def test_shards_alone_are_enough(tmp_path: Path) -> None:
     rows = make_store(tmp_path, [entry_of("001")], [entry_of("001", content=OTHER_CONTENT), entry_of("002")])
     for name in ("index.json", "videos.parquet", "records.parquet"):
@@ -232,6 +253,7 @@ def test_videos_of_a_shard_of_another_size_are_missing_again(tmp_path: Path, sha
 
 def test_a_file_that_is_no_shard_is_not_passed_over(tmp_path: Path) -> None:
     make_store(tmp_path, [entry_of("001")])
+    reopened(tmp_path).begin([])
     (tmp_path / "shards" / "train-00001.lmdb").write_bytes(bytes(16384))
     with pytest.raises(StoreCorrupt, match=r"train-00001\.lmdb"):
         reopened(tmp_path)
@@ -242,6 +264,7 @@ def test_a_later_shard_replaces_a_video(tmp_path: Path, listed: bool) -> None:
     make_store(tmp_path, [entry_of("001"), entry_of("002")])
     changed = entry_of("001", content=OTHER_CONTENT)
     ledger = reopened(tmp_path)
+    ledger.begin(ledger.rows.values())
     shard, rows = make_shard(tmp_path, 1, [changed])
     if listed:
         ledger.add(shard, rows)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from multiprocessing.connection import Listener
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,24 @@ def test_what_is_missing_ends_the_run(serve: Callable[..., str]) -> None:
 
 
 def test_nobody_answers(tmp_path: Path) -> None:
-    with pytest.raises(VideoRejected, match="twice") as rejection:
+    """No other video would get an answer either."""
+    with pytest.raises(StageMissing, match=r"networks of nobody: got no answer within 0\.1 s"):
         NetworkClient(str(tmp_path / "nobody"), start_seconds=0.1).ask("detector", frames_of(1))
+
+
+def test_a_service_that_dies_of_a_video_again_and_again_costs_that_video(tmp_path: Path) -> None:
+    """Each connection is taken and dropped at the first question."""
+    with Listener(str(tmp_path / "socket"), "AF_UNIX") as listener:
+
+        def drop() -> None:
+            for _ in range(3):
+                with listener.accept() as connection:
+                    connection.send("here I am")
+                    connection.recv()
+
+        threading.Thread(target=drop, daemon=True).start()
+        with pytest.raises(VideoRejected, match="lost their process 3 times") as rejection:
+            NetworkClient(str(tmp_path / "socket")).ask("detector", frames_of(1))
     assert rejection.value.reason is Reason.CRASHED
 
 

@@ -1,6 +1,15 @@
-# One image for the server, the deployment and the worker: the same Prefect on both ends.
-# The torch in it is PyPI's, which runs on the CPU and on CUDA.
-FROM python:3.11-slim-bookworm
+# syntax=docker/dockerfile:1
+# One image for the server, the deployment and the workers: the same Prefect on both ends. Two targets:
+#
+#     docker build --target cpu  --tag faceshards:cpu .
+#     docker build --target cuda --tag faceshards:cuda .
+#
+# Both take torch from PyPI, whose wheel runs on the CPU and brings its own CUDA libraries: the targets share every layer
+# below them, and what runs is what was tested. PyTorch's own index has a build without CUDA, some gigabytes smaller; it is
+# another registry to trust, so it is for you to choose:
+#
+#     docker build --target cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu --tag faceshards:cpu .
+FROM python:3.11-slim-bookworm AS wheels
 
 # All that the wheels want from the system: opencv-python's window code links OpenGL and GLib.
 # Debian's security updates replace versions, so none is pinned.
@@ -12,14 +21,20 @@ RUN apt-get update \
 WORKDIR /app
 
 # The wheels, gigabytes of them, in a layer of their own: it lasts until pyproject.toml changes.
+ARG TORCH_INDEX=https://pypi.org/simple
 COPY pyproject.toml ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" \
+    python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['server'], sep='\n')" \
         > /tmp/requirements.txt \
+    && grep --extended-regexp '^torch(vision)?[<>=]' /tmp/requirements.txt > /tmp/torch.txt \
+    && pip install --index-url "$TORCH_INDEX" --requirement /tmp/torch.txt \
     && pip install --requirement /tmp/requirements.txt \
-    && rm /tmp/requirements.txt
+    && rm /tmp/requirements.txt /tmp/torch.txt
 
-# The code, last. Editable, so that /app is the checkout that prefect.yaml and pyproject.toml are read in.
+
+FROM wheels AS code
+
+# Editable, so that /app is the checkout that prefect.yaml and pyproject.toml are read in.
 COPY . .
 RUN pip install --no-cache-dir --no-deps --editable .
 
@@ -37,3 +52,13 @@ ENV HOME=/tmp \
 USER 1000:1000
 
 CMD ["faceshards", "--help"]
+
+
+# The driver comes from the host, by the NVIDIA Container Toolkit; these two ask it for what torch needs.
+FROM code AS cuda
+ENV NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+
+# Last, so that a build without --target makes it.
+FROM code AS cpu

@@ -1,6 +1,7 @@
 """Register the deployments of prefect.yaml with a Prefect server: what `faceshards deploy` does.
 
-By hand, in the checkout: `prefect work-pool create local --type process`, then `prefect --no-prompt deploy --all`.
+By hand, in the checkout: `prefect work-pool create local --type process`, then `prefect --no-prompt deploy --all`. That
+leaves out the automations by which the server starts runs again whose worker died (flows/automations.py).
 """
 
 from __future__ import annotations
@@ -9,12 +10,18 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+from uuid import UUID
 
 import yaml
 
+from flows.automations import ensure_automations
 from manifests.errors import ConfigError
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.responses import DeploymentResponse
 
 CHECKOUT: Final = Path(__file__).resolve().parent.parent
 POOL_NAME: Final = "local"
@@ -30,7 +37,7 @@ START_A_SERVER: Final = "start one with `prefect server start`, then `export PRE
 
 
 def deploy(checkout: Path = CHECKOUT) -> tuple[str, ...]:
-    """Register every deployment of `checkout`/prefect.yaml; safe to repeat, an existing deployment is updated.
+    """Register every deployment of `checkout`/prefect.yaml, and the automations; repeated, it updates them.
 
     Args:
         checkout: the folder with prefect.yaml; flows run in it, so relative paths in their configuration start there.
@@ -44,7 +51,12 @@ def deploy(checkout: Path = CHECKOUT) -> tuple[str, ...]:
     names = deployment_names(checkout / "prefect.yaml")
     api_url = reachable_server()
     ensure_work_pool()
-    _register(checkout, api_url)
+    switched_on = _active_schedules(names)
+    try:
+        _register(checkout, api_url)
+    finally:
+        _switch_on(names, switched_on)
+    ensure_automations()
     return names
 
 
@@ -123,6 +135,36 @@ def ensure_work_pool() -> None:
             f"work pool {POOL_NAME!r}: got type {pool.type!r}, expected {POOL_TYPE!r}; "
             "rename it, or name another pool in prefect.yaml"
         )
+
+
+def _active_schedules(names: Sequence[str]) -> set[tuple[UUID, str | None]]:
+    """Return (deployment's id, schedule's slug) of every schedule that is on, of the deployments of these names."""
+    return {
+        (deployment.id, schedule.slug)
+        for deployment in _read_deployments(names)
+        for schedule in deployment.schedules
+        if schedule.active
+    }
+
+
+def _switch_on(names: Sequence[str], wanted: set[tuple[UUID, str | None]]) -> None:
+    """Switch schedules on again: registering set them to what prefect.yaml says, which is off."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        for deployment in _read_deployments(names):
+            for schedule in deployment.schedules:
+                if (deployment.id, schedule.slug) in wanted and not schedule.active:
+                    client.update_deployment_schedule(deployment.id, schedule.id, active=True)
+
+
+def _read_deployments(names: Sequence[str]) -> list[DeploymentResponse]:
+    """Return what the server knows of the deployments of these names."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+
+    with get_client(sync_client=True) as client:
+        return client.read_deployments(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(names))))
 
 
 def _register(checkout: Path, api_url: str) -> None:

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import logging
 import re
+import subprocess
+import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import yaml
 from prefect.cli.deploy._models import ConcurrencyLimitSpec, DeploymentConfig, RawScheduleConfig, WorkPoolConfig
+from prefect.events.schemas.automations import Automation, AutomationCore
+from prefect.events.schemas.events import Event, Resource
 from prefect.plugins import HookContext
 
-from flows.config import PreprocessConfig
+from flows.alerts import REJECTIONS_HIGH
+from flows.automations import HEARTBEAT_SECONDS, MAX_STARTS, SILENCE_SECONDS, TAG, automations, ensure_automations
 from flows.deploy import MESSAGE_LENGTH, POOL_NAME, deployment_names, ensure_work_pool, last_words
 from flows.prefect_plugin import AmbiguousDeploymentError, setup_environment, teach_short_names
 from manifests.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
 VARIABLE = re.compile(r"\$\{(\w+)")
 
 
@@ -37,6 +47,11 @@ def services() -> dict[str, dict[str, Any]]:
 @pytest.fixture(scope="module")
 def deployments() -> list[dict[str, Any]]:
     return list(read_yaml("prefect.yaml")["deployments"])
+
+
+def _entrypoint(deployment: dict[str, Any]) -> tuple[ModuleType, str]:
+    module, _, function = deployment["entrypoint"].rpartition(".")
+    return importlib.import_module(module), function
 
 
 # prefect.yaml
@@ -60,15 +75,31 @@ def test_deployments_wait_in_line_and_are_scheduled_only_when_asked(deployments:
 
 
 def test_deployments_configure_a_flow_that_exists(deployments: list[dict[str, Any]]) -> None:
-    assert [deployment["name"] for deployment in deployments] == ["preprocess-ffpp"]
     for deployment in deployments:
-        module, _, function = deployment["entrypoint"].rpartition(".")
-        found = importlib.util.find_spec(module)
-        assert found is not None
-        assert found.origin is not None
-        assert f"def {function}(" in Path(found.origin).read_text(encoding="utf-8")
-        config = PreprocessConfig.model_validate(deployment["parameters"]["config"])
-        assert (config.dataset.root, config.out) == (Path("data/ffpp"), Path("stores/ffpp"))
+        flow = getattr(*_entrypoint(deployment))
+        flow.validate_parameters(deployment["parameters"])
+        assert list(flow.parameters.properties) == ["config"]
+
+
+def test_each_deployment_goes_to_the_workers_that_can_carry_it_out(deployments: list[dict[str, Any]]) -> None:
+    assert {deployment["name"]: deployment["work_pool"]["work_queue_name"] for deployment in deployments} == {
+        "preprocess-ffpp": "cpu",
+        "preprocess-celebdf": "cpu",
+        "reprocess": "cpu",
+        "download-ffpp": "cpu",
+        "verify-store": "cpu",
+        "train-m2tr": "gpu",
+        "evaluate": "gpu",
+    }
+
+
+def test_every_run_is_watched_by_the_automations(deployments: list[dict[str, Any]]) -> None:
+    for deployment in deployments:
+        environment = deployment["work_pool"]["job_variables"]["env"]
+        assert TAG in deployment["tags"]
+        assert environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
+        # Jinja is the server's, YAML's numbers are not strings: an environment has strings alone.
+        assert all(isinstance(value, str) for value in environment.values())
 
 
 def test_nothing_is_fetched_to_run_a_deployment() -> None:
@@ -87,17 +118,76 @@ def test_services_start_in_order(services: dict[str, dict[str, Any]]) -> None:
     }
     assert waits_for == {
         "postgres": {},
-        "server": {"postgres": "service_healthy"},
+        "redis": {},
+        "server": {"postgres": "service_healthy", "redis": "service_healthy"},
+        "services": {"server": "service_healthy"},
         "deploy": {"server": "service_healthy"},
         "worker": {"deploy": "service_completed_successfully"},
+        "gpu-worker": {"deploy": "service_completed_successfully"},
     }
 
 
-def test_every_service_that_stays_up_is_checked(services: dict[str, dict[str, Any]]) -> None:
+def test_every_service_that_stays_up_is_checked_and_has_room(services: dict[str, dict[str, Any]]) -> None:
     staying = {name for name, service in services.items() if service["restart"] == "unless-stopped"}
 
-    assert staying == {"postgres", "server", "worker"}
+    assert staying == services.keys() - {"deploy"}
     assert {name for name, service in services.items() if "healthcheck" in service} == staying
+    for name in staying:
+        assert services[name]["deploy"]["resources"]["reservations"]["memory"]
+
+
+def test_api_and_background_services_share_one_database_and_one_redis(services: dict[str, dict[str, Any]]) -> None:
+    server, background = (dict(services[name]["environment"]) for name in ("server", "services"))
+    server.pop("PREFECT_SERVER_UI_API_URL")
+
+    assert server == background
+    assert services["server"]["command"][:4] == ["prefect", "server", "start", "--no-services"]
+    modules = {value for value in server.values() if value.startswith("prefect_redis.")}
+    # What Prefect keeps in memory by default, and two processes would each have their own of.
+    assert modules == {f"prefect_redis.{name}" for name in ("messaging", "ordering", "lease_storage", "cleanup_queue")}
+    assert all(importlib.util.find_spec(module) for module in modules)
+
+
+def test_the_settings_of_the_server_are_settings_of_prefect(services: dict[str, dict[str, Any]]) -> None:
+    # Prefect ignores a variable that it does not know without a word.
+    from prefect.settings import Settings
+    from prefect.settings.legacy import _get_settings_fields
+
+    sections = {
+        "PREFECT_REDIS_MESSAGING_": importlib.import_module("prefect_redis.client").RedisMessagingSettings,
+        "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_": importlib.import_module(
+            "prefect_redis.cleanup_queue"
+        ).RedisWorkerCleanupQueueSettings,
+    }
+    known = set(_get_settings_fields(Settings)) | {"DO_NOT_TRACK", "FACESHARDS_FFPP_SERVER"}
+    known |= {f"{prefix}{name.upper()}" for prefix, section in sections.items() for name in section.model_fields}
+    used = {name for service in services.values() for name in service.get("environment", {})}
+
+    assert {name for name in used if not name.startswith(("POSTGRES_", "REDIS_"))} <= known
+
+
+def test_workers_serve_every_queue_that_a_deployment_names(
+    services: dict[str, dict[str, Any]], deployments: list[dict[str, Any]]
+) -> None:
+    queues = {
+        name: [word for flag, word in pairwise(services[name]["command"]) if flag == "--work-queue"]
+        for name in ("worker", "gpu-worker")
+    }
+    assert queues == {"worker": ["cpu"], "gpu-worker": ["gpu", "cpu"]}
+    assert {deployment["work_pool"]["work_queue_name"] for deployment in deployments} == {"cpu", "gpu"}
+
+
+def test_the_gpu_worker_is_started_when_asked_for_and_gets_the_gpus(services: dict[str, dict[str, Any]]) -> None:
+    gpu = services["gpu-worker"]
+
+    assert {name: service["profiles"] for name, service in services.items() if "profiles" in service} == {
+        "gpu-worker": ["gpu"]
+    }
+    assert gpu["deploy"]["resources"]["reservations"]["devices"] == [
+        {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    ]
+    assert (gpu["build"]["target"], services["worker"]["build"]["target"]) == ("cuda", "cpu")
+    assert gpu["image"] != services["worker"]["image"]
 
 
 def test_ports_are_offered_to_this_machine_only(services: dict[str, dict[str, Any]]) -> None:
@@ -106,10 +196,11 @@ def test_ports_are_offered_to_this_machine_only(services: dict[str, dict[str, An
     assert ports == ["127.0.0.1:4200:4200"]
 
 
-def test_datasets_are_read_only_and_stores_are_not(services: dict[str, dict[str, Any]]) -> None:
-    mounts = dict(volume.rsplit(":", 2)[1:] for volume in services["worker"]["volumes"])
+def test_datasets_are_read_only_unless_asked_and_stores_are_not(services: dict[str, dict[str, Any]]) -> None:
+    mounts = dict(re.fullmatch(r"\$\{.*?\}:([^:]+):(.*)", volume).groups() for volume in services["worker"]["volumes"])  # type: ignore[union-attr, misc]
 
-    assert mounts == {"/app/data": "ro", "/app/stores": "rw"}
+    assert mounts == {"/app/data": "${FACESHARDS_DATASETS_MODE:-ro}", "/app/stores": "rw", "/app/runs": "rw"}
+    assert services["gpu-worker"]["volumes"] == services["worker"]["volumes"]
     assert "WORKDIR /app\n" in (REPO / "Dockerfile").read_text(encoding="utf-8")
 
 
@@ -119,6 +210,23 @@ def test_every_named_volume_is_declared(services: dict[str, dict[str, Any]]) -> 
     assert {source for source in sources if not source.startswith("$")} == set(
         read_yaml("docker-compose.yml")["volumes"]
     )
+
+
+@pytest.mark.skipif(not (BIN / "check-jsonschema").exists(), reason="check-jsonschema is not installed")
+def test_the_compose_file_keeps_to_its_published_schema() -> None:
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    checked = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.skipif(not (BIN / "hadolint").exists(), reason="hadolint is not installed")
+def test_the_dockerfile_passes_its_linter() -> None:
+    checked = subprocess.run(
+        [str(BIN / "hadolint"), "Dockerfile"], cwd=REPO, capture_output=True, text=True, check=False
+    )
+
+    assert (checked.stdout, checked.returncode) == ("", 0)
 
 
 def test_every_variable_is_in_the_example_and_nothing_else_is() -> None:
@@ -133,20 +241,28 @@ def test_no_secret_is_written_down(services: dict[str, dict[str, Any]]) -> None:
         name: value
         for service in services.values()
         for name, value in service["environment"].items()
-        if re.search("PASSWORD|SECRET|TOKEN|KEY", name)
+        if re.search("PASSWORD|SECRET|TOKEN|KEY|DOCKET_URL", name)
     }
-    assert set(secrets) == {"POSTGRES_PASSWORD", "PREFECT_SERVER_DATABASE_PASSWORD"}
-    assert all(value.startswith("${") for value in secrets.values())
+    assert set(secrets) == {
+        "POSTGRES_PASSWORD",
+        "REDIS_PASSWORD",
+        "PREFECT_SERVER_DATABASE_PASSWORD",
+        "PREFECT_REDIS_MESSAGING_PASSWORD",
+        "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_PASSWORD",
+        "PREFECT_SERVER_DOCKET_URL",
+    }
+    assert all(re.search(r"\$\{\w+_PASSWORD:\?", value) for value in secrets.values())
     assert ".env\n" in (REPO / ".dockerignore").read_text(encoding="utf-8")
 
 
 def test_telemetry_is_off_wherever_prefect_runs(
     services: dict[str, dict[str, Any]], deployments: list[dict[str, Any]]
 ) -> None:
-    environments = [service["environment"] for name, service in services.items() if name != "postgres"]
+    ours = {name: service for name, service in services.items() if name not in ("postgres", "redis")}
+    environments = [service["environment"] for service in ours.values()]
     environments += [deployment["work_pool"]["job_variables"]["env"] for deployment in deployments]
 
-    assert len(environments) == 4
+    assert len(environments) == len(ours) + len(deployments) == 12
     for environment in environments:
         assert environment["DO_NOT_TRACK"] == "1"
         assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
@@ -154,7 +270,16 @@ def test_telemetry_is_off_wherever_prefect_runs(
 
 def test_the_image_keeps_its_wheels_when_code_changes_and_does_not_run_as_root() -> None:
     dockerfile = (REPO / "Dockerfile").read_text(encoding="utf-8")
-    steps = ["COPY pyproject.toml", "--requirement", "COPY . .", "--no-deps --editable .", "USER 1000:1000", "CMD"]
+    steps = [
+        "COPY pyproject.toml",
+        "--requirement",
+        "COPY . .",
+        "--no-deps --editable .",
+        "USER 1000:1000",
+        "CMD",
+        "FROM code AS cuda",
+        "FROM code AS cpu",
+    ]
     positions = [dockerfile.index(step) for step in steps]
 
     assert positions == sorted(positions)
@@ -218,6 +343,115 @@ def test_last_words_are_the_exception_or_the_last_line() -> None:
     assert last_words("building\nwork pool missing\n\n", "a log line\n") == "work pool missing"
     assert last_words("", "") == "it said nothing"
     assert len(last_words("word " * 1000, "")) <= MESSAGE_LENGTH
+
+
+# flows/automations.py
+
+
+def event(name: str, *, tags: Sequence[str] = (TAG,), run_count: int = 1) -> Event:
+    run = {"prefect.resource.id": f"prefect.flow-run.{uuid4()}", "prefect.run-count": str(run_count)}
+    related = [{"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"} for tag in tags]
+    return Event(event=f"prefect.flow-run.{name}", resource=run, related=related)
+
+
+@pytest.fixture(scope="module")
+def silent() -> Any:
+    return automations()[0].trigger
+
+
+@pytest.fixture(scope="module")
+def crashed() -> Any:
+    return automations()[2].trigger
+
+
+def covers(trigger: Any, event: Event) -> bool:
+    """Whether the server would count the event, by its own words for it."""
+    related = any(trigger.match_related.matches(resource) for resource in event.related)
+    return trigger.match.includes([event.resource]) and related
+
+
+def test_three_missed_heartbeats_are_a_death(silent: Any) -> None:
+    assert silent.within.total_seconds() == SILENCE_SECONDS == 3 * HEARTBEAT_SECONDS
+    assert silent.after == {"prefect.flow-run.heartbeat"}
+    assert covers(silent, event("heartbeat"))
+
+
+@pytest.mark.parametrize("state", ["Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "AwaitingRetry"])
+def test_a_run_that_ended_or_waits_owes_no_heartbeat(silent: Any, state: str) -> None:
+    assert f"prefect.flow-run.{state}" in silent.expect
+
+
+@pytest.mark.parametrize(("run_count", "again"), [(0, False), (1, True), (MAX_STARTS - 1, True), (MAX_STARTS, False)])
+def test_a_crashed_run_is_started_again_a_few_times(crashed: Any, run_count: int, again: bool) -> None:
+    # One that never began (its code cannot be imported, say) would crash again at once, and for ever.
+    assert covers(crashed, event("Crashed", run_count=run_count)) is again
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_runs_of_others_are_left_alone(number: int) -> None:
+    trigger = automations()[number].trigger
+
+    assert not covers(trigger, event("Crashed", tags=["theirs"]))
+    assert not covers(trigger, event("Crashed", tags=[]))
+
+
+def test_the_example_in_the_documentation_waits_for_our_event() -> None:
+    text = (REPO / "docs/deployment.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    automation = AutomationCore.model_validate(yaml.safe_load(example))
+
+    trigger: Any = automation.trigger
+    assert trigger.expect == {REJECTIONS_HIGH}
+    assert trigger.match.matches(Resource({"prefect.resource.id": "faceshards.store.ffpp"}))
+    assert [action.type for action in automation.actions] == ["pause-deployment"]
+
+
+def test_the_documentation_lists_every_deployment(deployments: list[dict[str, Any]]) -> None:
+    text = (REPO / "docs/deployment.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| (\w+) \|", text, flags=re.MULTILINE)
+    flows = {row["name"]: getattr(*_entrypoint(row)).name for row in deployments}
+
+    assert rows == [(row["name"], flows[row["name"]], row["work_pool"]["work_queue_name"]) for row in deployments]
+
+
+class FakeAutomations(AbstractContextManager[Any]):
+    """A client over a table of automations; it counts what it is asked to change."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Any] = {}
+        self.changed: list[str] = []
+
+    def __exit__(self, *_: object) -> None:
+        """Keep nothing open."""
+
+    def read_automations_by_name(self, name: str) -> list[Any]:
+        return [self.rows[name]] if name in self.rows else []
+
+    def create_automation(self, automation: Any) -> None:
+        # As the server does: through JSON, where a set is a list.
+        stored = Automation.model_validate_json(json.dumps(automation.model_dump(mode="json") | {"id": str(uuid4())}))
+        self.rows[automation.name] = stored
+        self.changed.append(automation.name)
+
+    def update_automation(self, _automation_id: Any, automation: Any) -> None:
+        self.create_automation(automation)
+
+
+def test_automations_are_made_once_and_mended_where_they_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeAutomations()
+    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda sync_client: client)
+
+    ensure_automations()
+    assert client.changed == [automation.name for automation in automations()]
+    ensure_automations()
+    assert len(client.changed) == 3
+
+    first = client.changed[0]
+    client.rows[first] = client.rows[first].model_copy(update={"actions": [], "enabled": False})
+    ensure_automations()
+    assert client.changed[3:] == [first]
+    assert client.rows[first].actions == automations()[0].actions
+    assert client.rows[first].enabled is False
 
 
 # flows/prefect_plugin.py

@@ -64,7 +64,10 @@ def test_every_command_in_the_readme_is_understood(command: str) -> None:
     _parser().parse_args(shlex.split(command)[1:])
 
 
-@pytest.mark.parametrize("command", ["preprocess", "index", "sample", "report", "deploy"])
+@pytest.mark.parametrize(
+    "command",
+    ["preprocess", "index", "sample", "report", "deploy", "versions", "rollback", "compact", "push", "pull"],
+)
 def test_every_command_is_in_the_readme(command: str) -> None:
     assert f"faceshards {command}" in README
 

@@ -301,7 +301,7 @@ def test_pyav_keeps_no_frame_that_it_has_handed_out(tmp_path: Path) -> None:
         with PyAvDecoder().open(path) as reader:
             for number in range(NUM_FRAMES):
                 reader.read(np.array([number], dtype=np.int64))
-            alive = sum(isinstance(thing, av.VideoFrame) for thing in gc.get_objects())
+            alive = sum(type(thing) is av.VideoFrame for thing in gc.get_objects())
     finally:
         gc.enable()
     assert alive < NUM_FRAMES // 2  # what the decoder itself holds back is a handful

@@ -22,6 +22,7 @@ from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.runtime import flow_run
 
 from flows.alerts import warn_of_rejections
 from flows.bars import probing_bar
@@ -35,20 +36,33 @@ from flows.runners import carry
 from flows.sources import Indexed, index_sources
 from flows.task_runs import let_own_loggers_speak
 from flows.work import difference_since, find_work, has_nothing_to_do
-from manifests.errors import NothingStored
+from manifests.errors import NothingStored, StoreError
 from storage.compact import compact
+from storage.index import stored_index
 from storage.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store, write_atomically
 from storage.ledger import Ledger
 from storage.mirror import push
-from storage.versions import keep_current, keep_version
+from storage.versions import keep_current, keep_version, next_version
 from tasks.process import ShardPlan
 
 logger = logging.getLogger(__name__)
 
 
+def run_name() -> str:
+    """Return dataset, compressions, store and the version that a change makes: `ffpp-c23-crops-v3`."""
+    config = PreprocessConfig.model_validate(flow_run.parameters["config"])
+    compressions = "+".join(config.dataset.compressions or ("all",))
+    try:
+        stored = stored_index(config.out)
+        number = next_version(config.out, stored.version if stored else 0)
+    except StoreError:  # the run itself will say what is wrong
+        return f"{config.dataset.name}-{compressions}-{config.out.name}"
+    return f"{config.dataset.name}-{compressions}-{config.out.name}-v{number}"
+
+
 @flow(
     name="preprocess-ffpp",
-    flow_run_name="{config.dataset.name}-{config.out.name}",
+    flow_run_name=run_name,
     persist_result=False,
 )
 def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 from prefect import flow
 
 from flows.config import PreprocessConfig
-from flows.preprocess import preprocess_ffpp
+from flows.preprocess import preprocess_ffpp, run_name
 from storage.index import stored_index
 
 
-@flow(name="reprocess", flow_run_name="reprocess-{config.dataset.name}-{config.out.name}", persist_result=False)
+@flow(name="reprocess", flow_run_name=lambda: f"reprocess-{run_name()}", persist_result=False)
 def reprocess(config: PreprocessConfig) -> dict[str, Any]:
     """Process what is new or has changed on disk; where nothing has, write nothing.
 

@@ -152,7 +152,7 @@ def test_the_tree_of_exceptions_is_drawn_whole() -> None:
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
-    for name in ("README.md", "ARCHITECTURE.md", "THIRD-PARTY.md", "benchmarks/README.md"):
+    for name in ("README.md", "ARCHITECTURE.md", "THIRD-PARTY.md", "benchmarks/README.md", "docs/deployment.md"):
         path = ROOT / name
         for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{name}: {target}"

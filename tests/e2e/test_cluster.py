@@ -196,11 +196,9 @@ def test_a_run_whose_worker_died_with_it_is_carried_out_by_another(
         wait_for(lambda: "Crashed" in cluster.states(run_id))
 
     wait_for(lambda: "Completed" in cluster.states(run_id))
-    states = cluster.states(run_id)
-    assert [name for name in states if name in ("Running", "Crashed", "AwaitingRetry", "Completed")] == [
-        *("Running", "Crashed", "AwaitingRetry"),
-        *("Running", "Completed"),
-    ]
+    states = [name for name in cluster.states(run_id) if name in ("Running", "Crashed", "AwaitingRetry", "Completed")]
+    assert states[:3] == ["Running", "Crashed", "AwaitingRetry"]
+    assert states[-2:] == ["Running", "Completed"]  # two automations may both have asked for it in between
     assert not any(map(is_alive, descendants))
     require_complete(tmp_path / "store", stored)
 

@@ -11,7 +11,6 @@ Without clips, and with `--tiny`, the public-domain portrait moves over noise. O
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from skimage import data
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
+from benchmarks.costs import write_figures  # noqa: E402
 from tasks.decoders import DECODERS  # noqa: E402
 from tasks.detectors.mtcnn import MTCNNDetector  # noqa: E402
 from tasks.media import FrameBatch  # noqa: E402
@@ -228,9 +228,7 @@ def main() -> None:
             clip["cpu"] = measure(images, options.min_face, rounds)
         figures["clips"][name] = clip
     show(figures)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(options.json, figures)
 
 
 if __name__ == "__main__":

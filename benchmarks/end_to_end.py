@@ -44,7 +44,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
-from benchmarks.costs import Steps, cpu_seconds_of, machine, measure  # noqa: E402
+from benchmarks.costs import Steps, cpu_seconds_of, machine, measure, write_figures  # noqa: E402
 from benchmarks.prefect_costs import measure_share, show_share  # noqa: E402
 
 SIZE_PX = 224
@@ -446,9 +446,7 @@ def main() -> None:
             else measure_share(scratch / COPIES, scratch, [*SETTINGS, *settings], plain, shards)
         )
     show(figures)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_figures(options.json, figures)
 
 
 if __name__ == "__main__":

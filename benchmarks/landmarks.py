@@ -13,7 +13,6 @@ and those where one place in a hundred, and one in ten, is a candidate.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 import time
@@ -41,6 +40,7 @@ from skimage import data
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
+from benchmarks.costs import write_figures  # noqa: E402
 from tasks.detectors.s3fd import MIN_CANDIDATE_SCORE, NMS_IOU, STRIDES_PX, VARIANCES, S3FDDetector, anchors  # noqa: E402
 from tasks.landmarkers.fan import NUM_STACKS, FANLandmarker  # noqa: E402
 from tasks.media import FaceDetection, FrameBatch  # noqa: E402
@@ -281,9 +281,7 @@ def main() -> None:
             "decoding": [measure_decoding(share, detector) for share in CANDIDATE_SHARES],
         }
     show(figures)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+    write_figures(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ from skimage.data import astronaut
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
+from benchmarks.costs import cpu_seconds_of  # noqa: E402
+from benchmarks.made_records import DIGEST, make_record  # noqa: E402
 from storage.encoding import encode_record  # noqa: E402
 from storage.images import decode_rgb, encode_gray, encode_rgb  # noqa: E402
 from storage.index import StoreIndex, write_index  # noqa: E402
@@ -61,7 +63,6 @@ QUALITY = 95  # of the crops, the settings' default
 BATCH = 32
 FRAMES = 32  # of each video
 MAX_LIMIT_CROPS = 4096  # that the limit decodes; 200 MB, in random order as the loader does
-DIGEST = "d" * 64
 
 
 def make_store(path: Path, num_videos: int) -> None:
@@ -69,7 +70,7 @@ def make_store(path: Path, num_videos: int) -> None:
     with ShardWriter(path / SHARDS_DIR, "train", 0, DIGEST) as writer:
         for video in range(num_videos):
             for frame in range(FRAMES):
-                record = make_record(video, frame)
+                record = make_portrait(video, frame)
                 writer.put(record.key, encode_record(record))
         shard = writer.finish([], {})
     values: dict[str, Any] = {"faceshards_version": "0", "config_digest": DIGEST, "config": {}}
@@ -77,7 +78,7 @@ def make_store(path: Path, num_videos: int) -> None:
     write_records_table(path)
 
 
-def make_record(video: int, frame: int) -> Record:
+def make_portrait(video: int, frame: int) -> Record:
     """A part of the portrait, enlarged, with the noise of a camera."""
     rng = np.random.default_rng((video, frame))
     top, left, side = 20 + video % 20, 130 + frame, int(rng.integers(140, 180))
@@ -88,28 +89,8 @@ def make_record(video: int, frame: int) -> Record:
     cv2.ellipse(mask, (160 + frame, 170), (80, 110), video, 0, 360, 255, -1)
     is_fake = video % 2 == 1
     video_id = f"bench/{video:05d}"
-    values: dict[str, Any] = {
-        **{"key": f"{video_id}/00/{frame:06d}", "video_id": video_id, "dataset": "bench", "compression": "c23"},
-        **{"manipulation": "Deepfakes" if is_fake else None, "label": int(is_fake), "split": "train"},
-        **{"target_id": str(video), "source_id": None, "group_id": str(video), "track_id": 0},
-        "crops_encoded": (encode_rgb(crop, "jpeg", QUALITY),),
-        "masks_encoded": (encode_gray(mask),) if is_fake else None,
-        "boxes_xyxy": np.zeros((1, 4), np.float32),
-        "landmarks": np.zeros((1, 5, 2), np.float32),
-        "matrices": np.zeros((1, 2, 3)),
-        "frame_indices": np.array([frame]),
-        "pts_seconds": np.zeros(1),
-        "scores": np.ones(1, np.float32),
-        "interpolated": np.zeros(1, np.bool_),
-        **{"content_digest": "c" * 64, "config_digest": DIGEST},
-    }
-    return Record(**values)
-
-
-def cpu_seconds(pids: list[int]) -> float:
-    """Processor time that processes took so far, user and system."""
-    stats = [Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split() for pid in pids]
-    return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+    kind: dict[str, Any] = {"manipulation": "Deepfakes", "label": 1, "masks_encoded": (encode_gray(mask),)}
+    return make_record(video_id, frame, encode_rgb(crop, "jpeg", QUALITY), **(kind if is_fake else {}))
 
 
 def resident_mib(pids: list[int]) -> float:
@@ -153,12 +134,12 @@ def measure_limit(crops: list[bytes], num_workers: int, seconds: float) -> tuple
 
 def measure_loader(batches: Iterator[Any], pids: list[int], seconds: float) -> tuple[float, float]:
     """(images per second, CPU seconds of an image in the workers) of a loader that is at work already."""
-    began, cpu, num_images = time.perf_counter(), cpu_seconds(pids), 0
+    began, cpu, num_images = time.perf_counter(), cpu_seconds_of(pids), 0
     for batch in batches:
         num_images += len(batch.labels)
         if time.perf_counter() - began >= seconds:
             break
-    return num_images / (time.perf_counter() - began), (cpu_seconds(pids) - cpu) / num_images
+    return num_images / (time.perf_counter() - began), (cpu_seconds_of(pids) - cpu) / num_images
 
 
 def forever(loader: Loader) -> Iterator[Any]:

@@ -39,7 +39,8 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
-from benchmarks.costs import Steps, machine, measure, peak_mib  # noqa: E402
+from benchmarks.costs import Steps, machine, measure, peak_mib, write_figures  # noqa: E402
+from benchmarks.made_records import make_record  # noqa: E402
 from benchmarks.manifests import lay_out_dfdc  # noqa: E402
 from benchmarks.prefect_costs import measure_servers, show_servers  # noqa: E402
 from manifests.entry import VideoEntry  # noqa: E402
@@ -70,26 +71,12 @@ def probed(root: Path, entry: VideoEntry) -> VideoEntry:
     return replace(entry, **measured)
 
 
-def make_record(entry: VideoEntry, frame: int, crop: bytes, config_digest: str) -> Record:
+def record_of(entry: VideoEntry, frame: int, crop: bytes, config_digest: str) -> Record:
     """Return one frame's record of a video that nobody has looked at."""
-    identity = {
-        name: getattr(entry, name)
-        for name in ("video_id", "dataset", "manipulation", "compression", "split", "target_id", "source_id")
-    }
-    values: dict[str, Any] = {
-        **identity,
-        **{"key": f"{entry.video_id}/00/{frame:06d}", "group_id": entry.group_id, "track_id": 0},
-        **{"label": entry.label_as_integer, "crops_encoded": (crop,), "masks_encoded": None},
-        "boxes_xyxy": np.zeros((1, 4), np.float32),
-        "landmarks": np.zeros((1, 5, 2), np.float32),
-        "matrices": np.zeros((1, 2, 3)),
-        "frame_indices": np.array([frame]),
-        "pts_seconds": np.zeros(1),
-        "scores": np.ones(1, np.float32),
-        "interpolated": np.zeros(1, np.bool_),
-        **{"content_digest": entry.content_digest, "config_digest": config_digest},
-    }
-    return Record(**values)
+    same = ("dataset", "manipulation", "compression", "split", "target_id", "source_id", "group_id", "content_digest")
+    identity: dict[str, Any] = {name: getattr(entry, name) for name in same}
+    label = entry.label_as_integer
+    return make_record(entry.video_id, frame, crop, **identity, label=label, config_digest=config_digest)
 
 
 def write_shard(plan: Any, crop: bytes) -> tuple[ShardEntry, list[ManifestRow]]:
@@ -98,7 +85,7 @@ def write_shard(plan: Any, crop: bytes) -> tuple[ShardEntry, list[ManifestRow]]:
     with ShardWriter(plan.store_dir / SHARDS_DIR, plan.split, plan.number, plan.config_digest) as writer:
         for entry in plan.entries:
             for frame in range(RECORDS_PER_VIDEO):
-                record = make_record(entry, frame, crop, plan.config_digest)
+                record = record_of(entry, frame, crop, plan.config_digest)
                 writer.put(record.key, encode_record(record))
             row = ManifestRow(video_id=entry.video_id, path=entry.path, entry=entry, config_digest=plan.config_digest)
             rows.append(replace(row, status="stored", shard=plan.name, num_records=RECORDS_PER_VIDEO))
@@ -210,9 +197,7 @@ def main() -> None:
             shards = (2,) if options.tiny else options.shards
             figures["prefect"] = measure_servers(shards, Path(scratch)) if shards else []
         show(figures)
-        if options.json:
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_figures(options.json, figures)
 
 
 if __name__ == "__main__":

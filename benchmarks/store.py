@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import sys
 import tarfile
 import tempfile
@@ -40,12 +39,12 @@ from skimage.data import astronaut
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
-from benchmarks.costs import machine  # noqa: E402
+from benchmarks.costs import machine, write_figures  # noqa: E402
+from benchmarks.made_records import DIGEST, make_record  # noqa: E402
 from storage.encoding import decode_record, encode_record  # noqa: E402
 from storage.images import ImageFormat, decode_rgb, encode_rgb  # noqa: E402
 from storage.index import StoreIndex, write_index  # noqa: E402
 from storage.layout import SHARDS_DIR  # noqa: E402
-from storage.record import Record  # noqa: E402
 from storage.shard import ShardWriter  # noqa: E402
 from storage.store import RecordStore  # noqa: E402
 
@@ -56,7 +55,6 @@ FRAMES_PER_VIDEO = 32
 TRANSACTIONS = (1, 100, 1_000, 10_000)  # records each
 MAX_SINGLE_WRITES = 2_000  # a transaction for each record is measured on so many
 MAP_BYTES = 2**36  # address space, not disk
-DIGEST = "d" * 64
 
 Items = Sequence[tuple[str, bytes]]  # (key, encoded record), keys increasing
 Read = Callable[[int], bytes]  # a record's bytes by its number
@@ -76,28 +74,12 @@ def make_crops(count: int) -> list[npt.NDArray[np.uint8]]:
 def make_items(num_records: int) -> Items:
     """Return encoded records of single frames, as a run makes them."""
     pictures = [encode_rgb(crop, "jpeg", QUALITY) for crop in make_crops(min(NUM_PICTURES, num_records))]
-    records = (make_record(number, pictures[number % len(pictures)]) for number in range(num_records))
+    places = (divmod(number, FRAMES_PER_VIDEO) for number in range(num_records))
+    records = (
+        make_record(f"bench/{video:05d}", frame, pictures[number % len(pictures)])
+        for number, (video, frame) in enumerate(places)
+    )
     return [(record.key, encode_record(record)) for record in records]
-
-
-def make_record(number: int, crop: bytes) -> Record:
-    """Return the record of one frame."""
-    video, frame = divmod(number, FRAMES_PER_VIDEO)
-    video_id = f"bench/{video:05d}"
-    values: dict[str, Any] = {
-        **{"key": f"{video_id}/00/{frame:06d}", "video_id": video_id, "dataset": "bench", "compression": "c23"},
-        **{"manipulation": None, "label": 0, "split": "train", "target_id": str(video), "source_id": None},
-        **{"group_id": str(video), "track_id": 0, "crops_encoded": (crop,), "masks_encoded": None},
-        "boxes_xyxy": np.zeros((1, 4), np.float32),
-        "landmarks": np.zeros((1, 5, 2), np.float32),
-        "matrices": np.zeros((1, 2, 3)),
-        "frame_indices": np.array([frame]),
-        "pts_seconds": np.zeros(1),
-        "scores": np.ones(1, np.float32),
-        "interpolated": np.zeros(1, np.bool_),
-        **{"content_digest": "c" * 64, "config_digest": DIGEST},
-    }
-    return Record(**values)
 
 
 def measure_writes(items: Items, folder: Path) -> list[dict[str, Any]]:
@@ -262,9 +244,7 @@ def main() -> None:
         figures["reads"] = measure_reads(items, Path(scratch), options.seconds)
     figures["formats"] = measure_formats(1 if options.tiny else 5)
     show(figures)
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    write_figures(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from manifests.container import coded_frames, open_video
+from manifests.digests import sha256_of
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
 from manifests.frame_hashes import hash_frames
@@ -71,8 +71,8 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
             height=stream.height,
             rotation_degrees=stream.rotation_degrees,
             frame_hashes=stream.frame_hashes,
-            sha256=_digest(path),
-            mask_sha256=_digest(root / entry.mask_path) if entry.mask_path else None,
+            sha256=sha256_of(path),
+            mask_sha256=sha256_of(root / entry.mask_path) if entry.mask_path else None,
         )
     except OSError as error:
         raise VideoRejected(Stage.PROBE, Reason.UNREADABLE, f"{entry.path}: {error.strerror or error}") from error
@@ -129,9 +129,3 @@ def _measure(path: Path) -> _Stream:
             rotation_degrees=-first.rotation % 360,
             frame_hashes=hash_frames(container, stream, num_frames),
         )
-
-
-def _digest(path: Path) -> str:
-    """Hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -41,6 +41,8 @@ VERSIONS_DIR = "versions"
 LOCK_NAME = ".lock"
 GEOMETRY_DIR = ".geometry"
 SHARDS_DIR = "shards"
+# What a store keeps beside its index and shards; each may be missing.
+BESIDE_INDEX = (VIDEOS_NAME, RECORDS_NAME, CONFIG_NAME, REPORT_JSON_NAME, REPORT_HTML_NAME, DIFFERENCE_NAME)
 SHARD_SUFFIX = ".lmdb"
 PARTIAL_PREFIX = ".partial-"
 

@@ -10,35 +10,27 @@ push completes it. Shards never change, so what is there already is not sent aga
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from manifests.digests import sha256_of
 from manifests.errors import FaceshardsError, StageMissing, StoreCorrupt, StoreError, StoreIncomplete, StoreMissing
 from storage.index import ShardEntry, StoreIndex, read_index, stored_index, write_index
 from storage.layout import (
-    CONFIG_NAME,
-    DIFFERENCE_NAME,
+    BESIDE_INDEX,
     INDEX_NAME,
     PARTIAL_PREFIX,
-    RECORDS_NAME,
-    REPORT_HTML_NAME,
-    REPORT_JSON_NAME,
     SHARDS_DIR,
     VERSIONS_DIR,
-    VIDEOS_NAME,
     lock_store,
     parse_shard_name,
     publish,
     remove_partials,
 )
 from storage.versions import files_of, list_versions
-
-# What a store keeps beside shards and index; each may be missing.
-BESIDE = (VIDEOS_NAME, RECORDS_NAME, CONFIG_NAME, REPORT_JSON_NAME, REPORT_HTML_NAME, DIFFERENCE_NAME)
 
 # fsspec's names of storage without folders, where making one would make a bucket.
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az"})
@@ -84,7 +76,6 @@ class Remote:
             raise StageMissing(f"{url}: got {error}, expected its package; pip install 'faceshards[s3]'") from error
         except ValueError as error:
             raise StoreError(f"{url}: got {error}, expected a URL such as s3://bucket/store") from error
-
         protocols = self._files.protocol
         names = {protocols} if isinstance(protocols, str) else set(protocols)
         self._has_folders = not names & OBJECT_STORES
@@ -205,9 +196,11 @@ def push(store_dir: Path, url: str, on_shard: Callable[[int, int], None] = lambd
     there, sizes = remote.index(), remote.shards()
     _refuse_other(there, index, url)
     known = {shard.name: shard.sha256 for shard in there.shards} if there else {}
-    arrived = [shard for shard in index.shards if known.get(shard.name) == shard.sha256]
-    arrived = [shard for shard in arrived if sizes.get(shard.name) == shard.num_bytes]
-    missing = [shard for shard in index.shards if shard not in arrived]
+    arrived: list[ShardEntry] = []
+    missing: list[ShardEntry] = []
+    for shard in index.shards:
+        is_there = known.get(shard.name) == shard.sha256 and sizes.get(shard.name) == shard.num_bytes
+        (arrived if is_there else missing).append(shard)
     # Who reads a complete copy goes on with it, unless a file that it consists of has to be replaced.
     is_readable = there is not None and there.complete and not known.keys() & {shard.name for shard in missing}
     for number, shard in enumerate(missing, start=len(arrived)):
@@ -224,12 +217,7 @@ def push(store_dir: Path, url: str, on_shard: Callable[[int, int], None] = lambd
     stale = sizes.keys() - {shard.name for shard in index.shards}
     for name in sorted(stale):
         remote.delete(f"{SHARDS_DIR}/{name}")
-    return Copied(
-        num_copied=len(missing),
-        num_already_there=len(index.shards) - len(missing),
-        num_deleted=len(stale),
-        num_bytes=sum(shard.num_bytes for shard in missing),
-    )
+    return _copied(missing, index, len(stale))
 
 
 def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambda _done, _all: None) -> Copied:
@@ -274,24 +262,29 @@ def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambd
         if copied or here != index:
             if here is not None:
                 write_index(store_dir, replace(here, complete=False))
-            for name in BESIDE:
+            for name in BESIDE_INDEX:
                 _fetch_beside(remote, name, store_dir)
             write_index(store_dir, index)
         listed = {shard.name for shard in index.shards}
         stale = [path for path in shards_dir.iterdir() if parse_shard_name(path.name) and path.name not in listed]
         for path in stale:
             path.unlink()
+    return _copied(copied, index, len(stale))
+
+
+def _copied(shards: Sequence[ShardEntry], index: StoreIndex, num_deleted: int) -> Copied:
+    """Say what was done, of the shards that an index lists."""
     return Copied(
-        num_copied=len(copied),
-        num_already_there=len(index.shards) - len(copied),
-        num_deleted=len(stale),
-        num_bytes=sum(shard.num_bytes for shard in copied),
+        num_copied=len(shards),
+        num_already_there=len(index.shards) - len(shards),
+        num_deleted=num_deleted,
+        num_bytes=sum(shard.num_bytes for shard in shards),
     )
 
 
 def _send_shard(remote: Remote, store_dir: Path, shard: ShardEntry) -> None:
     path = store_dir / SHARDS_DIR / shard.name
-    if not path.exists() or _sha256_of(path) != shard.sha256:
+    if not path.exists() or sha256_of(path) != shard.sha256:
         raise StoreCorrupt(
             f"{path}: got no file, or other bytes than the index promises, expected them; run the preprocessing again"
         )
@@ -300,7 +293,7 @@ def _send_shard(remote: Remote, store_dir: Path, shard: ShardEntry) -> None:
 
 def _send_beside(remote: Remote, folder: Path) -> None:
     """Make the copy's small files those of a folder."""
-    for name in BESIDE:
+    for name in BESIDE_INDEX:
         if (folder / name).exists():
             remote.send(folder / name, name)
         elif remote.has(name):
@@ -311,7 +304,7 @@ def _is_here(path: Path, shard: ShardEntry, known: Mapping[str, str]) -> bool:
     """Whether a file is the shard; one that no index lists, of a pull that was killed, is read for that."""
     if not path.exists() or path.stat().st_size != shard.num_bytes:
         return False
-    return (known.get(shard.name) or _sha256_of(path)) == shard.sha256
+    return (known.get(shard.name) or sha256_of(path)) == shard.sha256
 
 
 def _fetch_shard(remote: Remote, shard: ShardEntry, path: Path) -> None:
@@ -319,16 +312,11 @@ def _fetch_shard(remote: Remote, shard: ShardEntry, path: Path) -> None:
     where = f"{remote.url}/{SHARDS_DIR}/{shard.name}"
     if not remote.fetch(f"{SHARDS_DIR}/{shard.name}", partial):
         raise StoreCorrupt(f"{where}: got no such file, expected it; push again")
-    found = _sha256_of(partial)
+    found = sha256_of(partial)
     if found != shard.sha256:
         partial.unlink()
         raise StoreCorrupt(f"{where}: got SHA-256 {found}, expected {shard.sha256}; delete it there and push again")
     publish(partial, path)
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _fetch_beside(remote: Remote, name: str, store_dir: Path) -> None:

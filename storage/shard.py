@@ -21,6 +21,7 @@ from uuid import uuid4
 
 import lmdb
 
+from manifests.digests import sha256_of
 from manifests.errors import StoreCorrupt, StoreError
 from storage.environments import SharedEnvironment, acquire, lmdb_errors_of, release
 from storage.filesystems import is_on_network
@@ -354,8 +355,6 @@ def describe_shard(path: Path) -> ShardEntry:
 
 def _entry(meta: ShardMeta, path: Path) -> ShardEntry:
     """What the index says about a shard whose bytes lie at `path`."""
-    with path.open("rb") as written:
-        sha256 = hashlib.file_digest(written, "sha256").hexdigest()
     return ShardEntry(
         name=shard_name(meta.split, meta.number),
         split=meta.split,
@@ -363,7 +362,7 @@ def _entry(meta: ShardMeta, path: Path) -> ShardEntry:
         num_records=meta.num_records,
         num_videos=len(meta.videos),
         num_bytes=path.stat().st_size,
-        sha256=sha256,
+        sha256=sha256_of(path),
         records_sha256=meta.records_sha256,
         config_digest=meta.config_digest,
     )

@@ -6,12 +6,12 @@ inner structure. So a damaged shard is one line of the report and never a crash.
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from manifests.digests import sha256_of
 from manifests.errors import StoreCorrupt, StoreError
 from manifests.splits import POLICIES_THAT_KEEP_GROUPS
 from storage.encoding import decode_record
@@ -125,8 +125,7 @@ def _damage(path: Path, entry: ShardEntry) -> str | None:
         num_bytes = path.stat().st_size
         if num_bytes != entry.num_bytes:
             return f"shard {entry.name}: got {num_bytes} bytes, expected {entry.num_bytes}; copy it again"
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = sha256_of(path)
     except OSError as error:
         return f"shard {entry.name}: got {error.strerror}, expected a file of {entry.num_bytes} bytes; copy it again"
     if sha256 != entry.sha256:

@@ -26,13 +26,9 @@ from pathlib import Path
 from manifests.errors import StoreCorrupt, StoreError
 from storage.index import StoreIndex, read_index, stored_index, write_index
 from storage.layout import (
-    CONFIG_NAME,
-    DIFFERENCE_NAME,
+    BESIDE_INDEX,
     INDEX_NAME,
     PARTIAL_PREFIX,
-    RECORDS_NAME,
-    REPORT_HTML_NAME,
-    REPORT_JSON_NAME,
     SHARDS_DIR,
     VERSION_NAME,
     VERSIONS_DIR,
@@ -41,9 +37,6 @@ from storage.layout import (
     sync_folder,
     write_atomically,
 )
-
-# What a version keeps beside its index; each may be missing.
-COPIED = (VIDEOS_NAME, RECORDS_NAME, CONFIG_NAME, REPORT_JSON_NAME, REPORT_HTML_NAME, DIFFERENCE_NAME)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +206,7 @@ def roll_back(store_dir: Path, number: int | None = None) -> Version:
             f"version {target.number} of {store_dir}: got {len(gone)} shards that are gone or of another size "
             f"({gone[0]}), expected all of them; choose another version: see `faceshards versions {store_dir}`"
         )
-    for name in COPIED:
+    for name in BESIDE_INDEX:
         kept = target.folder / name
         if kept.exists():
             write_atomically(store_dir / name, kept.read_bytes())
@@ -270,7 +263,7 @@ def _copy_store(store_dir: Path, folder: Path, index: StoreIndex) -> None:
     }
     partial = folder.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{folder.name}")
     partial.mkdir(parents=True)
-    for name in COPIED:
+    for name in BESIDE_INDEX:
         if (store_dir / name).exists():
             write_atomically(partial / name, (store_dir / name).read_bytes())
     write_atomically(partial / VERSION_NAME, (json.dumps(plain, indent=2) + "\n").encode("ascii"))

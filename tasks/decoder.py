@@ -11,6 +11,25 @@ import numpy.typing as npt
 from tasks.media import FrameBatch
 
 
+def require_forward(path: Path, frame_indices: npt.NDArray[np.int64], position: int, num_frames: int) -> None:
+    """Refuse frames that a reader which only goes forward cannot give any more, or that there are not.
+
+    Args:
+        path: the file, for the message.
+        frame_indices: (T,) int64, what is asked for.
+        position: the first frame that can still be asked for.
+        num_frames: of the video.
+
+    Raises:
+        ValueError: they do not increase, or lie outside.
+    """
+    if np.any(np.diff(frame_indices, prepend=position - 1, append=num_frames) <= 0):
+        raise ValueError(
+            f"frame_indices of {path.name}: got {frame_indices.tolist()}, "
+            f"expected increasing numbers from {position} to {num_frames - 1}"
+        )
+
+
 class VideoReader(Protocol):
     """One open video. A context manager: leaving it frees the decoder."""
 

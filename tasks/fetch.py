@@ -15,7 +15,6 @@ Broken connections, time-outs, 429 and 5xx are tried again, after a wait that do
 from __future__ import annotations
 
 import errno
-import hashlib
 import random
 import threading
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from typing import Literal, Self, TypeVar
 
 import httpx
 
+from manifests.digests import sha256_of
 from manifests.errors import ConfigError
 from tasks.connections import Connections, ConnectionSettings, FetchFailed, FetchReason, Transient
 from tasks.partial import Partial
@@ -390,12 +390,6 @@ def wait_seconds(tries: int, retry_after_seconds: float | None) -> float:
     backoff = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (tries - 1))
     asked = min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)
     return max(asked, backoff * random.uniform(0.5, 1.0))
-
-
-def sha256_of(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def require_sha256(text: str) -> str:

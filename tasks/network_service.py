@@ -183,7 +183,8 @@ def listen(address: str, models: Mapping[str, Any], fault: FaceshardsError | Non
         if fault is None:
             answer(together, models)
         for one in together:
-            one.answer = one.answer if fault is None else fault
+            if fault is not None:
+                one.answer = fault
             one.answered.set()
 
 

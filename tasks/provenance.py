@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from tasks.fetch import sha256_of
+from manifests.digests import sha256_of
 from tasks.landmarkers.dlib import MODEL_NAME, MODEL_SHA256
 from tasks.settings import StageSettings
 from tasks.stages import users_of_models

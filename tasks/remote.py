@@ -100,10 +100,10 @@ class NetworkClient:
         deadline = time.monotonic() + self._start_seconds
         while self._connection is None:
             try:
-                connection = Client(self._address, "AF_UNIX")
-                connection.recv()  # its greeting: a process that is being killed still takes connections
-                self._connection = connection
+                self._connection = Client(self._address, "AF_UNIX")
+                self._connection.recv()  # its greeting: a process that is being killed still takes connections
             except LINE_LOST as error:
+                self.close()
                 if time.monotonic() > deadline:
                     raise StageMissing(
                         f"networks of {Path(self._address).name}: got no answer within {self._start_seconds:g} s, "

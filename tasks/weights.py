@@ -20,9 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from manifests.digests import sha256_of
 from manifests.errors import ConfigError, StageMissing
 from tasks.connections import ConnectionSettings
-from tasks.fetch import Fetcher, Wanted, is_there, sha256_of
+from tasks.fetch import Fetcher, Wanted, is_there
 from tasks.partial import Partial
 from tasks.sniff import Content
 

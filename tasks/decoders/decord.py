@@ -30,6 +30,7 @@ import numpy.typing as npt
 
 from manifests.container import coded_frames, open_video
 from manifests.errors import StageMissing, VideoRejected
+from tasks.decoder import require_forward
 from tasks.media import FrameBatch, Reason, Stage
 
 # Behind the last frame decord queues 128 empty markers and counts them as frames: a longer step can run past them all,
@@ -92,11 +93,7 @@ class DecordReader:
         """
         import decord
 
-        if np.any(np.diff(frame_indices, prepend=self._position - 1, append=self.num_frames) <= 0):
-            raise ValueError(
-                f"frame_indices of {self._path.name}: got {frame_indices.tolist()}, "
-                f"expected increasing numbers from {self._position} to {self.num_frames - 1}"
-            )
+        require_forward(self._path, frame_indices, self._position, self.num_frames)
         try:
             first = self._take(int(frame_indices[0]))
             data = np.empty((len(frame_indices), *first.shape), dtype=np.uint8)

@@ -31,6 +31,7 @@ import numpy.typing as npt
 from manifests.container import coded_frames, open_video
 from manifests.errors import VideoRejected
 from tasks.decode_plan import HIDDEN, DecodePlan, PacketLog
+from tasks.decoder import require_forward
 from tasks.media import FrameBatch, Reason, Stage
 
 if TYPE_CHECKING:
@@ -102,11 +103,7 @@ class PyAvReader:
             VideoRejected: the stream is broken.
             ValueError: a frame before the one that was read last, or behind the end.
         """
-        if np.any(np.diff(frame_indices, prepend=self._position - 1, append=self.num_frames) <= 0):
-            raise ValueError(
-                f"frame_indices of {self._path.name}: got {frame_indices.tolist()}, "
-                f"expected increasing numbers from {self._position} to {self.num_frames - 1}"
-            )
+        require_forward(self._path, frame_indices, self._position, self.num_frames)
         try:
             data = self._take(frame_indices)
         except _Fault as fault:

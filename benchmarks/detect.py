@@ -1,10 +1,15 @@
 """Our MTCNN, searching in full and following, against facenet-pytorch's own class, frame by frame.
 
-    python benchmarks/detect.py [--clips DIR] [--frames 30] [--min-face 20] [--device cpu] [--tiny] [--json FILE]
+    python benchmarks/detect.py [--clips DIR] [--sizes 1 0.8] [--frames 30] [--min-face 20] [--device cpu] [--tiny]
+                                [--json FILE]
 
-Each clip gives uniformly spaced frames. On a CPU the three take turns on one thread, each counted in CPU time of the
-process, and beside them the decoding of the same frames. Agreement is that of boxes with facenet-pytorch's: of the main
-face, the largest that scores at least 0.97, by IoU; and how many boxes of any kind are missing, or there in addition.
+Each clip gives uniformly spaced frames, at its own size or shrunk. On a CPU the three take turns on one thread, each
+counted in CPU time of the process, and beside them the decoding of the same frames. Agreement is that of boxes with
+facenet-pytorch's: of the main face, the largest that scores at least 0.97, by IoU; and how many boxes of any kind are
+missing, or there in addition.
+Newcomers: the main face once more, mirrored, is put into a frame at some share of its size; does following, which saw
+the frame without it, find the box that a full search finds?
+
 Without clips, and with `--tiny`, the public-domain portrait moves over noise. On a GPU speed is told by batch size.
 """
 
@@ -13,7 +18,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +47,10 @@ GOOD_IOU = 0.98
 ROUNDS = 3
 GPU_BATCHES = (1, 4, 16, 64)
 TINY_FRAMES = 6
+NEWCOMER_SIZES = (0.4, 0.5, 0.6, 0.8, 1.0)  # of the main face's
+NEWCOMER_EVERY = 3  # frames
+NEWCOMER_MARGIN = 0.4  # of the face's box that comes with it, on each side
+PLACES_TO_TRY = 50
 
 Boxes = npt.NDArray[np.float32]
 Images = npt.NDArray[np.uint8]
@@ -66,7 +75,20 @@ def made_up(num_frames: int, height: int = 360, width: int = 640) -> Images:
     return images
 
 
-def clips_of(folder: Path | None, num_frames: int) -> Iterator[tuple[str, Images, float | None]]:
+def clips_of(
+    folder: Path | None, num_frames: int, sizes: Sequence[float]
+) -> Iterator[tuple[str, Images, float | None]]:
+    """Yield each clip's name, frames, and the CPU seconds of decoding them, at each size."""
+    for name, images, decode_cpu_s in whole_clips_of(folder, num_frames):
+        for size in sizes:
+            if size == 1:
+                yield name, images, decode_cpu_s
+            else:
+                shrunk = [cv2.resize(image, None, fx=size, fy=size, interpolation=cv2.INTER_AREA) for image in images]
+                yield f"{name} × {size:g}", np.stack(shrunk).astype(np.uint8, copy=False), None
+
+
+def whole_clips_of(folder: Path | None, num_frames: int) -> Iterator[tuple[str, Images, float | None]]:
     """Yield each clip's name, frames, and the CPU seconds of decoding them."""
     for path in sorted(folder.rglob("*.mp4")) if folder else []:
         start = time.process_time()
@@ -112,11 +134,11 @@ def ious(boxes: Boxes, others: Boxes) -> Boxes:
 
 def agreement(found: Found, expected: Found) -> dict[str, Any]:
     """Compare with facenet-pytorch's boxes."""
-    main, num_missing, num_more = [], 0, 0
+    main, missed, num_more = [], list[float](), 0
     for (boxes, _), (others, scores) in zip(found, expected, strict=True):
         pairs = ious(others, boxes)
         best = pairs.max(axis=1, initial=0)
-        num_missing += int((best < SAME_IOU).sum())
+        missed += scores[best < SAME_IOU].tolist()
         num_more += int((pairs.max(axis=0, initial=0) < SAME_IOU).sum())
         sure = np.flatnonzero(scores >= MAIN_SCORE)
         if len(sure):
@@ -126,7 +148,8 @@ def agreement(found: Found, expected: Found) -> dict[str, Any]:
         "min_iou": min(main, default=None),
         "share_of_good_iou": float(np.mean(np.array(main) >= GOOD_IOU)) if main else None,
         "boxes": sum(len(boxes) for boxes, _ in expected),
-        "missing": num_missing,
+        "missing": len(missed),
+        "surest_missing": max(missed, default=None),
         "more": num_more,
     }
 
@@ -158,6 +181,48 @@ def measure(images: Images, min_face_px: int, rounds: int) -> dict[str, dict[str
         }
         for name in runs
     }
+
+
+def measure_newcomers(images: Images, min_face_px: int) -> dict[str, list[int]]:
+    """Return, by size, how many newcomers following found, and how many there were."""
+    full = MTCNNDetector(min_face_px=min_face_px)
+    following = MTCNNDetector(min_face_px=min_face_px, follow=True)
+    rng = np.random.default_rng(0)
+    found = {str(size): [0, 0] for size in NEWCOMER_SIZES}
+    for image in images[::NEWCOMER_EVERY]:
+        ((boxes, scores),) = our_boxes(full, image[None])
+        for size in NEWCOMER_SIZES if len(scores) and scores[0] >= MAIN_SCORE else ():
+            joined = join(image, boxes[0], size, rng)
+            if joined is None:
+                continue
+            both = np.stack([image, joined])
+            ((there, sureness),) = our_boxes(full, joined[None])
+            seen = our_boxes(following, both)[1][0]
+            is_new = (ious(there, boxes).max(axis=1, initial=0) < SAME_IOU / 2) & (sureness >= MAIN_SCORE)
+            for box in there[is_new]:
+                found[str(size)][0] += int(ious(box[None], seen).max(initial=0) >= GOOD_IOU)
+                found[str(size)][1] += 1
+    return found
+
+
+def join(image: Images, box: Boxes, size: float, rng: np.random.Generator) -> Images | None:
+    """Return the image with its face once more, mirrored, at a share of its size, somewhere beside it.
+
+    None where there is no room for it.
+    """
+    margin = NEWCOMER_MARGIN * (box[2:] - box[:2])
+    left, top = np.maximum(0, box[:2] - margin).astype(int)
+    right, bottom = (box[2:] + margin).astype(int)
+    face = image[top:bottom, left:right][:, ::-1]
+    face = np.asarray(cv2.resize(face, None, fx=size, fy=size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    room_y, room_x = image.shape[0] - face.shape[0], image.shape[1] - face.shape[1]
+    for _ in range(PLACES_TO_TRY if min(room_y, room_x) > 0 else 0):
+        y, x = int(rng.integers(room_y)), int(rng.integers(room_x))
+        if x >= right or x + face.shape[1] <= left or y >= bottom or y + face.shape[0] <= top:
+            joined = image.copy()
+            joined[y : y + face.shape[0], x : x + face.shape[1]] = face
+            return joined
+    return None
 
 
 def measure_gpu(images: Images, min_face_px: int, device: str, rounds: int) -> dict[str, dict[str, float]]:
@@ -201,12 +266,37 @@ def show(figures: dict[str, Any]) -> None:
             speed = [f"{row['cpu_ms_per_frame']:.1f}", f"{row['times']:.1f}"]
             table.add_row(who, *speed, *good, f"{row['missing']} of {row['boxes']}", str(row["more"]))
         console.print(table)
+    show_following(console, list(figures["clips"].values()))
+
+
+def show_following(console: Console, clips: Sequence[dict[str, Any]]) -> None:
+    """Print what following does in all clips together."""
+    rows = [clip["cpu"]["ours, follow"] for clip in clips if "cpu" in clip]
+    if len(rows) > 1:
+        good = sum(row["frames_with_a_main_face"] * row["share_of_good_iou"] for row in rows if row["min_iou"])
+        least = min((row["min_iou"] for row in rows if row["min_iou"]), default="–")
+        surest = max((row["surest_missing"] for row in rows if row["surest_missing"]), default="–")
+        table = Table("main faces", f"IoU ≥ {GOOD_IOU}", "min IoU", "boxes missing", "surest of them", "more")
+        table.title = "following, all clips"
+        num_faces, num_missing, num_boxes, num_more = (
+            sum(row[name] for row in rows) for name in ("frames_with_a_main_face", "missing", "boxes", "more")
+        )
+        numbers = (num_faces, round(good), least, f"{num_missing} of {num_boxes}", surest, num_more)
+        table.add_row(*(f"{number:.5f}" if isinstance(number, float) else str(number) for number in numbers))
+        console.print(table)
+    newcomers = [clip["newcomers"] for clip in clips if "newcomers" in clip]
+    if newcomers:
+        table = Table("size beside the main face's", *map(str, NEWCOMER_SIZES), title="newcomers that following finds")
+        counts = [[sum(clip[str(size)][place] for clip in newcomers) for place in (0, 1)] for size in NEWCOMER_SIZES]
+        table.add_row("found", *(f"{seen} of {there}" for seen, there in counts))
+        console.print(table)
 
 
 def main() -> None:
     """Measure, print the tables, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, metavar="DIR", help="folder with .mp4 files; else the moving portrait")
+    parser.add_argument("--sizes", type=float, nargs="+", default=[1.0], metavar="S", help="of the frames: 1, or less")
     parser.add_argument("--frames", type=int, default=30, help="of each clip")
     parser.add_argument("--min-face", type=int, default=20, help="smallest face, pixels")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
@@ -219,13 +309,14 @@ def main() -> None:
     folder = None if options.tiny else options.clips
     num_frames, rounds = (TINY_FRAMES, 1) if options.tiny else (options.frames, options.rounds)
     figures: dict[str, Any] = {"device": options.device, "min_face_px": options.min_face, "clips": {}}
-    for name, images, decode_cpu_s in clips_of(folder, num_frames):
+    for name, images, decode_cpu_s in clips_of(folder, num_frames, options.sizes):
         clip: dict[str, Any] = dict(zip(("num_frames", "height", "width"), images.shape[:3], strict=True))
         clip["decode_cpu_s"] = decode_cpu_s
         if options.device.startswith("cuda"):
             clip["gpu"] = measure_gpu(images, options.min_face, options.device, rounds)
         else:
             clip["cpu"] = measure(images, options.min_face, rounds)
+            clip["newcomers"] = measure_newcomers(images, options.min_face)
         figures["clips"][name] = clip
     show(figures)
     write_figures(options.json, figures)

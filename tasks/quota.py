@@ -28,10 +28,11 @@ from tasks.job import Tally
 from tasks.look import Look, look, mask_shares, no_face_detail
 from tasks.media import FaceDetection, FaceTrack, FoundBy, FrameBatch, Reason, Stage
 from tasks.sampling import farthest_first, frame_indices
-from tasks.settings import FRAMES_PER_BATCH, FrameSettings
+from tasks.settings import FrameSettings
 from tasks.stages import Stages
 from tasks.tracker import FaceTracker, SeenTrack, fill_gaps
 
+LEAST_MORE_VISITS = 8  # frames: a visit costs a walk through the file with decord
 CLOSER_LOOK_BOXES = 2.0  # side of the part of the frame that is looked at closely, over the face's longer side
 CLOSER_LOOK_PX = 320  # its side after scaling: the face is then half of it, in the middle of what MTCNN looks for
 
@@ -109,7 +110,7 @@ class Quota:
                 self._seen |= {seen.frame_index: seen for seen in look(batch, self._stages.finder, self._tally)}
                 del batch
             self._track(is_settled=False)
-            num_more = min(most - len(self._seen), max(self._num_lacking, FRAMES_PER_BATCH // 2))
+            num_more = min(most - len(self._seen), max(self._num_lacking, LEAST_MORE_VISITS))
             next_ones = farthest_first(num_frames, self._visited, num_more) if self._num_lacking else []
 
     def _track(self, *, is_settled: bool) -> None:

@@ -20,7 +20,7 @@ from tasks.detectors import DETECTORS
 from tasks.landmarkers import LANDMARKERS
 from tasks.registry import OneOf
 
-FRAMES_PER_BATCH = 16  # frames that are looked at together
+FRAMES_PER_BATCH = 32  # frames that are looked at together
 DEFAULT_CROP_PX = 224  # ImageNet's, which most networks take
 DEFAULT_LRW_CROP_PX = 150  # the face, as in DFD-FCG
 
@@ -94,7 +94,7 @@ class DetectSettings(Settings):
     search: Literal["follow", "full"] = Field(
         "follow",
         description="mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, "
-        "and at a glance for new ones of half the largest's size; full: every frame, as on a GPU",
+        "and at a glance for new ones of 0.6 of the largest's size or more; full: every frame, as on a GPU",
     )
     s3fd_threshold: float = Field(0.5, gt=0, lt=1, description="lowest score of s3fd (face-alignment's own)")
     max_side_px: int = Field(

@@ -6,17 +6,17 @@ windows of the pyramid ──P-Net──► squares ──R-Net──► better 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from facenet_pytorch.models.mtcnn import ONet, PNet, RNet
 from torch import Tensor
-from torch.nn import functional as nnf
-from torchvision.ops import batched_nms  # type: ignore[import-untyped]
+from torchvision.ops import batched_nms, nms  # type: ignore[import-untyped]
 
-from tasks.detectors.pyramid import CELL_PX, CELL_STRIDE_PX, MAX_STRIP_PIXELS, Canvas, SumTables, Window, packed
+from tasks.detectors.networks import O_NET_PX, R_NET_PX, CropNetwork, FastPNet, o_net, r_net
+from tasks.detectors.pyramid import CELL_PX, CELL_STRIDE_PX, MAX_STRIP_PIXELS, Canvas, Window, packed
+from tasks.detectors.sum_tables import SumTables
 from tasks.media import FaceDetection
 
 # Overlaps above which one of two boxes goes, as in facenet-pytorch.
@@ -24,57 +24,8 @@ LEVEL_NMS_IOU = 0.5
 NMS_IOU = 0.7
 NMS_SHARE_OF_SMALLER = 0.7
 
-NOTHING = -1e30  # loses against anything in a pool
-
-R_NET_PX = 24
-O_NET_PX = 48
 # Squares together in R-Net and O-Net: what stays in a core's cache, and facenet-pytorch's number for a GPU.
 SQUARES_PER_BATCH = {"cpu": 32, "cuda": 512}
-
-# P-Net's first layer has ten channels. Six more of zeros fill the vectors of AVX-512: 16 → 11 ms a 720p frame.
-PNET_CHANNELS = 10
-FULL_CHANNELS = 16
-
-
-class FastPNet:
-    """P-Net's convolutions with its two heads in one, and channels to fill vectors; the numbers are the same."""
-
-    def __init__(self, network: PNet, device: torch.device) -> None:
-        def layer(convolution: Any, activation: Any) -> tuple[Tensor, Tensor, Tensor]:
-            num_outputs, num_inputs = convolution.weight.shape[:2]
-            more_outputs = max(0, FULL_CHANNELS - num_outputs)
-            more_inputs = FULL_CHANNELS - num_inputs if num_inputs == PNET_CHANNELS else 0
-            weight = nnf.pad(convolution.weight, (0, 0, 0, 0, 0, more_inputs, 0, more_outputs))
-            bias, slope = (nnf.pad(vector, (0, more_outputs)) for vector in (convolution.bias, activation.weight))
-            return weight.to(device, memory_format=torch.channels_last), bias.to(device), slope.to(device)
-
-        with torch.no_grad():
-            self._layers = (
-                layer(network.conv1, network.prelu1),
-                layer(network.conv2, network.prelu2),
-                layer(network.conv3, network.prelu3),
-            )
-            heads = (network.conv4_1, network.conv4_2)
-            head_weight = torch.cat([head.weight for head in heads])
-            self._head_weight = head_weight.to(device, memory_format=torch.channels_last)
-            self._head_bias = torch.cat([head.bias for head in heads]).to(device)
-
-    def __call__(self, canvases: Tensor, seams: Sequence[tuple[slice, slice]] = ()) -> tuple[Tensor, Tensor]:
-        """Return probabilities (T,y,x) and offsets (T,4,y,x) for the cells of (T,3,h,w) canvases.
-
-        Args:
-            canvases: pictures.
-            seams: parts of the first layer's answer that nothing may come of.
-        """
-        (weight1, bias1, slope1), (weight2, bias2, slope2), (weight3, bias3, slope3) = self._layers
-        values = nnf.prelu(nnf.conv2d(canvases, weight1, bias1), slope1)
-        for rows, columns in seams:
-            values[:, :, rows, columns] = NOTHING
-        values = nnf.max_pool2d(values, CELL_STRIDE_PX, ceil_mode=True)
-        values = nnf.prelu(nnf.conv2d(values, weight2, bias2), slope2)
-        values = nnf.prelu(nnf.conv2d(values, weight3, bias3), slope3)
-        answer = nnf.conv2d(values, self._head_weight, self._head_bias)
-        return answer[:, :2].softmax(dim=1)[:, 1], answer[:, 2:]
 
 
 class Cascade:
@@ -87,9 +38,9 @@ class Cascade:
 
     def __init__(self, thresholds: tuple[float, float, float], device: torch.device) -> None:
         self._thresholds = thresholds
-        self._pnet = FastPNet(PNet(), device)
-        self._rnet = RNet().eval().to(device, memory_format=torch.channels_last)
-        self._onet = ONet().eval().to(device, memory_format=torch.channels_last)
+        self._pnet = FastPNet(device)
+        self._rnet = r_net(device)
+        self._onet = o_net(device)
 
     @torch.inference_mode()
     def search(self, tables: SumTables, windows: Sequence[Window]) -> list[list[FaceDetection]]:
@@ -111,7 +62,7 @@ class Cascade:
         # Coordinates are whole numbers here, and below 2^24 even where boxes of different groups are set apart.
         kept = batched_nms(boxes[:, :4], boxes[:, 4], group, LEVEL_NMS_IOU)
         boxes, frames = boxes[kept], group[kept] % tables.num_frames
-        kept = batched_nms(boxes[:, :4], boxes[:, 4], frames, NMS_IOU)
+        kept = _surest(boxes[:, :4], boxes[:, 4], frames, tables.num_frames)
         boxes, frames = boxes[kept], frames[kept]
         sides = boxes[:, 2:4] - boxes[:, :2]
         return _squares(boxes[:, :4] + boxes[:, 5:] * sides.repeat(1, 2)), frames
@@ -138,24 +89,25 @@ class Cascade:
         boxes, frames, corners = _seen(tables, boxes, frames)
         if not len(boxes):
             return boxes, frames
-        offsets, scores = _answers(self._rnet, tables, frames, corners, R_NET_PX)
-        passed = scores[:, 1] > self._thresholds[1]
-        boxes, frames, offsets, score = boxes[passed], frames[passed], offsets[passed], scores[passed, 1]
-        kept = batched_nms(boxes, score, frames, NMS_IOU)
-        return _squares(_moved(boxes[kept], offsets[kept])), frames[kept]
+        answers = _answers(self._rnet, tables, frames, corners, R_NET_PX)
+        passed = answers[:, 0] > self._thresholds[1]
+        boxes, frames, answers = boxes[passed], frames[passed], answers[passed]
+        kept = _surest(boxes, answers[:, 0], frames, tables.num_frames)
+        return _squares(_moved(boxes[kept], answers[kept, 1:])), frames[kept]
 
     def _decide(self, tables: SumTables, boxes: Tensor, frames: Tensor) -> list[list[FaceDetection]]:
         """Run O-Net: faces."""
         boxes, frames, corners = _seen(tables, boxes, frames)
         if not len(boxes):
             return [[] for _ in range(tables.num_frames)]
-        offsets, points, scores = _answers(self._onet, tables, frames, corners, O_NET_PX)
-        passed = scores[:, 1] > self._thresholds[2]
-        boxes, offsets, points = boxes[passed], offsets[passed], points[passed]
+        answers = _answers(self._onet, tables, frames, corners, O_NET_PX)
+        passed = answers[:, 0] > self._thresholds[2]
+        boxes, answers = boxes[passed], answers[passed]
+        scores, offsets, points_x, points_y = torch.split(answers, [1, 4, 5, 5], dim=1)
         sides = boxes[:, 2:] - boxes[:, :2] + 1
-        across = sides[:, :1] * points[:, :5] + boxes[:, :1] - 1
-        down = sides[:, 1:] * points[:, 5:] + boxes[:, 1:2] - 1
-        columns = [_moved(boxes, offsets), scores[passed, 1:], across, down, frames[passed, None].float()]
+        across = sides[:, :1] * points_x + boxes[:, :1] - 1
+        down = sides[:, 1:] * points_y + boxes[:, 1:2] - 1
+        columns = [_moved(boxes, offsets), scores, across, down, frames[passed, None].float()]
         found = torch.cat(columns, dim=1).cpu().numpy()  # the one transfer back
         return [_faces(found[found[:, -1] == frame]) for frame in range(tables.num_frames)]
 
@@ -170,12 +122,17 @@ def _seen(tables: SumTables, boxes: Tensor, frames: Tensor) -> tuple[Tensor, Ten
     return boxes[inside], frames[inside], corners[inside]
 
 
-def _answers(network: Any, tables: SumTables, frames: Tensor, corners: Tensor, side_px: int) -> list[Tensor]:
-    """Show a network N crops, N > 0, a batch at a time; return each of its outputs, N rows."""
+def _surest(boxes: Tensor, scores: Tensor, frames: Tensor, num_frames: int) -> Tensor:
+    """Return which boxes (N,4) stay, the surest first: none overlaps too much with a surer one of its frame."""
+    kept = nms(boxes, scores, NMS_IOU) if num_frames == 1 else batched_nms(boxes, scores, frames, NMS_IOU)
+    return cast(Tensor, kept)
+
+
+def _answers(network: CropNetwork, tables: SumTables, frames: Tensor, corners: Tensor, side_px: int) -> Tensor:
+    """Show a network N crops, N > 0, a batch at a time; return its N answers."""
     step = SQUARES_PER_BATCH[tables.device.type]
     batches = zip(torch.split(frames, step), torch.split(corners, step), strict=True)
-    answers = [network(tables.crop(*batch, side_px)) for batch in batches]
-    return [torch.cat(parts) for parts in zip(*answers, strict=True)]
+    return torch.cat([network(tables.crop(*batch, side_px)) for batch in batches])
 
 
 def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:

@@ -66,7 +66,8 @@ class MTCNNDetector(NeedsNoModels):
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return the faces of each of the T frames, the largest box first."""
         from tasks.detectors.following import follow
-        from tasks.detectors.pyramid import SumTables, levels_of, whole
+        from tasks.detectors.pyramid import levels_of, whole
+        from tasks.detectors.sum_tables import CpuSumTables, SumTables
 
         levels = levels_of(*frames.data.shape[1:3], self._min_face_px, self._scale_factor)
         if not len(frames) or not levels:
@@ -77,5 +78,5 @@ class MTCNNDetector(NeedsNoModels):
         if self._follow:
             return follow(self._cascade, frames.data, levels)
         # One at a time: what a frame needs then stays in the core's cache.
-        singles = (SumTables(frames.data[row : row + 1], self._device) for row in range(len(frames)))
+        singles = (CpuSumTables(frames.data[row : row + 1]) for row in range(len(frames)))
         return [self._cascade.search(tables, windows)[0] for tables in singles]

@@ -1,9 +1,4 @@
-"""The pictures that MTCNN's networks look at: levels of a scale pyramid, and crops, by exact area sampling.
-
-A pixel of a shrunk picture is the mean of the pixels that it covers, whole ones, as in `interpolate(mode="area")` of
-PyTorch. Sums of bytes are exact, so a table of sums from the corner gives each mean by four look-ups, bit for bit.
-`cv2.INTER_AREA` weighs the pixels at the edges: those are other pictures, and lead to other boxes (IoU down to 0.87).
-"""
+"""What P-Net is shown: levels of a scale pyramid, windows of levels, and canvases of windows. Geometry only."""
 
 from __future__ import annotations
 
@@ -12,10 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import torch
 
 CELL_PX = 12  # side of what P-Net sees at once
 CELL_STRIDE_PX = 2  # between neighbouring cells of P-Net
@@ -23,15 +16,13 @@ CELL_STRIDE_PX = 2  # between neighbouring cells of P-Net
 # Windows of more pixels have a canvas of their own: to call P-Net costs 0.3 ms, as much as 8,000 pixels.
 MAX_SHARED_PIXELS = 1 << 15
 
-# P-Net looks at this many pixels together on a CPU. The allocator gives larger arrays back to the system each time, and
-# to get them again costs more than the arithmetic: 46 ms for a 720p frame in whole levels, 28 in strips.
+# P-Net looks at this many pixels together on a CPU: a 720p frame takes 42 ms so, 44 in whole levels, 56 in strips of a
+# quarter of that.
 MAX_STRIP_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 30}
 
 IMPOSSIBLE_SCORE = 2.0
 
-# What the networks were trained on: bytes around 0, in about -1..1.
-MIDDLE_BYTE = 127.5
-BYTE_SCALE = 0.0078125
+Area = tuple[float, float, float, float]  # left, top, right, bottom; pixels of the frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +124,12 @@ def whole(level: Level, least_score: float = 0.0, inner: Window | None = None) -
     return Window(level, (0, level.height), (0, level.width), least_score, inner)
 
 
-def around(level: Level, area_xyxy: npt.NDArray[np.float64]) -> Window | None:
-    """Return the least window with every cell that reaches out of an area (4,), frame pixels, by a quarter at most.
+def around(level: Level, area_xyxy: Area) -> Window | None:
+    """Return the least window with every cell that reaches out of an area, frame pixels, by a quarter at most.
 
     None where the level has none.
     """
-    left, top, right, bottom = area_xyxy * level.scale
+    left, top, right, bottom = (place * level.scale for place in area_xyxy)
     columns, rows = _cells(left, right, level.width), _cells(top, bottom, level.height)
     return Window(level, rows, columns) if columns and rows else None
 
@@ -220,7 +211,7 @@ def packed(windows: tuple[Window, ...], max_pixels: int) -> tuple[Canvas, ...]:
 
 
 def _in_shelves(windows: Sequence[Window]) -> Canvas:
-    """Return a canvas as wide as the widest window, filled from left to right, and row below row."""
+    """Return a canvas about as wide as the widest window, filled from left to right, and row below row."""
     widest = max(_even(window.width) for window in windows)
     corners: list[tuple[int, int]] = []
     top = left = bottom = 0
@@ -230,101 +221,10 @@ def _in_shelves(windows: Sequence[Window]) -> Canvas:
         corners.append((top, left))
         left += _even(window.width)
         bottom = max(bottom, top + _even(window.height))
-    return Canvas(bottom, widest, tuple(windows), tuple(corners))
+    height = max(top + window.height for window, (top, _) in zip(windows, corners, strict=True))
+    width = max(left + window.width for window, (_, left) in zip(windows, corners, strict=True))
+    return Canvas(height, width, tuple(windows), tuple(corners))
 
 
 def _even(length: int) -> int:
     return length + length % 2
-
-
-class SumTables:
-    """T frames of one size, ready to be sampled.
-
-    Args:
-        images: (T,H,W,3) uint8.
-        device: where the samples are wanted.
-    """
-
-    def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
-        self.num_frames, self.height, self.width = images.shape[:3]
-        self.device = device
-        # (T,H+1,W+1,3) int32: the sum of what is above and left. It may wrap; differences of two are right even so.
-        self._sums = _sums_on_cpu(images) if device.type == "cpu" else _sums_on_device(images, device)
-
-    def paint(self, canvas: Canvas) -> torch.Tensor:
-        """Return (T,3,h,w) float32 in channels-last memory: a canvas for each frame, as the networks want it."""
-        if len(canvas.windows) == 1:
-            return _normalised(self._means(canvas.windows[0]))
-        picture = torch.empty((self.num_frames, canvas.height, canvas.width, 3), device=self.device)
-        picture.fill_(MIDDLE_BYTE)
-        for window, (top, left) in zip(canvas.windows, canvas.corners, strict=True):
-            picture[:, top : top + window.height, left : left + window.width] = self._means(window)
-        return _normalised(picture)
-
-    def _means(self, window: Window) -> torch.Tensor:
-        """Return a window of each frame, (T,h,w,3) float32, 0..255."""
-        tops, bottoms, heights = self._spans(self.height, window.level.height, window.rows)
-        lefts, rights, widths = self._spans(self.width, window.level.width, window.columns)
-        bands = self._sums.index_select(1, bottoms).sub_(self._sums.index_select(1, tops))
-        sums = bands.index_select(2, rights).sub_(bands.index_select(2, lefts))
-        return sums.float().div_(heights[:, None, None]).div_(widths[:, None])
-
-    def crop(self, frames: torch.Tensor, corners_xyxy: torch.Tensor, side_px: int) -> torch.Tensor:
-        """Return (N,3,S,S) float32 squares of pictures.
-
-        Args:
-            frames: (N,) int64, which frame each is of.
-            corners_xyxy: (N,4) int64, whole pixels, the last ones not included.
-            side_px: S.
-        """
-        lefts, rights = _spans_between(corners_xyxy[:, 0], corners_xyxy[:, 2], side_px)
-        tops, bottoms = _spans_between(corners_xyxy[:, 1], corners_xyxy[:, 3], side_px)
-        flat = self._sums.view(-1, 3)
-        stride = self.width + 1
-        upper, lower = ((frames[:, None] * (self.height + 1) + edge) * stride for edge in (tops, bottoms))
-
-        def corner(rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-            places = rows[:, :, None] + columns[:, None, :]
-            return flat.index_select(0, places.flatten()).view(*places.shape, 3)
-
-        sums = corner(lower, rights) - corner(upper, rights) - corner(lower, lefts) + corner(upper, lefts)
-        heights, widths = (bottoms - tops).float(), (rights - lefts).float()
-        means = sums.float().div_(heights[:, :, None, None]).div_(widths[:, None, :, None])
-        return _normalised(means)
-
-    def _spans(self, length: int, num_pixels: int, part: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-        return tuple(values[slice(*part)] for values in _spans(length, num_pixels, self.device))
-
-
-@lru_cache(maxsize=256)
-def _spans(length: int, num_pixels: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return what of `length` each of `num_pixels` covers: first, and one past the last, int64; how many, float32."""
-    numbers = torch.arange(num_pixels, device=device)
-    starts, stops = numbers * length // num_pixels, -((numbers + 1) * -length // num_pixels)
-    return starts, stops, (stops - starts).float()
-
-
-def _spans_between(first: torch.Tensor, last: torch.Tensor, num_pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the same for N stretches: (N,num_pixels) each."""
-    numbers, lengths = torch.arange(num_pixels, device=first.device), (last - first)[:, None]
-    starts, stops = numbers * lengths // num_pixels, -((numbers + 1) * -lengths // num_pixels)
-    return starts + first[:, None], stops + first[:, None]
-
-
-def _normalised(means: torch.Tensor) -> torch.Tensor:
-    """Return (N,h,w,3) float32 bytes, which it changes, as (N,3,h,w) around 0."""
-    return means.sub_(MIDDLE_BYTE).mul_(BYTE_SCALE).permute(0, 3, 1, 2)
-
-
-def _sums_on_cpu(images: npt.NDArray[np.uint8]) -> torch.Tensor:
-    tables = [cv2.integral(image, sdepth=cv2.CV_32S) for image in images]
-    return torch.from_numpy(tables[0][None] if len(tables) == 1 else np.stack(tables))
-
-
-def _sums_on_device(images: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """One transfer of bytes from pinned memory; the sums are made there."""
-    data = torch.from_numpy(np.ascontiguousarray(images)).pin_memory().to(device, non_blocking=True)
-    num_frames, height, width = data.shape[:3]
-    sums = torch.zeros((num_frames, height + 1, width + 1, 3), dtype=torch.int32, device=device)
-    torch.cumsum(data, 1, dtype=torch.int32, out=sums[:, 1:, 1:])
-    return sums.cumsum_(2)

@@ -88,6 +88,8 @@ def test_our_detector_finds_the_boxes_of_facenet_pytorch(run: Run) -> None:
             assert row["min_iou"] >= 0.98
             assert row["times"] > 0
             assert row["boxes"] >= row["frames_with_a_main_face"] > 0
+        for size, (num_found, num_there) in clip["newcomers"].items():
+            assert num_found == num_there > 0 or float(size) < 0.6
 
 
 def test_every_way_to_keep_records_gives_the_same_bytes(run: Run) -> None:

@@ -16,7 +16,9 @@ from torch.nn import functional as nnf
 from tasks.decoders import DECODERS
 from tasks.detectors.cascade import Cascade
 from tasks.detectors.mtcnn import MTCNNDetector
-from tasks.detectors.pyramid import CELL_PX, SumTables, around, levels_of, packed, whole
+from tasks.detectors.networks import FastPNet, Layer, o_net, r_net
+from tasks.detectors.pyramid import CELL_PX, around, levels_of, packed, whole
+from tasks.detectors.sum_tables import CpuSumTables, SumTables
 from tasks.media import FaceDetection, FrameBatch
 
 Images = npt.NDArray[np.uint8]
@@ -101,11 +103,14 @@ def test_a_batch_gives_what_single_frames_give(portrait: Images) -> None:
             np.testing.assert_allclose(face.box_xyxy, twin.box_xyxy, atol=1e-3)
 
 
+@pytest.mark.parametrize("make_tables", [lambda images: SumTables(images, CPU), CpuSumTables], ids=["torch", "loops"])
 @pytest.mark.parametrize("size", [(100, 60), (61, 103), (24, 24), (7, 9)])
-def test_levels_and_crops_are_torchs_area_resize(size: tuple[int, int]) -> None:
+def test_levels_and_crops_are_torchs_area_resize(
+    size: tuple[int, int], make_tables: Callable[[Images], SumTables]
+) -> None:
     rng = np.random.default_rng(5)
     images = rng.integers(0, 256, (2, *size, 3), dtype=np.uint8)
-    tables, values = SumTables(images, CPU), torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    tables, values = make_tables(images), torch.from_numpy(images).permute(0, 3, 1, 2).float()
     for level in levels_of(*size, 12, 0.6):
         (canvas,) = packed((whole(level),), 1 << 20)
         expected = nnf.interpolate(values, size=(level.height, level.width), mode="area")
@@ -134,9 +139,43 @@ def test_cells_of_windows_are_those_of_whole_levels(portrait: Images) -> None:
             torch.testing.assert_close(together[groups == level.number], alone, atol=1e-4, rtol=0)
 
 
+def test_loops_paint_the_canvases_that_torch_paints(portrait: Images) -> None:
+    levels = levels_of(512, 512, 20, 0.709)
+    windows = [whole(level) for level in levels[4:]]
+    near = around(levels[1], (200, 80, 300, 220))
+    assert near is not None
+    images = np.stack([portrait, portrait[::-1]])
+    canvases = packed((near, *windows), 1 << 16)
+    assert len(canvases) == 1
+    for canvas in canvases:
+        assert torch.equal(CpuSumTables(images).paint(canvas), SumTables(images, CPU).paint(canvas))
+
+
+@pytest.mark.parametrize("shape", [(2, 16, 9, 8), (1, 32, 22, 23), (3, 7, 3, 3), (2, 5, 2, 4)])
+@pytest.mark.parametrize("size", [2, 3])
+def test_activation_and_pool_in_one_pass_are_torchs(shape: tuple[int, int, int, int], size: int) -> None:
+    """Slopes may be negative, as MTCNN's are: then the greatest value before activation is not the greatest after."""
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randn(shape, generator=generator).to(memory_format=torch.channels_last)
+    slopes = torch.rand(shape[1], generator=generator) * 2 - 1
+    layer = Layer(torch.empty(0), torch.empty(0), slopes)
+    expected = nnf.max_pool2d(nnf.prelu(values, slopes), size, 2, ceil_mode=True)
+    if min(shape[2:]) >= size:
+        assert torch.equal(layer.pooled(values, size), expected)
+
+
+def test_networks_elsewhere_take_torchs_way() -> None:
+    """Not on a CPU there are no loops; `meta` has shapes and no numbers."""
+    meta = torch.device("meta")
+    scores, offsets = FastPNet(meta)(torch.empty(2, 3, 61, 40, device=meta))
+    assert (tuple(scores.shape), tuple(offsets.shape)) == ((2, 26, 15), (2, 4, 26, 15))
+    assert r_net(meta)(torch.empty(7, 3, 24, 24, device=meta)).shape == (7, 5)
+    assert o_net(meta)(torch.empty(7, 3, 48, 48, device=meta)).shape == (7, 15)
+
+
 def test_a_window_holds_every_cell_in_its_area() -> None:
     level = levels_of(480, 640, 20, 0.709)[2]
-    window = around(level, np.array([100.0, 200.0, 180.0, 300.0]))
+    window = around(level, (100, 200, 180, 300))
     assert window is not None
     for (left, right), (start, stop) in (((100, 180), window.columns), ((200, 300), window.rows)):
         first, last = left * level.scale - 3, right * level.scale + 3
@@ -144,7 +183,7 @@ def test_a_window_holds_every_cell_in_its_area() -> None:
         assert start % 2 == 0
         assert start <= cells[0] < cells[-1] + CELL_PX <= stop
         assert stop - start < last - first + 4
-    assert around(level, np.array([700.0, 0.0, 800.0, 90.0])) is None
+    assert around(level, (700, 0, 800, 90)) is None
 
 
 def moving(portrait: Images, place: Callable[[int], tuple[int, int, int] | None], num_frames: int = 8) -> Images:
@@ -207,14 +246,14 @@ def test_following_keeps_a_small_face_beside_a_large_one(portrait: Images) -> No
 def test_following_searches_few_cells(portrait: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     """One full search, then a fraction of its pixels in each frame."""
     pixels: list[int] = []
-    paint = SumTables.paint
+    paint = CpuSumTables.paint
 
     def counted(tables: SumTables, canvas: object) -> torch.Tensor:
         picture = paint(tables, canvas)  # type: ignore[arg-type]
         pixels.append(picture.shape[2] * picture.shape[3])
         return picture
 
-    monkeypatch.setattr(SumTables, "paint", counted)
+    monkeypatch.setattr(CpuSumTables, "paint", counted)
     images = moving(portrait, PLACES["still"])
     MTCNNDetector().detect(batch_of(images[:1]))
     num_full = sum(pixels)

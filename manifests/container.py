@@ -14,6 +14,7 @@ from manifests.rejected import Reason, Stage
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
 
@@ -87,5 +88,22 @@ def coded_frames(container: InputContainer, stream: VideoStream, stage: Stage) -
         )
         raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail)
     time_base = stream.time_base or Fraction(0)
-    frames = [CodedFrame(pts_seconds=(time or 0) * time_base, is_shown=not is_hidden) for time, is_hidden, _ in seen]
-    return sorted(frames, key=lambda frame: frame.pts_seconds)
+    seen.sort(key=lambda packet: packet[0] or 0)
+    return [CodedFrame(pts_seconds=(time or 0) * time_base, is_shown=not is_hidden) for time, is_hidden, _ in seen]
+
+
+def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
+    """Return the first frame that is shown, None where nothing can be decoded. Moves the container.
+
+    Raises:
+        FFmpegError: it is broken.
+    """
+    container.seek(0)
+    packet = next((packet for packet in container.demux(stream) if packet.size > 0), None)
+    if packet is not None and not packet.is_discard:
+        # Asked to finish, the decoder need not see the frames that it would wait for to put them in order.
+        alone = [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]
+        if alone:
+            return alone[0]
+    container.seek(0)
+    return next(container.decode(stream), None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
-from manifests.container import coded_frames, open_video
+from manifests.container import coded_frames, first_frame, open_video
 from manifests.digests import sha256_of
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
@@ -114,8 +114,7 @@ def _measure(path: Path) -> _Stream:
         if "mp4" in container.format.name and num_promised > len(frames):
             detail = f"{path.name}: got {len(frames)} frames, expected {num_promised} as its header says; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
-        container.seek(0)
-        first = next(container.decode(stream), None)
+        first = first_frame(container, stream)
         if first is None:
             detail = f"{path.name}: got no decodable frame, expected at least 1; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)

@@ -10,6 +10,8 @@ thread, on the same frames of the same files; seconds are of the processor, impo
     ours          a whole run: index, split, every stage, shards, tables, report; the flow's code without Prefect
     ours, pyav    the same with `decode.backend=pyav`, where that decoder is registered
     READER        the sampled frames read by a registered decoder and nothing else; the cheapest is the decode floor
+    pyav, FFmpeg's RGB
+                  the same frames by the same plan, but 4:4:4 converted by FFmpeg: the floor without our conversion
 
 Then our box of the main face against the stock box of the same face: of all boxes that stock finds in the frame, the
 one that overlaps most. Then worker processes side by side, and what Prefect adds: a run on its embedded server beside
@@ -51,6 +53,7 @@ SIZE_PX = 224
 MARGIN = 1.3
 SETTINGS = (f"crop.size_px={SIZE_PX}", f"crop.margin={MARGIN}", "detect.device=cpu")
 SAME_BOX_IOU = 0.98  # boxes that overlap so far differ by less than a pixel in fifty
+FFMPEGS_RGB = "pyav, FFmpeg's RGB"
 VIDEOS_SIDE_BY_SIDE = 8  # at least, where worker processes are compared
 PROCESSES = (1, 2)
 COPIES = "copies"  # folder of the links to them
@@ -69,7 +72,8 @@ def run_stock(wanted: Wanted, out: Path) -> dict[str, Any]:
     cv2.setNumThreads(1)
     out.mkdir(parents=True)
     detector = MTCNN(keep_all=True, device="cpu")
-    detector.detect(np.zeros((64, 64, 3), dtype=np.uint8))  # its libraries are loaded now
+    _, frame = cv2.VideoCapture(next(iter(wanted))).read()
+    detector.detect(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))  # its libraries are loaded now
     steps, boxes, num_crops = Steps(), dict[str, Any](), 0
     for path, numbers in wanted.items():
         capture, sampled = cv2.VideoCapture(path), set(numbers)
@@ -106,11 +110,13 @@ def write_crop(frame: npt.NDArray[Any], box: Sequence[float], path: Path) -> boo
 
 def run_readers(names: Sequence[str], wanted: Wanted) -> dict[str, Any]:
     """Read the sampled frames with registered decoders and do nothing with them; return costs by decoder."""
-    from tasks.decoders import DECODERS
+    from tasks.decoders import DECODERS, yuv444
 
     found = {}
     for name in names:
-        decoder, steps, num_frames = DECODERS[name](), Steps(), 0
+        if name == FFMPEGS_RGB:  # the last one: no frame is of a format that we convert
+            vars(yuv444)["FORMATS"] = frozenset()
+        decoder, steps, num_frames = DECODERS[name.partition(",")[0]](), Steps(), 0
         with decoder.open(Path(next(iter(wanted)))) as reader:  # its libraries are loaded now
             reader.read(np.zeros(1, dtype=np.int64))
         for path, numbers in wanted.items():
@@ -182,7 +188,8 @@ def run_ours(root: Path, out: Path, assignments: Sequence[str], num_workers: int
     cv2.setNumThreads(1)
     settings = [*SETTINGS, f"runner.workers={max(num_workers, 1)}", *assignments]
     config, steps = load_config(None, settings, {"dataset": {"root": root}, "out": out}), Steps()
-    stages = None if num_workers else Stages.load(config.stages, Models.load(config.stages, "cpu"))
+    models = None if num_workers else Models.load(config.stages, "cpu")
+    stages = Stages.load(config.stages, models) if models else None
     vars(job)["time"] = SimpleNamespace(perf_counter=time.process_time)  # stages count the processor's seconds
     with steps.timed("index"):
         indexed = index_sources(config.dataset)
@@ -194,7 +201,10 @@ def run_ours(root: Path, out: Path, assignments: Sequence[str], num_workers: int
         relatives = Relatives.among(usable, config)
         plans = plan_shards(usable, config, indexed.roots, ("cpu",), ledger.next_number, relatives)
     jobs = [plan.job(entry) for plan in plans for entry in plan.entries]
-    if stages is None:
+    if stages and models:  # their libraries are loaded now
+        with stages.decoder.open(jobs[0].root / jobs[0].entry.path) as reader:
+            models.detector.detect(reader.read(np.zeros(1, dtype=np.int64)))
+    else:
         pool = WorkerPool(plans[0].workers)
         list(pool.process(jobs[:num_workers]))  # so that every worker has loaded its networks
         shutil.rmtree(out / GEOMETRY_DIR, ignore_errors=True)
@@ -323,8 +333,9 @@ def measure_variants(root: Path, scratch: Path, settings: list[str]) -> dict[str
     }
     wanted = {path: sorted(map(int, faces)) for path, faces in ours["ours"]["faces"].items() if faces}
     stock = in_child(scratch, run="stock", wanted=wanted, out=str(scratch / "png"))
-    found = in_child(scratch, run="readers", names=list(DECODERS), wanted=wanted)
-    readers = {name: found[name] for name in DECODERS}
+    names = [*DECODERS, *([FFMPEGS_RGB] if "pyav" in DECODERS else [])]
+    found = in_child(scratch, run="readers", names=names, wanted=wanted)
+    readers = {name: found[name] for name in names}
     boxes = {name: compare_boxes(found.pop("faces"), stock["boxes"]) for name, found in ours.items()}
     stock.pop("boxes")
     num_videos = ours["ours"]["num_videos"]
@@ -332,7 +343,7 @@ def measure_variants(root: Path, scratch: Path, settings: list[str]) -> dict[str
         name: found | {"cpu_seconds_per_video": sum(found["cpu_seconds"].values()) / num_videos}
         for name, found in {"stock": stock, **ours, **readers}.items()
     }
-    floor = min(DECODERS, key=lambda name: float(rows[name]["cpu_seconds_per_video"]))
+    floor = min(readers, key=lambda name: float(rows[name]["cpu_seconds_per_video"]))
     for row in rows.values():
         row["times_faster_than_stock"] = rows["stock"]["cpu_seconds_per_video"] / row["cpu_seconds_per_video"]
         row["times_the_floor"] = row["cpu_seconds_per_video"] / rows[floor]["cpu_seconds_per_video"]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tasks.compiled import compiled
 
-Bytes = npt.NDArray[np.int32]
+Sums = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
@@ -21,7 +21,7 @@ BYTE_SCALE = np.float32(0.0078125)
 
 @compiled
 def paint_means(
-    sums: Bytes,
+    sums: Sums,
     tops: Numbers,
     bottoms: Numbers,
     lefts: Numbers,
@@ -63,7 +63,7 @@ def paint_means(
 
 
 @compiled
-def paint_squares(sums: Bytes, frames: Numbers, corners_xyxy: Numbers, pictures: Floats) -> None:
+def paint_squares(sums: Sums, frames: Numbers, corners_xyxy: Numbers, pictures: Floats) -> None:
     """Write parts of frames, shrunk or grown to squares and normalised, from tables of sums.
 
     Args:

@@ -151,6 +151,18 @@ def test_loops_paint_the_canvases_that_torch_paints(portrait: Images) -> None:
         assert torch.equal(CpuSumTables(images).paint(canvas), SumTables(images, CPU).paint(canvas))
 
 
+@pytest.mark.parametrize("make_tables", [lambda images: SumTables(images, CPU), CpuSumTables], ids=["torch", "loops"])
+def test_sums_may_wrap_as_in_frames_of_8k(portrait: Images, make_tables: Callable[[Images], SumTables]) -> None:
+    (canvas,) = packed((whole(levels_of(512, 512, 20, 0.709)[5]),), 1 << 16)
+    squares = torch.tensor([0]), torch.tensor([[100, 50, 333, 283]])
+    tables = make_tables(portrait[None])
+    painted, cropped = tables.paint(canvas).clone(), tables.crop(*squares, 48).clone()
+    tables._sums.add_(2**31 - 1000)
+    assert tables._sums.min() < 0 < tables._sums.max()
+    assert torch.equal(tables.paint(canvas), painted)
+    assert torch.equal(tables.crop(*squares, 48), cropped)
+
+
 @pytest.mark.parametrize("shape", [(2, 16, 9, 8), (1, 32, 22, 23), (3, 7, 3, 3), (2, 5, 2, 4)])
 @pytest.mark.parametrize("size", [2, 3])
 def test_activation_and_pool_in_one_pass_are_torchs(shape: tuple[int, int, int, int], size: int) -> None:

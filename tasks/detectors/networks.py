@@ -62,17 +62,9 @@ class FastPNet:
 
     def __init__(self, device: torch.device) -> None:
         network = PNet()
-        self._first, self._second, self._third = (
-            _layer(convolution, activation, device)
-            for convolution, activation in (
-                (network.conv1, network.prelu1),
-                (network.conv2, network.prelu2),
-                (network.conv3, network.prelu3),
-            )
-        )
-        heads = network.conv4_1, network.conv4_2
-        more = -sum(head.out_channels for head in heads) % CHANNELS_PER_VECTOR
-        weight, bias = (torch.cat([getattr(head, name).detach() for head in heads]) for name in ("weight", "bias"))
+        self._first, self._second, self._third = _layers(network, 3, device)
+        weight, bias = _joined((network.conv4_1, network.conv4_2))
+        more = -len(bias) % CHANNELS_PER_VECTOR
         weight, bias = nnf.pad(weight, (0, 0, 0, 0, 0, 0, 0, more)), nnf.pad(bias, (0, more))
         self._heads = weight.to(device, memory_format=torch.channels_last), bias.to(device)
         # Where a slope is negative nothing active is below 0.
@@ -116,9 +108,8 @@ class CropNetwork:
         linear, activation = hidden
         self._hidden = linear.weight.detach().to(device), linear.bias.detach().to(device)
         self._slope = activation.weight.detach().to(device)
-        self._heads = tuple(
-            torch.cat([getattr(head, name).detach() for head in heads]).to(device) for name in ("weight", "bias")
-        )
+        weight, bias = _joined(heads)
+        self._heads = weight.to(device), bias.to(device)
 
     def __call__(self, squares: Tensor) -> Tensor:
         """Return (N,5 or more) for (N,3,S,S) squares: the probability of a face, four offsets, and the other heads'."""
@@ -136,21 +127,29 @@ class CropNetwork:
 def r_net(device: torch.device) -> CropNetwork:
     """Return R-Net: (N,3,24,24) → (N,5)."""
     network = RNet()
-    layers = [
-        _layer(getattr(network, f"conv{number}"), getattr(network, f"prelu{number}"), device) for number in (1, 2, 3)
-    ]
     heads = network.dense5_1, network.dense5_2
-    return CropNetwork(layers, (3, 3), (network.dense4, network.prelu4), heads, device)
+    return CropNetwork(_layers(network, 3, device), (3, 3), (network.dense4, network.prelu4), heads, device)
 
 
 def o_net(device: torch.device) -> CropNetwork:
     """Return O-Net: (N,3,48,48) → (N,15), five x and five y of landmarks last."""
     network = ONet()
-    layers = [
-        _layer(getattr(network, f"conv{number}"), getattr(network, f"prelu{number}"), device) for number in (1, 2, 3, 4)
-    ]
     heads = network.dense6_1, network.dense6_2, network.dense6_3
-    return CropNetwork(layers, (3, 3, 2), (network.dense5, network.prelu5), heads, device)
+    return CropNetwork(_layers(network, 4, device), (3, 3, 2), (network.dense5, network.prelu5), heads, device)
+
+
+def _joined(heads: Sequence[Any]) -> tuple[Tensor, Tensor]:
+    """Return weights and biases of layers that look at the same values, one after the other."""
+    weight, bias = (torch.cat([getattr(head, name).detach() for head in heads]) for name in ("weight", "bias"))
+    return weight, bias
+
+
+def _layers(network: Any, num_layers: int, device: torch.device) -> list[Layer]:
+    """Return the first convolutions of one of facenet-pytorch's networks, each with its activation."""
+    return [
+        _layer(getattr(network, f"conv{number}"), getattr(network, f"prelu{number}"), device)
+        for number in range(1, num_layers + 1)
+    ]
 
 
 def _layer(convolution: Any, activation: Any, device: torch.device) -> Layer:

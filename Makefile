@@ -22,7 +22,7 @@ demo: install
 
 test: install
 	scripts/check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests --ignore tests/e2e
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
 
 # Each benchmark prints its tables and leaves every figure in build/bench/: 15 minutes on two cores without a GPU.

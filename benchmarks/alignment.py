@@ -30,15 +30,15 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
 from manifests.errors import VideoRejected  # noqa: E402
-from tasks.aligners.lrw import LRWAligner  # noqa: E402
-from tasks.aligners.square import SquareAligner  # noqa: E402
-from tasks.choice import choose_main  # noqa: E402
-from tasks.decoders import DECODERS  # noqa: E402
-from tasks.detectors import DETECTORS  # noqa: E402
-from tasks.finder import FaceFinder  # noqa: E402
-from tasks.landmarkers import LANDMARKERS  # noqa: E402
+from tasks.align.lrw import LRWAligner  # noqa: E402
+from tasks.align.square import SquareAligner  # noqa: E402
+from tasks.decode import DECODERS  # noqa: E402
+from tasks.detect import DETECTORS  # noqa: E402
+from tasks.landmarks import LANDMARKERS  # noqa: E402
 from tasks.media import AlignedClip, FaceTrack, FrameBatch, Reason, Stage  # noqa: E402
-from tasks.tracker import FaceTracker, fill_gaps  # noqa: E402
+from tasks.track.main_face import choose_main  # noqa: E402
+from tasks.track.tracker import FaceTracker, fill_gaps  # noqa: E402
+from tasks.video.finder import FaceFinder  # noqa: E402
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 FRAMES_PER_BATCH = 16  # frames that are looked at together

@@ -171,7 +171,7 @@ def child(reader: str, rule: str, path: Path, answer: Path) -> None:
     for module in ("decord",) if "decord" in reader else ("av", "cv2"):
         __import__(module)
     figures: dict[str, Any] = {"import_mib": memory_mib("VmRSS") - before, "error": ""}
-    for module in ("av", "tasks.decoders"):  # so that no reader pays for them while the clock runs
+    for module in ("av", "tasks.decode"):  # so that no reader pays for them while the clock runs
         __import__(module)
     if reader == "ours: pyav":
         load_loops()
@@ -204,7 +204,7 @@ def load_loops() -> None:
     """Convert a small frame, so that the loop which does it is compiled and loaded."""
     import av
 
-    from tasks.decoders.yuv444 import to_rgb, weights_of
+    from tasks.decode.yuv444 import to_rgb, weights_of
 
     frame = av.VideoFrame(16, 16, "yuv444p")
     weights = weights_of(frame)

@@ -35,10 +35,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
 from benchmarks.costs import write_figures  # noqa: E402
-from tasks.decoders import DECODERS  # noqa: E402
-from tasks.detectors.mtcnn import MTCNNDetector  # noqa: E402
+from tasks.decode import DECODERS  # noqa: E402
+from tasks.decode.sampling import frame_indices  # noqa: E402
+from tasks.detect.mtcnn.detector import MTCNNDetector  # noqa: E402
 from tasks.media import FrameBatch  # noqa: E402
-from tasks.sampling import frame_indices  # noqa: E402
 from tasks.settings import FRAMES_PER_BATCH  # noqa: E402
 
 MAIN_SCORE = 0.97

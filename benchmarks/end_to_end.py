@@ -110,7 +110,7 @@ def write_crop(frame: npt.NDArray[Any], box: Sequence[float], path: Path) -> boo
 
 def run_readers(names: Sequence[str], wanted: Wanted) -> dict[str, Any]:
     """Read the sampled frames with registered decoders and do nothing with them; return costs by decoder."""
-    from tasks.decoders import DECODERS, yuv444
+    from tasks.decode import DECODERS, yuv444
 
     found = {}
     for name in names:
@@ -128,7 +128,7 @@ def run_readers(names: Sequence[str], wanted: Wanted) -> dict[str, Any]:
 
 def processed_here(jobs: Sequence[Any], stages: Any, steps: Steps) -> Iterator[Any]:
     """Yield the result of each video, in their order; originals are processed before their fakes, as the pool does."""
-    from tasks.video import process_video
+    from tasks.video.video import process_video
 
     results = {}
     for number in sorted(range(len(jobs)), key=lambda number: jobs[number].original is not None):
@@ -139,8 +139,8 @@ def processed_here(jobs: Sequence[Any], stages: Any, steps: Steps) -> Iterator[A
 
 def write_shards(plans: Sequence[Any], results: Iterator[Any], steps: Steps, ledger: Any) -> None:
     """Write each plan's results as its shard and list it, as `tasks.process` and the flow do."""
-    from manifests.table import row_to_plain
-    from storage.layout import SHARDS_DIR
+    from manifests.videos_table import row_to_plain
+    from storage.files.layout import SHARDS_DIR
     from storage.shard import ShardWriter
 
     for plan in plans:
@@ -173,16 +173,16 @@ def run_ours(root: Path, out: Path, assignments: Sequence[str], num_workers: int
     import scipy.stats  # noqa: F401  # the leakage report would load it
     import torch
 
-    from flows.config import load_config
-    from flows.plan import outcome, plan_shards, with_splits
-    from flows.relatives import Relatives
-    from flows.report import write_report
-    from flows.sources import index_sources
-    from storage.layout import GEOMETRY_DIR
-    from storage.ledger import Ledger
-    from tasks import job
-    from tasks.stages import Models, Stages
-    from tasks.workers import WorkerPool
+    from flows.config.preprocess import load_config
+    from flows.report.page import write_report
+    from flows.run.relatives import Relatives
+    from flows.run.shards import outcome, plan_shards, with_splits
+    from flows.run.sources import index_sources
+    from storage.files.layout import GEOMETRY_DIR
+    from storage.upkeep.ledger import Ledger
+    from tasks.video import job
+    from tasks.video.stages import Models, Stages
+    from tasks.workers.pool import WorkerPool
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -248,8 +248,8 @@ def by_stage(steps: dict[str, float], stages: Sequence[Any]) -> dict[str, float]
 
 def main_faces(out: Path, root: Path) -> dict[str, dict[int, list[float] | None]]:
     """Return the stored box of each frame by path and number; None where it was interpolated."""
-    from manifests.table import read_table
-    from storage.layout import VIDEOS_NAME
+    from manifests.videos_table import read_table
+    from storage.files.layout import VIDEOS_NAME
     from storage.store import RecordStore
 
     paths = {row.video_id: str(root / row.path) for row in read_table(out / VIDEOS_NAME)}
@@ -322,7 +322,7 @@ def lay_out_copies(root: Path, copies: Path, num_videos: int) -> int:
 
 def measure_variants(root: Path, scratch: Path, settings: list[str]) -> dict[str, Any]:
     """Run every variant over the same frames of the same files."""
-    from tasks.decoders import DECODERS
+    from tasks.decode import DECODERS
 
     kinds = {"ours": settings}
     if "pyav" in DECODERS:

@@ -41,10 +41,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
 from benchmarks.costs import write_figures  # noqa: E402
-from tasks.detectors.s3fd import MIN_CANDIDATE_SCORE, NMS_IOU, STRIDES_PX, VARIANCES, S3FDDetector, anchors  # noqa: E402
-from tasks.landmarkers.fan import NUM_STACKS, FANLandmarker  # noqa: E402
+from tasks.detect.s3fd import MIN_CANDIDATE_SCORE, NMS_IOU, STRIDES_PX, VARIANCES, S3FDDetector, anchors  # noqa: E402
+from tasks.landmarks.fan import NUM_STACKS, FANLandmarker  # noqa: E402
 from tasks.media import FaceDetection, FrameBatch  # noqa: E402
-from tasks.weights import WEIGHTS, load_state, require  # noqa: E402
+from tasks.models.weights import WEIGHTS, load_state, require  # noqa: E402
 
 WIDTH, HEIGHT = 1280, 720
 FACES_PER_FRAME = 2

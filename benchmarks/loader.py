@@ -45,18 +45,18 @@ sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this
 
 from benchmarks.costs import cpu_seconds_of  # noqa: E402
 from benchmarks.made_records import DIGEST, make_record  # noqa: E402
-from storage.encoding import encode_record  # noqa: E402
-from storage.images import decode_rgb, encode_gray, encode_rgb  # noqa: E402
+from storage.files.layout import SHARDS_DIR  # noqa: E402
+from storage.format.encoding import encode_record  # noqa: E402
+from storage.format.images import decode_rgb, encode_gray, encode_rgb  # noqa: E402
+from storage.format.record import Record  # noqa: E402
 from storage.index import StoreIndex, write_index  # noqa: E402
-from storage.layout import SHARDS_DIR  # noqa: E402
-from storage.record import Record  # noqa: E402
+from storage.records_table import write_records_table  # noqa: E402
 from storage.shard import ShardWriter  # noqa: E402
 from storage.store import RecordStore  # noqa: E402
-from storage.tables import write_records_table  # noqa: E402
-from training.augment import PaperAugmentation, Resize, Transform  # noqa: E402
-from training.dataset import StoreDataset  # noqa: E402
-from training.loader import Loader, StartMethod, make_loader  # noqa: E402
-from training.sampling import BlockShuffle  # noqa: E402
+from training.data.augment import PaperAugmentation, Resize, Transform  # noqa: E402
+from training.data.dataset import StoreDataset  # noqa: E402
+from training.data.loader import Loader, StartMethod, make_loader  # noqa: E402
+from training.data.order import BlockShuffle  # noqa: E402
 
 SIZE_PX = 320  # preset m2tr
 QUALITY = 95  # of the crops, the settings' default

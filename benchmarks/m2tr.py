@@ -1,4 +1,4 @@
-"""M2TR (training/m2tr.py) against a port of the published formulas as they stand: time and memory, as ratios.
+"""M2TR (training/models/m2tr.py) against a port of the published formulas as they stand: time and memory, as ratios.
 
     python benchmarks/m2tr.py [--batches 1 8] [--threads 2] [--repeats 3] [--flush] [--json FILE]
     python benchmarks/m2tr.py --tiny [--json FILE]
@@ -8,9 +8,9 @@ The port is the formulas as published, not the authors' files. It makes the whol
 and softmax, never by `scaled_dot_product_attention`, projects q, k and v one by one, keeps maps as (B,C,H,W), and runs
 timm's EfficientNet as the networks of its time were written, the authors' among them: SAME padding before each
 convolution, swish as x·σ(x). It leaves denormal numbers as they come, torch's default; ours is measured with
-`torch.set_flush_denormal(True)`, which `training/train.py` sets. `--flush` sets it for the port too. Weights and images
-are those of a fixed rule that makes attention peaked, as trained ones do; port and ours must say the same before
-anything is timed.
+`torch.set_flush_denormal(True)`, which `training/fit/train.py` sets. `--flush` sets it for the port too. Weights and
+images are those of a fixed rule that makes attention peaked, as trained ones do; port and ours must say the same
+before anything is timed.
 
 Each measurement is a process of its own, port and ours in turn. Seconds are the least of the repeats, by the clock and
 of the processor (idle threads sleep, so the latter means something on a busy machine too). Memory is the peak of the
@@ -44,7 +44,7 @@ from torch.nn import functional as F  # noqa: N812
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
-from training.m2tr import (  # noqa: E402
+from training.models.m2tr import (  # noqa: E402
     LEAN,
     M2TR,
     NEGATIVE_SLOPE,

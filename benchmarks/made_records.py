@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from storage.record import Record
+from storage.format.record import Record
 
 DIGEST = "d" * 64
 

@@ -28,12 +28,12 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
+from manifests.datasets.recognise import recognise_layout  # noqa: E402
 from manifests.entry import SPLITS, VideoEntry  # noqa: E402
 from manifests.indexing import index_dataset  # noqa: E402
-from manifests.layouts import recognise_layout  # noqa: E402
-from manifests.leakage import audit, describe  # noqa: E402
-from manifests.splits import assign  # noqa: E402
-from manifests.table import write_table  # noqa: E402
+from manifests.leakage.audit import audit, describe  # noqa: E402
+from manifests.splits.policies import assign  # noqa: E402
+from manifests.videos_table import write_table  # noqa: E402
 
 FFPP_MANIPULATIONS = ("Deepfakes", "Face2Face", "FaceSwap", "FaceShifter", "NeuralTextures")
 VIDEOS_PER_PART = 2000  # of a DFDC archive

@@ -25,14 +25,14 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
 from manifests.miniature import write_miniature  # noqa: E402
-from tasks.aligners.square import SquareAligner  # noqa: E402
-from tasks.decoder import Decoder  # noqa: E402
-from tasks.decoders import DECODERS  # noqa: E402
-from tasks.detectors import DETECTORS  # noqa: E402
+from tasks.align.square import SquareAligner  # noqa: E402
+from tasks.align.warp import warp  # noqa: E402
+from tasks.decode import DECODERS  # noqa: E402
+from tasks.decode.decoder import Decoder  # noqa: E402
+from tasks.detect import DETECTORS  # noqa: E402
 from tasks.difference import difference_masks  # noqa: E402
 from tasks.masks import read_masks  # noqa: E402
 from tasks.media import FaceTrack, FrameBatch  # noqa: E402
-from tasks.warp import warp  # noqa: E402
 
 Crops = npt.NDArray[np.uint8]  # (T,S,S,3) or, of masks, (T,S,S)
 Matrices = npt.NDArray[np.float64]  # (T,2,3)

@@ -33,12 +33,12 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
-from manifests.container import coded_frames, open_video  # noqa: E402
 from manifests.datasets import DATASETS  # noqa: E402
 from manifests.entry import SPLITS, VideoEntry  # noqa: E402
-from manifests.frame_hashes import POSITIONS, hash_frames, words_of  # noqa: E402
+from manifests.leakage.near_duplicates import RULE, Rule, find_near_duplicates  # noqa: E402
 from manifests.miniature import write_miniature  # noqa: E402
-from manifests.near_duplicates import RULE, Rule, find_near_duplicates  # noqa: E402
+from manifests.probe.container import coded_frames, open_video  # noqa: E402
+from manifests.probe.frame_hashes import POSITIONS, hash_frames, words_of  # noqa: E402
 from manifests.rejected import Stage  # noqa: E402
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ def quiet_prefect(home: Path) -> dict[str, str]:
 
 def measure_shards(num_shards: int) -> dict[str, Any]:
     """Submit and await so many empty shards here, as a run does; return seconds and this process's memory."""
-    from flows.embedded import start_embedded_server
+    from flows.server.embedded import start_embedded_server
 
     start = time.perf_counter()
     start_embedded_server()
@@ -56,8 +56,8 @@ def measure_shards(num_shards: int) -> dict[str, Any]:
     from prefect.cache_policies import NO_CACHE
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    from flows.runners import SHARDS_AT_ONCE
-    from flows.task_runs import TASKS_PER_WINDOW, in_chunks, results
+    from flows.run.runners import SHARDS_AT_ONCE
+    from flows.run.task_runs import TASKS_PER_WINDOW, in_chunks, results
 
     @task(name="empty-shard", cache_policy=NO_CACHE, persist_result=False)
     def empty_shard(number: int) -> int:

@@ -45,14 +45,14 @@ from benchmarks.manifests import lay_out_dfdc  # noqa: E402
 from benchmarks.prefect_costs import measure_servers, show_servers  # noqa: E402
 from manifests.entry import VideoEntry  # noqa: E402
 from manifests.row import ManifestRow  # noqa: E402
-from manifests.table import row_to_plain  # noqa: E402
-from storage.encoding import encode_record  # noqa: E402
-from storage.images import encode_rgb  # noqa: E402
+from manifests.videos_table import row_to_plain  # noqa: E402
+from storage.files.layout import SHARDS_DIR  # noqa: E402
+from storage.format.encoding import encode_record  # noqa: E402
+from storage.format.images import encode_rgb  # noqa: E402
+from storage.format.record import Record  # noqa: E402
 from storage.index import ShardEntry  # noqa: E402
-from storage.layout import SHARDS_DIR  # noqa: E402
-from storage.ledger import Ledger  # noqa: E402
-from storage.record import Record  # noqa: E402
 from storage.shard import ShardWriter  # noqa: E402
+from storage.upkeep.ledger import Ledger  # noqa: E402
 
 NUM_VIDEOS = (100, 1_000, 10_000, 100_000)
 NUM_SHARDS = (1, 10, 100, 1_000)
@@ -94,11 +94,11 @@ def write_shard(plan: Any, crop: bytes) -> tuple[ShardEntry, list[ManifestRow]]:
 
 def measure_store(num_videos: int, scratch: Path) -> dict[str, Any]:
     """Take so many videos from their names to a finished store here; return counts, seconds and memory by step."""
-    from flows.config import PreprocessConfig
-    from flows.plan import outcome, plan_shards, with_splits
-    from flows.relatives import Relatives
-    from flows.report import write_report
-    from flows.sources import index_sources
+    from flows.config.preprocess import PreprocessConfig
+    from flows.report.page import write_report
+    from flows.run.relatives import Relatives
+    from flows.run.shards import outcome, plan_shards, with_splits
+    from flows.run.sources import index_sources
 
     root, out, steps = scratch / "data", scratch / "store", Steps()
     subprocess.run([sys.executable, __file__, "--make", str(root), str(num_videos)], check=True)

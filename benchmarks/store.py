@@ -41,10 +41,10 @@ sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this
 
 from benchmarks.costs import machine, write_figures  # noqa: E402
 from benchmarks.made_records import DIGEST, make_record  # noqa: E402
-from storage.encoding import decode_record, encode_record  # noqa: E402
-from storage.images import ImageFormat, decode_rgb, encode_rgb  # noqa: E402
+from storage.files.layout import SHARDS_DIR  # noqa: E402
+from storage.format.encoding import decode_record, encode_record  # noqa: E402
+from storage.format.images import ImageFormat, decode_rgb, encode_rgb  # noqa: E402
 from storage.index import StoreIndex, write_index  # noqa: E402
-from storage.layout import SHARDS_DIR  # noqa: E402
 from storage.shard import ShardWriter  # noqa: E402
 from storage.store import RecordStore  # noqa: E402
 

@@ -97,7 +97,7 @@ class Ours:
     """
 
     def __init__(self, name: str, path: Path) -> None:
-        from tasks.decoders import DECODERS
+        from tasks.decode import DECODERS
 
         self._reader = DECODERS[name]().open(path)
         self.num_frames = self._reader.num_frames

@@ -26,17 +26,17 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
 
 from manifests.entry import VideoEntry  # noqa: E402
-from manifests.probe import probe  # noqa: E402
-from tasks.aligners.square import SquareAligner  # noqa: E402
-from tasks.decoders import DECODERS  # noqa: E402
-from tasks.finder import FaceFinder  # noqa: E402
-from tasks.job import VideoJob  # noqa: E402
-from tasks.landmarkers.detector import DetectorLandmarks  # noqa: E402
+from manifests.probe.probe import probe  # noqa: E402
+from tasks.align.square import SquareAligner  # noqa: E402
+from tasks.decode import DECODERS  # noqa: E402
+from tasks.landmarks.five_points import DetectorLandmarks  # noqa: E402
 from tasks.media import FaceDetection, FrameBatch  # noqa: E402
-from tasks.models import NeedsNoModels  # noqa: E402
+from tasks.models.requirements import NeedsNoModels  # noqa: E402
 from tasks.settings import StageSettings  # noqa: E402
-from tasks.stages import Stages  # noqa: E402
-from tasks.video import process_video  # noqa: E402
+from tasks.video.finder import FaceFinder  # noqa: E402
+from tasks.video.job import VideoJob  # noqa: E402
+from tasks.video.stages import Stages  # noqa: E402
+from tasks.video.video import process_video  # noqa: E402
 
 WIDTH, HEIGHT = 1280, 720
 

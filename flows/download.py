@@ -25,16 +25,16 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
-from flows.download_progress import DownloadProgress, size_bar
-from flows.download_settings import ArchiveConfig, DownloadConfig, ServerSettings, connection_settings, require_terms
-from flows.task_runs import TASKS_PER_WINDOW, in_chunks, let_own_loggers_speak, results
+from flows.config.download import ArchiveConfig, DownloadConfig, ServerSettings, connection_settings, require_terms
+from flows.run.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
+from flows.run.download_progress import DownloadProgress, size_bar
+from flows.run.task_runs import TASKS_PER_WINDOW, in_chunks, let_own_loggers_speak, results
 from manifests.errors import AccountingError, ConfigError, FaceshardsError
-from storage.layout import lock_store
-from tasks.archives import ArchiveBroken, ArchiveError
-from tasks.connections import MAX_CONNECTIONS, FetchReason
-from tasks.extract import Extracted, Judgement, extract_archive
-from tasks.fetch import Fetched, Fetcher, Wanted, is_there
+from storage.files.layout import lock_store
+from tasks.download.archives import ArchiveBroken, ArchiveError
+from tasks.download.connections import MAX_CONNECTIONS, FetchReason
+from tasks.download.extract import Extracted, Judgement, extract_archive
+from tasks.download.fetcher import Fetched, Fetcher, Wanted, is_there
 
 logger = logging.getLogger(__name__)
 

@@ -19,19 +19,19 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from flows.preflight import require_models
+from flows.run.preflight import require_models
 from manifests.entry import VideoEntry
 from manifests.errors import ConfigError, VideoRejected
-from manifests.probe import probe
-from storage.encoding import decode_record
-from storage.layout import write_atomically
-from storage.record import Record
-from tasks.frame_source import FrameSource
-from tasks.job import Tally, VideoJob, no_limit
+from manifests.probe.probe import probe
+from storage.files.layout import write_atomically
+from storage.format.encoding import decode_record
+from storage.format.record import Record
 from tasks.settings import StageSettings
-from tasks.stages import Models, Stages
-from tasks.video import process_video
-from tasks.workers import resolve_devices
+from tasks.video.frames import FrameSource
+from tasks.video.job import Tally, VideoJob, no_limit
+from tasks.video.stages import Models, Stages
+from tasks.video.video import process_video
+from tasks.workers.pool import resolve_devices
 
 WARNING = (
     "A score says how much the face resembles the forgeries that the model was trained on. Made by another method, or "
@@ -109,7 +109,7 @@ def predict(checkpoint: Path, video: Path, out_dir: Path, device: str = "auto") 
         ConfigError: the checkpoint is none or does not know its crops, the video cannot be used, or no such device.
         StageMissing: a model that the stages need is not there.
     """
-    from training.checkpoint import load_model
+    from training.models.checkpoint import load_model
 
     if not video.is_file():
         raise ConfigError(f"video: got {video}, expected a file")
@@ -209,9 +209,9 @@ def _frame_scores(
     """Yield the score of each frame, or of each clip."""
     import torch
 
-    from training.augment import resize_crops
-    from training.batch import normalise
-    from training.scoring import probabilities
+    from training.data.augment import resize_crops
+    from training.data.batch import normalise
+    from training.evaluation.scoring import probabilities
 
     model.to(device).eval()
     for record in records:

@@ -2,13 +2,13 @@
 
 1 index     every file is found, and probed or rejected           manifests/
 2 split     whole leakage groups go to train, val and test        manifests/splits
-3 plan      what the store lacks is cut into shards               flows/plan
+3 plan      what the store lacks is cut into shards               flows/run/shards
 4 process   decode → detect → track → align → write, per shard    tasks/
-5 compact   shards of which much no longer counts are replaced    storage/compact
-6 account   everything adds up, tables and index are written      storage/ledger
-7 report    what changed; report.json, report.html, artifacts     flows/difference, flows/report
-8 keep      the store as it is now becomes a version              storage/versions
-9 copy      to where `mirror` says, if it does                    storage/mirror
+5 compact   shards of which much no longer counts are replaced    storage/upkeep/compact
+6 account   everything adds up, tables and index are written      storage/upkeep/ledger
+7 report    what changed; report.json, report.html, artifacts     flows/report
+8 keep      the store as it is now becomes a version              storage/upkeep/versions
+9 copy      to where `mirror` says, if it does                    storage/upkeep/mirror
 """
 
 from __future__ import annotations
@@ -24,25 +24,32 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
-from flows.alerts import warn_of_rejections
-from flows.bars import probing_bar
-from flows.config import PreprocessConfig, to_yaml
-from flows.difference import Difference, difference_markdown, write_difference
-from flows.plan import outcome, plan_shards
-from flows.preflight import preflight
-from flows.progress import RunProgress
-from flows.report import Report, build_report, rejection_rows, summary_markdown, write_report
-from flows.runners import carry
-from flows.sources import Indexed, index_sources
-from flows.task_runs import let_own_loggers_speak
-from flows.work import difference_since, find_work, has_nothing_to_do
+from flows.config.preprocess import PreprocessConfig, to_yaml
+from flows.report.difference import Difference, difference_markdown, write_difference
+from flows.report.page import Report, build_report, rejection_rows, summary_markdown, write_report
+from flows.run.bars import probing_bar
+from flows.run.preflight import preflight
+from flows.run.progress import RunProgress
+from flows.run.runners import carry
+from flows.run.shards import outcome, plan_shards
+from flows.run.sources import Indexed, index_sources
+from flows.run.task_runs import let_own_loggers_speak
+from flows.run.workload import difference_since, find_work, has_nothing_to_do
+from flows.server.events import warn_of_rejections
 from manifests.errors import NothingStored, StoreError
-from storage.compact import compact
+from storage.files.layout import (
+    CONFIG_NAME,
+    GEOMETRY_DIR,
+    REPORT_HTML_NAME,
+    REPORT_JSON_NAME,
+    lock_store,
+    write_atomically,
+)
 from storage.index import stored_index
-from storage.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store, write_atomically
-from storage.ledger import Ledger
-from storage.mirror import push
-from storage.versions import keep_current, keep_version, next_version
+from storage.upkeep.compact import compact
+from storage.upkeep.ledger import Ledger
+from storage.upkeep.mirror import push
+from storage.upkeep.versions import keep_current, keep_version, next_version
 from tasks.process import ShardPlan
 
 logger = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.config import PreprocessConfig
+from flows.config.preprocess import PreprocessConfig
 from flows.preprocess import preprocess_ffpp, run_name
 from storage.index import stored_index
 

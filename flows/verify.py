@@ -16,7 +16,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pydantic import Field
 
-from flows.task_runs import let_own_loggers_speak
+from flows.run.task_runs import let_own_loggers_speak
 from manifests.errors import StoreCorrupt, StoreError
 from storage.verify import VerifyReport, verify_store
 from tasks.settings import Settings

@@ -95,7 +95,7 @@ class VideoEntry:
     # hex digest of the mask file's bytes
 
     frame_hashes: str | None = None
-    # hex digits of perceptual hashes of a few frames: see `manifests.frame_hashes`
+    # hex digits of perceptual hashes of a few frames: see `manifests.probe.frame_hashes`
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

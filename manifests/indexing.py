@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from manifests.dataset import Claim, Dataset
+from manifests.datasets.dataset import Claim, Dataset
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
-from manifests.probe import is_unchanged, probe_all
+from manifests.probe.probe import is_unchanged, probe_all
 from manifests.rejected import Reason, Rejected, Stage
 from manifests.row import ManifestRow
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt, StoreError, StoreMissing
-from storage.layout import FORMAT_VERSION, INDEX_NAME, shard_name, write_atomically
+from storage.files.layout import FORMAT_VERSION, INDEX_NAME, shard_name, write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class StoreIndex:
     # of the folder's first run, hex: copies of one store have the same; empty before there were copies
 
     version: int = 0
-    # which version of the store this is, or was before the run that is at work: `storage.versions`
+    # which version of the store this is, or was before the run that is at work: `storage.upkeep.versions`
 
     redoing: bool = False
     # whether the store is being made anew: a run that is told so again goes on with it

@@ -113,7 +113,7 @@ def _verify_with_progress(store_dir: Path) -> VerifyReport:
 
 
 def _export(store: RecordStore, directory: Path, as_json: bool) -> None:
-    from storage.export import export_store
+    from storage.exports.plain_files import export_store
 
     num_records = export_store(store, directory)
     if as_json:
@@ -154,8 +154,8 @@ def _record_fields(store: RecordStore, key: str) -> dict[str, Any]:
     """Every field of a record as JSON, images by format and size."""
     import numpy as np
 
-    from storage.encoding import ARRAY_DTYPES, SCALAR_TYPES
-    from storage.images import size_of, suffix_of
+    from storage.format.encoding import ARRAY_DTYPES, SCALAR_TYPES
+    from storage.format.images import size_of, suffix_of
 
     record = store.get(key)
     fields: dict[str, Any] = {name: getattr(record, name) for name in SCALAR_TYPES}
@@ -274,9 +274,9 @@ def _summary(store: RecordStore) -> dict[str, Any]:
 
 def _identities(store: RecordStore) -> Iterator[tuple[str, str | None, str, int]]:
     """(split, manipulation, video_id, crops) of every record: from `records.parquet`, or else from the shards."""
-    from storage.encoding import read_header
-    from storage.layout import RECORDS_NAME
-    from storage.tables import read_rows
+    from storage.files.layout import RECORDS_NAME
+    from storage.format.encoding import read_header
+    from storage.records_table import read_rows
 
     path = store.path / RECORDS_NAME
     # An interrupted run leaves the table of the run before.

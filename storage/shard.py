@@ -21,12 +21,12 @@ from uuid import uuid4
 
 import lmdb
 
-from manifests.digests import sha256_of
 from manifests.errors import StoreCorrupt, StoreError
-from storage.environments import SharedEnvironment, acquire, lmdb_errors_of, release
-from storage.filesystems import is_on_network
+from manifests.files import sha256_of
+from storage.files.filesystems import is_on_network
+from storage.files.layout import FORMAT_VERSION, PARTIAL_PREFIX, SHARD_SUFFIX, publish, remove_partials, shard_name
+from storage.files.lmdb_files import SharedEnvironment, acquire, lmdb_errors_of, release
 from storage.index import ShardEntry
-from storage.layout import FORMAT_VERSION, PARTIAL_PREFIX, SHARD_SUFFIX, publish, remove_partials, shard_name
 
 __all__ = ["META_KEY", "RecordsDigest", "ShardMeta", "ShardReader", "ShardWriter", "describe_shard", "remove_partials"]
 

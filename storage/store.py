@@ -26,10 +26,10 @@ import numpy.typing as npt
 
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt, StoreIncomplete
-from storage.encoding import decode_record
+from storage.files.layout import SHARDS_DIR, video_id_of
+from storage.format.encoding import decode_record
+from storage.format.record import Record
 from storage.index import ShardEntry, StoreIndex, read_index
-from storage.layout import SHARDS_DIR, video_id_of
-from storage.record import Record
 from storage.shard import ShardReader
 
 MAX_OPEN_SHARDS = 64  # file descriptors that one store holds at most; opening a shard again costs 20–80 µs
@@ -86,7 +86,7 @@ class RecordStore:
         return decode_record(value, key)
 
     def encoded(self, position: SupportsIndex) -> tuple[str, bytes]:
-        """Return a record's key and its bytes as they are stored, unchecked; see `storage.encoding`.
+        """Return a record's key and its bytes as they are stored, unchecked; see `storage.format.encoding`.
 
         Raises:
             IndexError: the number is not below `len`.

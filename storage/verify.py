@@ -11,17 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifests.digests import sha256_of
 from manifests.errors import StoreCorrupt, StoreError
-from manifests.splits import POLICIES_THAT_KEEP_GROUPS
-from storage.encoding import decode_record
-from storage.images import decode_gray, decode_rgb
+from manifests.files import sha256_of
+from manifests.splits.policies import POLICIES_THAT_KEEP_GROUPS
+from storage.files.layout import INDEX_NAME, PARTIAL_PREFIX, RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, video_id_of
+from storage.format.encoding import decode_record
+from storage.format.images import decode_gray, decode_rgb
+from storage.format.record import Record
 from storage.index import ShardEntry, StoreIndex, read_index
-from storage.layout import INDEX_NAME, PARTIAL_PREFIX, RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, video_id_of
-from storage.record import Record
+from storage.records_table import read_rows
 from storage.shard import RecordsDigest, ShardMeta, ShardReader
-from storage.tables import read_rows
-from storage.versions import protected_shards
+from storage.upkeep.versions import protected_shards
 
 MAX_PROBLEMS_PER_SHARD = 20  # broken records that are named; the others are counted
 

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from storage.checks import require_array
+from storage.format.arrays import require_array
 
 Image = npt.NDArray[np.uint8]  # (S,S,3) RGB
 Mask = npt.NDArray[np.uint8]  # (S,S) 0 or 255

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import VideoRejected
-from storage.checks import require_array
-from tasks.decoder import Decoder
+from storage.format.arrays import require_array
+from tasks.decode.decoder import Decoder
 from tasks.media import FrameBatch, Reason, Stage
 
 

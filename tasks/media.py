@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.rejected import Reason, Rejected, Stage
-from storage.checks import require_array
-from storage.record import FoundBy
+from storage.format.arrays import require_array
+from storage.format.record import FoundBy
 
 __all__ = ["AlignedClip", "FaceDetection", "FaceTrack", "FoundBy", "FrameBatch", "Reason", "Rejected", "Stage"]
 

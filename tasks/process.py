@@ -17,14 +17,14 @@ from prefect.cache_policies import NO_CACHE
 from manifests.entry import VideoEntry
 from manifests.errors import StoreBusy
 from manifests.row import ManifestRow
-from manifests.table import row_from_plain, row_to_plain
+from manifests.videos_table import row_from_plain, row_to_plain
+from storage.files.layout import GEOMETRY_DIR, PARTIAL_PREFIX, SHARDS_DIR, shard_name
 from storage.index import ShardEntry
-from storage.layout import GEOMETRY_DIR, PARTIAL_PREFIX, SHARDS_DIR, shard_name
 from storage.shard import ShardReader, ShardWriter, describe_shard
-from tasks.job import VideoJob
-from tasks.provenance import made_with
-from tasks.video import VideoResult
-from tasks.workers import WorkerSettings, pool_for_shard
+from tasks.video.job import VideoJob
+from tasks.video.provenance import made_with
+from tasks.video.video import VideoResult
+from tasks.workers.pool import WorkerSettings, pool_for_shard
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""What can be set about each stage. `flows.config` puts these together with dataset, output and runner.
+"""What can be set about each stage. `flows.config.preprocess` puts these together with dataset, output and runner.
 
 Everything here changes the bytes of records, unless its description says otherwise.
 """
@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from storage.images import ImageFormat
-from tasks.aligners import ALIGNERS
-from tasks.aligners.five_point import TEMPLATES
-from tasks.aligners.lrw import REGIONS
-from tasks.decoders import DECODERS
-from tasks.detectors import DETECTORS
-from tasks.landmarkers import LANDMARKERS
+from storage.format.images import ImageFormat
+from tasks.align import ALIGNERS
+from tasks.align.five_point import TEMPLATES
+from tasks.align.lrw import REGIONS
+from tasks.decode import DECODERS
+from tasks.detect import DETECTORS
+from tasks.landmarks import LANDMARKERS
 from tasks.registry import OneOf
 
 FRAMES_PER_BATCH = 32  # frames that are looked at together

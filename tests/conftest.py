@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,6 +18,14 @@ VideoMaker = Callable[..., Path]
 FrameNumberReader = Callable[[npt.NDArray[np.uint8]], int]
 
 NUM_BITS = 8  # frame numbers up to 255 stand in the picture as eight black or white bars
+
+
+@pytest.fixture(autouse=True)
+def denormals_restored() -> Iterator[None]:
+    """Undo `torch.set_flush_denormal`, which training sets for its whole process and later tests would inherit."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,7 @@
 """The datasets that faceshards knows, by the layout in which they lie on disk: one file and one line here for each."""
 
-from manifests.dataset import Dataset
 from manifests.datasets.celeb_df import CelebDF
+from manifests.datasets.dataset import Dataset
 from manifests.datasets.dfdc import DFDC
 from manifests.datasets.ffpp import FaceForensicsPP
 from manifests.datasets.ffpp_kaggle import FaceForensicsPPOnKaggle

@@ -22,12 +22,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from manifests.dataset import Dataset
-from manifests.entry import VideoEntry
-from manifests.errors import DatasetError
-from manifests.groups import connected_groups
-from manifests.rejected import Reason, Rejected, Stage
-from manifests.walk import (
+from manifests.datasets.dataset import Dataset
+from manifests.datasets.walk import (
     TreeFile,
     files_below,
     glance,
@@ -41,6 +37,10 @@ from manifests.walk import (
     told_apart,
     tree_file,
 )
+from manifests.entry import VideoEntry
+from manifests.errors import DatasetError
+from manifests.rejected import Reason, Rejected, Stage
+from manifests.splits.groups import connected_groups
 
 CELEB_REAL, YOUTUBE_REAL, SYNTHESIS = "Celeb-real", "YouTube-real", "Celeb-synthesis"
 FOLDERS = {folder.lower(): folder for folder in (CELEB_REAL, YOUTUBE_REAL, SYNTHESIS)}

@@ -18,12 +18,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manifests.dataset import Dataset
-from manifests.entry import Label, Split, VideoEntry
-from manifests.errors import DatasetError
-from manifests.rejected import Reason, Rejected
-from manifests.split_lists import SPLIT_OF_WORD
-from manifests.walk import (
+from manifests.datasets.dataset import Dataset
+from manifests.datasets.walk import (
     TreeFile,
     files_below,
     is_utf_8,
@@ -34,6 +30,10 @@ from manifests.walk import (
     shown,
     tree_file,
 )
+from manifests.entry import Label, Split, VideoEntry
+from manifests.errors import DatasetError
+from manifests.rejected import Reason, Rejected
+from manifests.splits.lists import SPLIT_OF_WORD
 
 METADATA = "metadata.json"
 MANIPULATION = "DFDC"

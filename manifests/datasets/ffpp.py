@@ -16,12 +16,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manifests.dataset import Dataset
-from manifests.entry import VideoEntry
-from manifests.errors import DatasetError
-from manifests.groups import connected_groups
-from manifests.rejected import Reason, Rejected
-from manifests.walk import (
+from manifests.datasets.dataset import Dataset
+from manifests.datasets.walk import (
     TreeFile,
     files_below,
     is_folder,
@@ -32,6 +28,10 @@ from manifests.walk import (
     strays,
     told_apart,
 )
+from manifests.entry import VideoEntry
+from manifests.errors import DatasetError
+from manifests.rejected import Reason, Rejected
+from manifests.splits.groups import connected_groups
 
 ORIGINALS = "original_sequences"
 MANIPULATED = "manipulated_sequences"

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from manifests.dataset import Claim, Dataset
+from manifests.datasets.dataset import Claim, Dataset
 from manifests.datasets.ffpp import (
     COMPRESSION_OF_FOLDER,
     FOOTAGE,
@@ -26,10 +26,7 @@ from manifests.datasets.ffpp import (
     video_id_of,
     with_groups,
 )
-from manifests.entry import VideoEntry
-from manifests.errors import DatasetError
-from manifests.rejected import Reason, Rejected, Stage
-from manifests.walk import (
+from manifests.datasets.walk import (
     TreeFile,
     files_below,
     glance,
@@ -42,6 +39,9 @@ from manifests.walk import (
     told_apart,
     tree_file,
 )
+from manifests.entry import VideoEntry
+from manifests.errors import DatasetError
+from manifests.rejected import Reason, Rejected, Stage
 
 COMPRESSION = "c23"
 ORIGINAL = "original"

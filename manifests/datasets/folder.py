@@ -23,13 +23,8 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from manifests.dataset import Dataset
-from manifests.entry import Label, VideoEntry
-from manifests.errors import DatasetError
-from manifests.groups import connected_groups
-from manifests.rejected import Reason, Rejected, Stage
-from manifests.split_lists import SPLIT_OF_WORD
-from manifests.walk import (
+from manifests.datasets.dataset import Dataset
+from manifests.datasets.walk import (
     files_below,
     glance,
     is_folder,
@@ -43,6 +38,11 @@ from manifests.walk import (
     told_apart,
     tree_file,
 )
+from manifests.entry import Label, VideoEntry
+from manifests.errors import DatasetError
+from manifests.rejected import Reason, Rejected, Stage
+from manifests.splits.groups import connected_groups
+from manifests.splits.lists import SPLIT_OF_WORD
 
 LABELS: dict[str, Label] = {"real": "real", "fake": "fake"}
 UNNAMED = "fake"  # the manipulation of a fake whose method nobody named

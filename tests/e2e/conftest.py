@@ -50,7 +50,7 @@ def dataset(miniature: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def configure() -> Callable[..., Any]:
     """Make the configuration of a quick run."""
-    from flows.config import load_config
+    from flows.config.preprocess import load_config
 
     def make(root: Path, out: Path, *assignments: str) -> Any:
         quick = [

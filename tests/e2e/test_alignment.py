@@ -14,9 +14,9 @@ import pytest
 from flows.preprocess import preprocess_ffpp
 from manifests.rejected import Reason
 from manifests.row import ManifestRow
-from manifests.table import read_table
-from storage.layout import GEOMETRY_DIR
-from storage.record import FoundBy, Record
+from manifests.videos_table import read_table
+from storage.files.layout import GEOMETRY_DIR
+from storage.format.record import FoundBy, Record
 from storage.store import RecordStore
 from storage.verify import verify_store
 

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from storage.layout import SHARDS_DIR
+from storage.files.layout import SHARDS_DIR
 from storage.store import RecordStore
 from storage.verify import verify_store
-from tests.deployed import REPO, Server, environment_for
+from tests.helpers.deployed import REPO, Server, environment_for
 
 Found = TypeVar("Found")
 

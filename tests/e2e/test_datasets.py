@@ -13,7 +13,7 @@ import pytest
 from flows.preprocess import preprocess_ffpp
 from manifests.errors import DatasetError, SplitError
 from manifests.miniature import write_miniature
-from manifests.table import read_table
+from manifests.videos_table import read_table
 from storage.index import read_index
 from storage.verify import verify_store
 

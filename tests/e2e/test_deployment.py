@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from storage.store import RecordStore
-from tests.deployed import BIN, REPO, Server, end_session, environment_for, free_port
+from tests.helpers.deployed import BIN, REPO, Server, end_session, environment_for, free_port
 
 pytestmark = pytest.mark.e2e
 

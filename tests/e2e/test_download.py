@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
+from flows.config.download import ArchiveConfig, DownloadConfig, validated
 from flows.download import DownloadIncomplete, download_archive, download_ffpp
-from flows.download_settings import ArchiveConfig, DownloadConfig, validated
 from manifests.datasets.ffpp import FaceForensicsPP
-from tasks.connections import MAX_CONNECTIONS
-from tests.servers import WEB_PAGE, WebServer, answers, as_ffpp_server, drops_after, hangs, running
+from tasks.download.connections import MAX_CONNECTIONS
+from tests.helpers.servers import WEB_PAGE, WebServer, answers, as_ffpp_server, drops_after, hangs, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.deployed import REPO, environment_for
+from tests.helpers.deployed import REPO, environment_for
 
 pytestmark = pytest.mark.e2e
 

@@ -9,10 +9,10 @@ from uuid import uuid4
 
 import pytest
 
-from flows.cli import main
+from flows.cli.parser import main
 from storage.index import read_index
 from storage.store import RecordStore
-from tests.stores import write_forgeries
+from tests.helpers.stores import write_forgeries
 
 pytestmark = pytest.mark.e2e
 

@@ -12,10 +12,10 @@ import pytest
 import skimage.data
 
 from tasks.media import FrameBatch
-from tasks.network_service import NetworkService
-from tasks.remote import NetworkClient, remote_models
 from tasks.settings import StageSettings
-from tasks.stages import Models
+from tasks.video.stages import Models
+from tasks.workers.gpu_client import NetworkClient, remote_models
+from tasks.workers.gpu_service import NetworkService
 
 pytestmark = pytest.mark.e2e
 

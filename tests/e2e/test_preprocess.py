@@ -17,10 +17,10 @@ import pytest
 
 from flows.preprocess import preprocess_ffpp
 from manifests.errors import NothingStored, StoreBusy, StoreChanged
-from manifests.table import read_table
-from storage.encoding import encode_record
+from manifests.videos_table import read_table
+from storage.files.layout import lock_store
+from storage.format.encoding import encode_record
 from storage.index import read_index
-from storage.layout import lock_store
 from storage.store import RecordStore
 from storage.verify import verify_store
 

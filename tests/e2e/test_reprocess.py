@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from flows.cli import main
-from flows.difference import read_difference
+from flows.cli.parser import main
 from flows.preprocess import preprocess_ffpp
+from flows.report.difference import read_difference
 from flows.reprocess import reprocess
 from manifests.errors import DatasetError
-from manifests.table import read_table
-from storage.encoding import encode_record
+from manifests.videos_table import read_table
+from storage.format.encoding import encode_record
 from storage.index import read_index
 from storage.store import RecordStore
+from storage.upkeep.versions import list_versions, roll_back
 from storage.verify import verify_store
-from storage.versions import list_versions, roll_back
-from tasks.provenance import made_with
+from tasks.video.provenance import made_with
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
 
@@ -143,7 +143,7 @@ def test_what_another_version_made_is_told_and_made_again_on_demand(
     def tomorrow(settings: Any) -> dict[str, str]:
         return made_with(settings) | {"faceshards": "99.0"}
 
-    for module in ("flows.work", "tasks.process"):
+    for module in ("flows.run.workload", "tasks.process"):
         monkeypatch.setattr(f"{module}.made_with", tomorrow)
     assert reprocess(configure(miniature, out))["videos_processed"] == 0
     assert f"Stored videos made with faceshards {version('faceshards')}: 20." in caplog.text

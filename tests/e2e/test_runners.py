@@ -19,7 +19,7 @@ import pytest
 
 from storage.index import read_index
 from storage.verify import verify_store
-from tests.deployed import BIN, REPO, end_session, environment_for, free_port
+from tests.helpers.deployed import BIN, REPO, end_session, environment_for, free_port
 
 pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.timeout(600)]
 
@@ -32,8 +32,8 @@ SETTINGS = (
 # Its process would be at work for ten minutes, and the runner wait for it.
 CUT_SHORT = """
 import os, sys, time
-from flows import runners
-from flows.config import RunnerSettings
+from flows.run import runners
+from flows.config.preprocess import RunnerSettings
 
 def hang(path):
     with open(path, "w") as file:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from flows.cli import main
+from flows.cli.parser import main
+from flows.config.training import load_train_config
 from flows.preprocess import preprocess_ffpp
-from flows.training import EvaluateConfig, evaluate_model, train_m2tr
-from flows.training_config import load_train_config
+from flows.train import EvaluateConfig, evaluate_model, train_m2tr
 
 pytestmark = [
     pytest.mark.e2e,

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from manifests.errors import ConfigError
-from tests.stores import write_forgeries
-from training.checkpoint import load_model
+from tests.helpers.stores import write_forgeries
 from training.config import TrainConfig
+from training.fit.train import train
+from training.models.checkpoint import load_model
 from training.run_folder import MODEL_NAME, read_curve
-from training.train import train
 
 pytestmark = [
     pytest.mark.e2e,

@@ -14,19 +14,19 @@ from typing import Any
 
 import pytest
 
-import tasks.room
-from flows.download_cli import add_download, dataset_in
-from flows.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
-from flows.download_progress import SECONDS_BETWEEN_LINES, DownloadProgress
-from flows.download_settings import SERVER_VARIABLE, ArchiveConfig, DownloadConfig, require_terms, validated
+import tasks.download.disk_space
+from flows.cli.download import add_download, dataset_in
+from flows.config.download import SERVER_VARIABLE, ArchiveConfig, DownloadConfig, require_terms, validated
+from flows.run.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
+from flows.run.download_progress import SECONDS_BETWEEN_LINES, DownloadProgress
+from manifests.datasets.ffpp_server import MANIPULATIONS, PAPER_MANIPULATIONS
 from manifests.errors import ConfigError, DatasetError
-from manifests.ffpp_server import MANIPULATIONS, PAPER_MANIPULATIONS
-from tasks.connections import FetchFailed, FetchReason
-from tasks.fetch import Fetched, Fetcher, Wanted
-from tasks.partial import Partial
-from tasks.room import DISK_MARGIN_BYTES
-from tasks.sniff import Content
-from tests.servers import WEB_PAGE, WebServer, answers, mp4_like, running
+from tasks.download.connections import FetchFailed, FetchReason
+from tasks.download.disk_space import DISK_MARGIN_BYTES
+from tasks.download.fetcher import Fetched, Fetcher, Wanted
+from tasks.download.file_kind import Content
+from tasks.download.partial_file import Partial
+from tests.helpers.servers import WEB_PAGE, WebServer, answers, mp4_like, running
 
 ROOT = Path(__file__).resolve().parents[3]
 PAIRS = [["000", "003"], ["071", "054"]]
@@ -227,7 +227,7 @@ def test_files_of_unknown_length_count_as_the_mean_of_the_others() -> None:
 def test_the_disk_must_hold_it(configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = Survey(missing=(wanted("a", 1000),), num_already_there=0, problems={})
     archive = validated(ArchiveConfig, {"out": tmp_path, "sources": ["http://h/a"]})
-    monkeypatch.setattr(tasks.room, "free_bytes", lambda _: DISK_MARGIN_BYTES + 1999)
+    monkeypatch.setattr(tasks.download.disk_space, "free_bytes", lambda _: DISK_MARGIN_BYTES + 1999)
     require_room_for(found, configure())
     require_room_for(found, archive.model_copy(update={"extract": False}))
     with pytest.raises(ConfigError, match="free some, choose less, or choose another disk"):
@@ -295,7 +295,7 @@ def test_wrong_sources(sources: list[str], settings: dict[str, Any], message: st
 
 def test_help_needs_nothing_heavy() -> None:
     program = (
-        "import argparse, sys; from flows.download_cli import add_download\n"
+        "import argparse, sys; from flows.cli.download import add_download\n"
         "add_download(argparse.ArgumentParser().add_subparsers()); print(*sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -332,7 +332,7 @@ def test_words_that_stand_for_several_manipulations(web: WebServer, tmp_path: Pa
 
 
 def test_a_dry_run_that_does_not_fit_the_disk(web: WebServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.room, "free_bytes", lambda _: 500_000_000)
+    monkeypatch.setattr(tasks.download.disk_space, "free_bytes", lambda _: 500_000_000)
     with pytest.raises(ConfigError, match=r"got 500\.0 MB free, expected 1\.0 GB"):
         run("ffpp", tmp_path / "ffpp", "--server", f"{web.url}/ff", "--accept-terms", "--dry-run", "--limit", 2)
 

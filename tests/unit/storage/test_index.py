@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from manifests.errors import StoreCorrupt, StoreError, StoreMissing
+from storage.files.layout import shard_name
 from storage.index import ShardEntry, StoreIndex, read_index, stored_index, write_index
-from storage.layout import shard_name
 
 
 def shard(split: str, number: int, **changes: Any) -> ShardEntry:

@@ -21,13 +21,13 @@ import pytest
 
 from manifests.errors import StoreMissing
 from storage import verify as verify_module
-from storage.encoding import encode_record
-from storage.images import encode_gray, encode_rgb
+from storage.format.encoding import encode_record
+from storage.format.images import encode_gray, encode_rgb
+from storage.format.record import Record
 from storage.index import StoreIndex, read_index, write_index
 from storage.inspect import main
-from storage.record import Record
+from storage.records_table import write_records_table
 from storage.shard import ShardWriter
-from storage.tables import write_records_table
 from storage.verify import verify_store
 
 SIZE_PX = 20

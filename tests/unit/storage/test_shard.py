@@ -17,9 +17,9 @@ import pytest
 
 from manifests.errors import StoreCorrupt, StoreError
 from storage import shard as shard_module
-from storage.environments import MIN_LMDB_BYTES
+from storage.files.layout import remove_partials
+from storage.files.lmdb_files import MIN_LMDB_BYTES
 from storage.index import ShardEntry
-from storage.layout import remove_partials
 from storage.shard import META_KEY, ShardReader, ShardWriter, describe_shard
 
 VIDEOS = [{"video_id": "v", "content_digest": "d1", "status": "stored", "seconds": 0.5}]

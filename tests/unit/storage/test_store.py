@@ -21,14 +21,14 @@ import pytest
 
 from manifests.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMissing
 from storage import store as store_module
-from storage.encoding import ARRAY_DTYPES, PREFIX, decode_record, encode_record
-from storage.export import export_store
-from storage.images import encode_gray, encode_rgb
+from storage.exports.plain_files import export_store
+from storage.format.encoding import ARRAY_DTYPES, PREFIX, decode_record, encode_record
+from storage.format.images import encode_gray, encode_rgb
+from storage.format.record import OPTIONAL_ARRAYS, FoundBy, Record
 from storage.index import StoreIndex, read_index, write_index
-from storage.record import OPTIONAL_ARRAYS, FoundBy, Record
+from storage.records_table import COLUMN_TYPES, write_records_table
 from storage.shard import ShardWriter
 from storage.store import RecordStore
-from storage.tables import COLUMN_TYPES, write_records_table
 
 SIZE_PX = 24
 CONFIG_DIGEST = "d1" * 32
@@ -71,7 +71,7 @@ if __name__ == "__main__":
 READ_AFTER_FORK = """
 import os, signal, sys
 from pathlib import Path
-from storage import environments
+from storage.files import lmdb_files as environments
 from storage.shard import ShardReader
 from storage.store import RecordStore
 
@@ -340,7 +340,7 @@ def test_threads_share_a_store(store_dir: Path, monkeypatch: pytest.MonkeyPatch)
         assert [record.key for record in pool.map(store.__getitem__, positions)] == LIVE_KEYS * 20
 
 
-@pytest.mark.parametrize("module", ["storage.store", "storage.inspect", "storage.verify", "storage.tables"])
+@pytest.mark.parametrize("module", ["storage.store", "storage.inspect", "storage.verify", "storage.records_table"])
 def test_reading_needs_numpy_and_lmdb_and_nothing_heavy(module: str) -> None:
     program = f"import {module}, sys; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -377,7 +377,7 @@ def test_the_table_of_an_empty_store_has_its_columns(store_dir: Path) -> None:
 
 
 def test_the_table_is_written_in_bounded_groups(store_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("storage.tables.ROWS_PER_GROUP", 4)
+    monkeypatch.setattr("storage.records_table.ROWS_PER_GROUP", 4)
     assert write_records_table(store_dir) == 10
     metadata = pq.read_metadata(store_dir / "records.parquet")
     assert [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)] == [4, 4, 2]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fetching import NAME, VIDEO, Client
-from tests.servers import WebServer, running
+from tests.helpers.fetching import NAME, VIDEO, Client
+from tests.helpers.servers import WebServer, running
 
 
 @pytest.fixture

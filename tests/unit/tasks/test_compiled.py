@@ -46,5 +46,5 @@ def test_a_loop_is_compiled_once_even_where_nothing_can_be_kept(monkeypatch: pyt
 
 
 def test_numba_is_loaded_when_pixels_are_there() -> None:
-    code = "import sys; from tasks.decoders import DECODERS; DECODERS['pyav'](); sys.exit('numba' in sys.modules)"
+    code = "import sys; from tasks.decode import DECODERS; DECODERS['pyav'](); sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,11 +15,11 @@ from manifests.entry import VideoEntry
 from manifests.errors import StoreBusy, StoreError
 from manifests.row import ManifestRow
 from storage.shard import ShardReader, ShardWriter
-from tasks.job import VideoJob
 from tasks.process import ShardPlan, ShardReport, process_shard
 from tasks.settings import StageSettings
-from tasks.video import VideoResult
-from tasks.workers import WorkerSettings
+from tasks.video.job import VideoJob
+from tasks.video.video import VideoResult
+from tasks.workers.pool import WorkerSettings
 
 
 def entry_of(name: str) -> VideoEntry:

@@ -7,12 +7,12 @@ from typing import Annotated, Any, get_args
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from storage.images import ImageFormat
-from tasks.aligners import ALIGNERS
-from tasks.aligners.five_point import TEMPLATES
-from tasks.decoders import DECODERS
-from tasks.detectors import DETECTORS
-from tasks.landmarkers import LANDMARKERS
+from storage.format.images import ImageFormat
+from tasks.align import ALIGNERS
+from tasks.align.five_point import TEMPLATES
+from tasks.decode import DECODERS
+from tasks.detect import DETECTORS
+from tasks.landmarks import LANDMARKERS
 from tasks.registry import OneOf
 from tasks.settings import Settings, StageSettings
 

@@ -1,0 +1,377 @@
+"""The configuration of preprocessing: one validated model, read from YAML, dotted settings, or Prefect's form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import ChainMap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+
+from flows.config.presets import load_preset
+from manifests.datasets import DATASETS
+from manifests.errors import ConfigError, StoreChanged
+from manifests.splits.lists import lists_digest
+from manifests.splits.policies import DEFAULT_RATIOS, POLICIES
+from storage.files.layout import FORMAT_VERSION
+from storage.index import stored_index
+from tasks.align.lrw import mean_face_digest
+from tasks.registry import OneOf
+from tasks.settings import Settings, StageSettings
+from tasks.video.provenance import foreign_models
+
+# How pydantic begins its messages; what follows completes "expected …".
+_PHRASE = re.compile(r"^(Value error, |Input should be )")
+# Where it does not, by pydantic's name for the fault. The one pattern is that of `detect.device`.
+_WORDING = {
+    "string_pattern_mismatch": "auto, cpu, cuda or cuda:N",
+    "too_short": "at least one; leave it out for all",
+    "model_type": "settings below it, such as frames.count",
+    "path_type": "a path",
+    "tuple_type": "a list",
+    "invalid_key": "settings by name",
+}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+# Instead of a layout's name: found by looking at the folder.
+AUTO: Final = "auto"
+LAYOUTS: Final[ChainMap[str, Any]] = ChainMap(DATASETS, {AUTO: None})  # `auto` first, and new datasets as they come
+
+# Settings of stages that change no record's bytes: they may differ from run to run over one store.
+CHANGE_NO_RECORD: Final[dict[str, Any]] = {
+    "decode": {"timeout_s": True},
+    "detect": {"device": True},
+    "weights_dir": True,
+}
+
+
+class DatasetSettings(Settings):
+    """Which dataset, and which part of it."""
+
+    name: Annotated[str, OneOf(LAYOUTS)] = Field(AUTO, description="layout; auto: found by a look at the root")
+    root: Path = Field(description="the dataset's folder")
+    manipulations: tuple[str, ...] | None = Field(
+        None, min_length=1, description="only these forgeries and their real videos; all that are there by default"
+    )
+    compressions: tuple[str, ...] | None = Field(
+        None, min_length=1, description="only these compressions; all that are there by default"
+    )
+
+    @field_validator("manipulations", "compressions")
+    @classmethod
+    def _refuse_unknown_parts(cls, names: tuple[str, ...] | None, info: ValidationInfo) -> tuple[str, ...] | None:
+        dataset = DATASETS.get(info.data.get("name", ""))  # an unknown dataset has its own message
+        allowed = getattr(dataset, info.field_name or "", ()) if dataset else ()
+        if allowed and not set(names or ()) <= set(allowed):
+            raise ValueError(f"expected some of {', '.join(allowed)}")
+        return names
+
+
+class HeldOutSettings(DatasetSettings):
+    """A dataset that is for testing only: a model trained on another one is tested on it."""
+
+    only_listed: bool = Field(False, description="only the videos of the dataset's own list of test videos")
+
+
+class SplitSettings(Settings):
+    """How videos are split."""
+
+    policy: Annotated[str, OneOf(POLICIES)] = Field(
+        "group", description="group: whole leakage groups; official: the dataset's lists; video: naive; file: your CSV"
+    )
+    ratios: tuple[float, float, float] = Field(DEFAULT_RATIOS, description="shares of train, val and test")
+    seed: int = Field(0, description="which of the many fair splits")
+    official_dir: Path | None = Field(None, description="folder with FaceForensics++'s train, val and test lists")
+    file: Path | None = Field(None, description="CSV with video_id or path, and split, for the policy file")
+    allow_leakage: bool = Field(
+        False, description="store a split that breaks its policy's promise; the store says so, changes no record"
+    )
+
+
+class ShardSettings(Settings):
+    """How records are grouped into files."""
+
+    videos: int = Field(32, ge=1, description="videos per shard; a shard is also the unit of work that a kill loses")
+    compact_above: float = Field(
+        0.3, ge=0, le=1, description="share of superseded records above which a shard is written anew without them"
+    )
+
+
+class VersionSettings(Settings):
+    """What is kept of a store as it was."""
+
+    keep: int = Field(2, ge=1, description="versions of the store that are kept, the current one among them")
+
+
+class RunnerSettings(Settings):
+    """Where the work runs."""
+
+    kind: Literal["thread", "process", "dask", "ray"] = Field(
+        "thread",
+        description="Prefect task runner that carries the shards; all but thread need a Prefect server of their own",
+    )
+    workers: int = Field(
+        0,
+        ge=0,
+        description="worker processes on this machine, 0 for one per core; thread: each takes a video, of GPUs each "
+        "serves its share of them; process, dask, ray: each takes a shard",
+    )
+    address: str | None = Field(
+        None,
+        description="where the cluster is: tcp://HOST:8786 of a Dask scheduler, HOST:6379 of Ray's head; without one "
+        "dask and ray start their own on this machine",
+    )
+    processes_per_worker: int = Field(
+        1, ge=1, description="process, dask, ray: processes of each worker that take its shard's videos"
+    )
+
+    @property
+    def num_local(self) -> int:
+        """Worker processes on this machine."""
+        return self.workers or len(os.sched_getaffinity(0))
+
+    @property
+    def num_workers(self) -> int:
+        """Processes that take videos: those of the run, or those of each worker that takes shards."""
+        return self.num_local if self.kind == "thread" else self.processes_per_worker
+
+
+class ReportSettings(Settings):
+    """What of a run's outcome others are told."""
+
+    max_rejected_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="rejected share of the indexed videos above which faceshards.rejections-high goes out",
+    )
+
+
+class IndexConfig(Settings):
+    """What a manifest depends on: which videos, and how they are split."""
+
+    dataset: DatasetSettings
+    test_datasets: tuple[HeldOutSettings, ...] = Field(
+        (), description="other datasets, for testing only; each with the settings of `dataset`, and only_listed"
+    )
+    split: SplitSettings = SplitSettings()
+
+
+class PreprocessConfig(StageSettings, IndexConfig):
+    """Everything that a run of `preprocess` can be told."""
+
+    out: Path = Field(description="the store's folder")
+    shard: ShardSettings = ShardSettings()
+    runner: RunnerSettings = RunnerSettings()
+    report: ReportSettings = ReportSettings()
+    versions: VersionSettings = VersionSettings()
+    vanished: Literal["keep", "drop"] = Field(
+        "keep", description="stored videos whose files are gone; keep: a disk may be unmounted"
+    )
+    remake: Literal["never", "code"] = Field(
+        "never", description="code: make again what another version of faceshards, or other weights, made"
+    )
+    mirror: str | None = Field(
+        None, description="where each run copies the finished store: a folder, or a URL such as s3://bucket/store"
+    )
+    reprocess: bool = Field(False, description="make the store anew where it was made with another configuration")
+
+    @field_validator("out")
+    @classmethod
+    def _refuse_misleading_folder(cls, out: Path) -> Path:
+        try:
+            if out.exists() and not out.is_dir():
+                raise ValueError("expected a folder, and this is a file")
+        except OSError as error:
+            raise ValueError(f"expected the path of a folder: {error.strerror}") from error
+        return out
+
+    @property
+    def stages(self) -> StageSettings:
+        """The part that the stages of a video see."""
+        return StageSettings(**{name: getattr(self, name) for name in StageSettings.model_fields})
+
+    def store_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the bytes of a store's records, as plain values: the same in every run."""
+        stages = self.stages.model_dump(mode="json", exclude=CHANGE_NO_RECORD)
+        split = self.split.model_dump(mode="json", exclude={"official_dir", "file", "allow_leakage"})
+        if self.split.policy == "official" and self.split.official_dir is not None:
+            # What the lists say counts, not where they lie. A file of the user's own may grow: it moves nothing.
+            split["lists_sha256"] = lists_digest(self.split.official_dir)
+        if self.crop.mean_face is not None:
+            stages["crop"]["mean_face"] = mean_face_digest(self.crop.mean_face)
+        if foreign := foreign_models(self):
+            stages["models"] = foreign
+        return stages | {"split": split}
+
+    @property
+    def config_digest(self) -> str:
+        """Hex SHA-256 over the record format and `store_settings`."""
+        settings = {"format_version": FORMAT_VERSION, "settings": self.store_settings()}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def load_config(
+    path: Path | None, assignments: Sequence[str], base: Mapping[str, Any], preset: str | None = None
+) -> PreprocessConfig:
+    """Put a configuration together: a preset, YAML, the command line's own options, dotted settings; later ones win.
+
+    Args:
+        path: YAML file, or None.
+        assignments: dotted settings such as `frames.count=8`; values are read as YAML.
+        base: options of the command line, nested like the configuration.
+        preset: name of a preset, or None.
+
+    Raises:
+        ConfigError: the preset, the file or a setting is wrong; one line for each fault, with the allowed values.
+    """
+    lowest = load_preset(preset).settings if preset else {}
+    return validate(PreprocessConfig, merged(lowest, put_together(path, assignments, base)))
+
+
+def load_index_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> IndexConfig:
+    """Put the configuration of a manifest together, as `load_config` does; other sections of the file are left aside.
+
+    Raises:
+        ConfigError: the file or a setting is wrong; one line for each fault, with the allowed values.
+    """
+    values = put_together(path, assignments, base)
+    others = PreprocessConfig.model_fields.keys() - IndexConfig.model_fields.keys()
+    return validate(IndexConfig, {name: value for name, value in values.items() if name not in others})
+
+
+def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+    """Return the validated configuration.
+
+    Raises:
+        ConfigError: one line for each fault, with the allowed values.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_fault(fault, model) for fault in error.errors())) from error
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Return a line `name: stored → wanted` for each dotted setting that differs."""
+    before, after = dict(dotted(stored)), dict(dotted(wanted))
+    return [
+        f"{name}: {before.get(name, 'absent')} → {after.get(name, 'absent')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def require_same_configuration(config: PreprocessConfig) -> None:
+    """Raise where a store was made with other settings, unless it is to be made anew.
+
+    Raises:
+        StoreChanged: the message shows each setting that differs.
+    """
+    stored = stored_index(config.out)
+    if stored is None or stored.config_digest == config.config_digest or config.reprocess:
+        return
+    changed = "\n  ".join(differences(stored.config, config.store_settings())) or "the record format"
+    raise StoreChanged(
+        f"store {config.out}: got other settings than those it was made with (stored → asked for):\n  {changed}\n"
+        "expected the same; choose another --out, or make this store anew with --reprocess"
+    )
+
+
+def to_yaml(config: PreprocessConfig) -> str:
+    """Return the whole configuration as YAML that `--config` reads again."""
+    return yaml.safe_dump(config.model_dump(mode="json", exclude={"reprocess"}), sort_keys=False)
+
+
+def put_together(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a YAML file, under options, under dotted settings.
+
+    Raises:
+        ConfigError: the file cannot be read, or a setting is no NAME=VALUE.
+    """
+    values = merged(_read_yaml(path) if path else {}, base)
+    for assignment in assignments:
+        values = merged(values, _nested(assignment))
+    return values
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a date may be impossible
+        raise ConfigError(
+            f"--config {path}: got {_one_line(error)}, expected a YAML file; check the path and its syntax"
+        ) from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"--config {path}: got a {type(values).__name__}, expected a mapping such as 'frames: …'")
+    return values
+
+
+def _nested(assignment: str) -> dict[str, Any]:
+    """Turn `a.b=1` into {"a": {"b": 1}}."""
+    name, equals, text = assignment.partition("=")
+    if not (name and equals):
+        raise ConfigError(f"--set: got {assignment!r}, expected NAME=VALUE such as frames.count=8")
+    try:
+        value = yaml.safe_load(text)
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"--set {name}: got {text!r}, expected a YAML value: {_one_line(error)}") from error
+    for part in reversed(name.split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _one_line(error: Exception) -> str:
+    """Return a message without its line breaks: a YAML parser draws its complaints."""
+    return " ".join(str(error).split())
+
+
+def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `lower` with the values of `upper` laid over it, section by section."""
+    result = dict(lower)
+    for name, value in upper.items():
+        below = result.get(name)
+        result[name] = merged(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _fault(fault: Any, model: type[BaseModel]) -> str:
+    """Return one line for one of pydantic's faults."""
+    name = ".".join(str(part) for part in fault["loc"])
+    message = _PHRASE.sub("", fault["msg"])
+    if fault["type"] == "missing":
+        return f"{name}: got nothing, expected a value"
+    if fault["type"] == "extra_forbidden":
+        return f"{name}: got a setting of this name, expected one of {', '.join(sorted(_setting_names(model)))}"
+    wanted = message if message.startswith("expected") else f"expected {_WORDING.get(fault['type'], message)}"
+    if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
+        return f"{name or 'settings'}: got some that contradict each other, {wanted}"
+    got = str(fault["input"]) if isinstance(fault["input"], Path) else repr(fault["input"])
+    return f"{name}: got {got}, {wanted}"
+
+
+def _setting_names(model: type[BaseModel]) -> list[str]:
+    """Dotted names of all settings."""
+    names: list[str] = []
+    for section, field in model.model_fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        names.extend([section] if inner is None else [f"{section}.{name}" for name in inner])
+    return names
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) of each setting in a nested configuration."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

@@ -1,0 +1,1 @@
+"""The report of a store: totals, difference between versions, pages for people."""

@@ -1,0 +1,282 @@
+"""The contact sheet: small pictures of stored crops, so that a person sees whether it is the right face.
+
+With few videos every stored frame is shown; with many, a fixed spread in which every split × kind has its place. The
+choice depends on the manifest alone and the pictures on the records: the same store gives the same sheet.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import fsum
+from operator import attrgetter
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.report.totals import kind_of
+from manifests.entry import SPLITS, VideoEntry
+from manifests.errors import StoreCorrupt
+from manifests.row import ManifestRow
+from storage.files.layout import SHARDS_DIR, video_id_of
+from storage.format.encoding import decode_record, read_arrays, read_header
+from storage.format.images import decode_gray, decode_rgb, encode_rgb
+from storage.format.record import FoundBy, Record
+from storage.shard import ShardReader
+
+FEW_VIDEOS = 8  # up to so many are shown with every stored frame
+MAX_VIDEOS = 40  # shown of more, unless there are more places (split × kind) than that
+FRAMES_OF_MANY = 10  # shown of each of them: as many as the usual clip has
+# A picture with its mask takes some 9 kB as base64, so the page stays below 5 MB.
+MAX_FRAMES = 400
+
+THUMBNAIL_PX = 112
+THUMBNAIL_QUALITY = 75
+MASK_THRESHOLD = 128  # grey value from which a pixel counts as manipulated
+TINT_RGB = (255, 0, 170)  # magenta: no skin has it, and it is told from skin with any colour vision
+TINT_SHARE = 0.35
+LANDMARK_RGB = (0, 255, 255)  # cyan, the other colour that no skin has
+LANDMARK_RADIUS_PX = 1
+
+FOUND_BY: dict[FoundBy, str] = {
+    FoundBy.LOWER_THRESHOLDS: "lower thresholds",
+    FoundBy.SECOND_DETECTOR: "second detector",
+    FoundBy.NEIGHBOURS: "closer look",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetFrame:
+    """One stored frame as it is shown."""
+
+    key: str
+    # of its record
+
+    frame_index: int
+    # position in the whole video, 0-based
+
+    pts_seconds: float
+    # presentation time, seconds
+
+    score: float
+    # the detector's confidence 0..1; 0 where interpolated
+
+    interpolated: bool
+    # whether the box comes from neighbouring frames
+
+    found_by: str
+    # the rung of `frames.at_least` that found the face, where that was not the detector as configured; else empty
+
+    is_bystander: bool
+    # whether this is another person than the one that the video is about
+
+    crop_uri: str
+    # data URI of the crop with its landmarks, as a JPEG of THUMBNAIL_PX, or of its own size if that is smaller
+
+    mask_uri: str | None
+    # data URI of the same picture with the mask tinted and outlined, or None where there is no mask
+
+    mask_share: float | None
+    # of the crop that is manipulated, 0..1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetVideo:
+    """One video's row of the sheet."""
+
+    row: ManifestRow
+    # its fate: stored
+
+    entry: VideoEntry
+    # its identity, with a split
+
+    kind: str
+    # `real` or the manipulation
+
+    num_frames: int
+    # stored, of which `frames` shows some
+
+    score_min: float | None
+    # over the stored frames that were not interpolated; None where there is none
+
+    score_mean: float | None
+    # over the same frames
+
+    frames: tuple[SheetFrame, ...]
+    # in display order
+
+    @property
+    def num_shown(self) -> int:
+        """Frames with a picture."""
+        return len(self.frames)
+
+    @property
+    def strips(self) -> list[list[SheetFrame]]:
+        """The frames row by row: each clip has its own, single frames share one."""
+        clips = [list(frames) for _, frames in groupby(self.frames, key=attrgetter("key"))]
+        return clips if any(len(clip) > 1 for clip in clips) else [list(self.frames)]
+
+    @property
+    def has_interpolated(self) -> bool:
+        """Whether a shown frame is interpolated."""
+        return any(frame.interpolated for frame in self.frames)
+
+    @property
+    def has_bystanders(self) -> bool:
+        """Whether a shown frame shows another person."""
+        return any(frame.is_bystander for frame in self.frames)
+
+    @property
+    def has_mask(self) -> bool:
+        """Whether a shown frame has a mask."""
+        return any(frame.mask_uri is not None for frame in self.frames)
+
+
+def contact_sheet(store_dir: Path, rows: Iterable[ManifestRow], kinds: Sequence[str]) -> tuple[SheetVideo, ...]:
+    """Return the pictures of some stored videos, reading one video at a time.
+
+    Args:
+        store_dir: the store's folder.
+        rows: its manifest; rows that are not stored are passed over.
+        kinds: `real` and the manipulations, in the order of the sheet.
+
+    Raises:
+        StoreCorrupt: a shard or a record is not what was written.
+    """
+    stored = [row for row in rows if row.status == "stored"]
+    chosen = choose_videos(stored, kinds)
+    frames_per_video = MAX_FRAMES // max(len(chosen), 1)
+    if len(stored) > FEW_VIDEOS:
+        frames_per_video = min(frames_per_video, FRAMES_OF_MANY)
+    return tuple(_sheet_video(store_dir, row, frames_per_video) for row in chosen)
+
+
+def choose_videos(stored: Iterable[ManifestRow], kinds: Sequence[str]) -> list[ManifestRow]:
+    """Return all of a few videos, or a spread of many: each split × kind gives one, then another, while there is room.
+
+    Args:
+        stored: rows of stored videos, in any order.
+        kinds: `real` and the manipulations, in the order of the result.
+
+    Returns:
+        The chosen rows, ordered by split (train, val, test), kind and video_id.
+    """
+    ordered = sorted(stored, key=lambda row: row.video_id)
+    of_place = {(split, kind): list[ManifestRow]() for split in SPLITS for kind in kinds}
+    for row in ordered:
+        if row.entry is not None and row.entry.split is not None:
+            of_place[row.entry.split, kind_of(row.entry)].append(row)
+    places = [members for members in of_place.values() if members]
+    room = len(ordered) if len(ordered) <= FEW_VIDEOS else max(MAX_VIDEOS, len(places))
+    return [
+        members[position]
+        for members, num_taken in zip(places, _shared_out(room, [len(members) for members in places]), strict=True)
+        for position in evenly_spaced(len(members), num_taken)
+    ]
+
+
+def _shared_out(room: int, sizes: Sequence[int]) -> list[int]:
+    """Give each place one, then another, in order, until nothing is left; none gets more than its size."""
+    turns = sorted((turn, place) for place, size in enumerate(sizes) for turn in range(min(size, room)))
+    num_taken = Counter(place for _, place in turns[:room])
+    return [num_taken[place] for place in range(len(sizes))]
+
+
+def evenly_spaced(num_items: int, num_wanted: int) -> list[int]:
+    """Return at most `num_wanted` of the positions 0..num_items−1, in order, the first and the last among them."""
+    positions = np.linspace(0, num_items - 1, min(num_items, num_wanted), dtype=np.int64)
+    return [int(position) for position in positions]
+
+
+def _sheet_video(store_dir: Path, row: ManifestRow, frames_per_video: int) -> SheetVideo:
+    """Read one stored video: numbers of all its frames, pictures of some."""
+    if row.entry is None or row.shard is None:
+        raise StoreCorrupt(f"row of {row.video_id}: got no entry or no shard, expected both of a stored video")
+    frames: list[tuple[str, int]] = []  # (key, position in the record) of each stored frame
+    scores: list[float] = []  # of those that were not interpolated
+    with ShardReader(store_dir / SHARDS_DIR / row.shard) as reader:
+        keys_of_shard = reader.keys()
+        for key in (key for key in keys_of_shard if video_id_of(key) == row.video_id):
+            data = reader.get(key)
+            arrays = read_arrays(data, read_header(data, key))
+            frames += [(key, position) for position in range(len(arrays["scores"]))]
+            scores += arrays["scores"][~arrays["interpolated"]].tolist()
+        shown = _chosen_frames(frames, frames_per_video)
+        pictures = tuple(_sheet_frame(decode_record(reader.get(key), key), position) for key, position in shown)
+    return SheetVideo(
+        row=row,
+        entry=row.entry,
+        kind=kind_of(row.entry),
+        num_frames=len(frames),
+        score_min=min(scores, default=None),
+        score_mean=fsum(scores) / len(scores) if scores else None,
+        frames=pictures,
+    )
+
+
+def _chosen_frames(frames: Sequence[tuple[str, int]], num_wanted: int) -> list[tuple[str, int]]:
+    """Return at most so many (key, position) of a video's frames: of clips one, which shows how still it stands."""
+    if len(frames) > num_wanted and any(position for _, position in frames):
+        clip = frames[len(frames) // 2][0]
+        return [frame for frame in frames if frame[0] == clip][:num_wanted]
+    return [frames[position] for position in evenly_spaced(len(frames), num_wanted)]
+
+
+def _sheet_frame(record: Record, position: int) -> SheetFrame:
+    """Turn one of a record's frames into pictures."""
+    whole = decode_rgb(record.crops_encoded[position])
+    crop = _shrunk(whole)
+    mask = None if record.masks_encoded is None else decode_gray(record.masks_encoded[position])
+    return SheetFrame(
+        key=record.key,
+        frame_index=int(record.frame_indices[position]),
+        pts_seconds=float(record.pts_seconds[position]),
+        score=float(record.scores[position]),
+        interpolated=bool(record.interpolated[position]),
+        found_by="" if record.found_by is None else FOUND_BY.get(FoundBy(int(record.found_by[position])), ""),
+        is_bystander=record.track_choice == "bystander",
+        crop_uri=_as_uri(_dotted(crop, record.landmarks[position], len(crop) / len(whole))),
+        mask_uri=None if mask is None else _as_uri(_tinted(crop, _shrunk(mask))),
+        mask_share=None if mask is None else float((mask >= MASK_THRESHOLD).mean()),
+    )
+
+
+def _shrunk(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return a square image of THUMBNAIL_PX, or the image itself if it is smaller."""
+    import cv2
+
+    if len(image) <= THUMBNAIL_PX:
+        return image
+    return cv2.resize(image, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _dotted(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.uint8]:
+    """Return the (S,S,3) crop with its (K,2) landmarks, which are in pixels of a crop 1/scale as large."""
+    import cv2
+
+    dotted = crop.copy()
+    for x, y in ((landmarks + 0.5) * scale - 0.5).round().astype(int).tolist():
+        cv2.circle(dotted, (x, y), LANDMARK_RADIUS_PX, LANDMARK_RGB, cv2.FILLED)
+    return dotted
+
+
+def _tinted(crop: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the (S,S,3) crop with the manipulated part of the (S,S) mask tinted and outlined."""
+    import cv2
+
+    inside = (mask >= MASK_THRESHOLD).astype(np.uint8)
+    tinted = crop.copy()
+    tinted[inside == 1] = (crop[inside == 1] * (1 - TINT_SHARE) + np.array(TINT_RGB) * TINT_SHARE).astype(np.uint8)
+    outlines, _ = cv2.findContours(inside, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(tinted, outlines, -1, TINT_RGB, 1)
+    return tinted
+
+
+def _as_uri(image: npt.NDArray[np.uint8]) -> str:
+    """Return an RGB image as the data URI of a small JPEG."""
+    encoded = base64.b64encode(encode_rgb(image, "jpeg", THUMBNAIL_QUALITY)).decode("ascii")
+    return f"data:image/jpeg;base64,{encoded}"

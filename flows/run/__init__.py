@@ -1,0 +1,1 @@
+"""The steps of a flow run: preflight, sources, splits, shards, task runners, progress."""

@@ -1,0 +1,124 @@
+"""What must hold before a run begins: asked by the command line before it starts Prefect, and by the flow itself."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from tempfile import TemporaryFile
+
+from flows.config.preprocess import PreprocessConfig, RunnerSettings, require_same_configuration
+from flows.run.bars import weights_bar
+from flows.run.sources import index_sources
+from manifests.errors import ConfigError, StageMissing
+from manifests.splits.policies import assign
+from tasks.models.weights import WEIGHTS, fetch, find
+from tasks.settings import StageSettings
+from tasks.video.stages import users_of_models
+from tasks.workers.pool import resolve_devices
+
+EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # runner.kind, and extra of that name → its module
+
+
+def preflight(config: PreprocessConfig) -> tuple[str, ...]:
+    """Find a person's mistakes before anything is written.
+
+    Returns:
+        The devices that the networks will run on.
+
+    Raises:
+        DatasetError: the dataset's folder does not hold the dataset.
+        SplitError: the ratios or the official lists cannot be used.
+        StoreError: the store is broken, or was made with another configuration.
+        ConfigError: a device or the runner is not there, a mean face cannot be used, or the store's folder cannot be
+            written to.
+        StageMissing: a package or a weight file is not there, and cannot be fetched.
+    """
+    indexed = index_sources(config.dataset, config.test_datasets, probing=False)
+    if config.out.resolve() in {source.root.resolve() for source in (config.dataset, *config.test_datasets)}:
+        raise ConfigError(f"out: got {config.out}, expected another folder than the dataset's")
+    split = config.split
+    # Ratios say at once whether they are usable, lists only when they are compared with the videos' names.
+    by_list = split.policy in ("official", "file")
+    assign(
+        [row.entry for row in indexed.rows if by_list and row.entry is not None],
+        split.policy,
+        split.ratios,
+        split.seed,
+        split.official_dir,
+        split.file,
+        test_datasets=indexed.test_datasets,
+        allow_leakage=True,
+    )
+    require_runner(config.runner)
+    devices = devices_of_run(config)
+    require_models(config)
+    config.store_settings()  # reads what they depend on: model files, a mean face
+    require_same_configuration(config)
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=config.out):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"out: got {config.out} ({error.strerror}), expected a folder that can be written to"
+        ) from error
+    return devices
+
+
+def require_runner(settings: RunnerSettings) -> None:
+    """Have at hand what carries the shards.
+
+    Raises:
+        ConfigError: an extra is not installed, there is no server, or an address that nothing uses.
+    """
+    if settings.address and settings.kind not in EXTRAS:
+        raise ConfigError(
+            f"runner.address: got {settings.address} for runner.kind {settings.kind}, expected none; "
+            f"choose runner.kind {' or '.join(EXTRAS)}"
+        )
+    if settings.kind in EXTRAS and find_spec(EXTRAS[settings.kind]) is None:
+        raise ConfigError(
+            f"runner.kind: got {settings.kind}, expected {EXTRAS[settings.kind]} to be installed; "
+            f"pip install 'faceshards[{settings.kind}]'"
+        )
+    if settings.kind != "thread":
+        from prefect.settings import get_current_settings
+
+        if not get_current_settings().api.url:
+            raise ConfigError(
+                f"runner.kind: got {settings.kind} without PREFECT_API_URL, expected a Prefect server, since Prefect's "
+                "embedded one fails under it; run `prefect server start`, export PREFECT_API_URL, or choose thread"
+            )
+
+
+def devices_of_run(config: PreprocessConfig) -> tuple[str, ...]:
+    """Return the devices of this machine; those of a cluster are found by its workers.
+
+    Raises:
+        ConfigError: one is not there, or one by number is asked of several machines.
+    """
+    if config.runner.kind != "thread" and ":" in config.detect.device:
+        raise ConfigError(
+            f"detect.device: got {config.detect.device} for runner.kind {config.runner.kind}, expected auto, cpu or "
+            "cuda; CUDA_VISIBLE_DEVICES of each worker says which"
+        )
+    return (config.detect.device,) if config.runner.address else resolve_devices(config.detect.device)
+
+
+def require_models(config: StageSettings) -> None:
+    """Have every package and weight file at hand that the stages load; a published weight file is fetched once.
+
+    Raises:
+        StageMissing: one is not there, and cannot be fetched.
+    """
+    stages = users_of_models(config)
+    names = dict.fromkeys(name for stage in stages for name in stage.weights)
+    missing = [name for name in names if find(name, config.weights_dir) is None]
+    for number, name in enumerate(missing, start=1):
+        try:
+            with weights_bar(WEIGHTS[name]) as on_bytes:
+                fetch(name, config.weights_dir, on_bytes)
+        except StageMissing as error:
+            others = f"; missing, too: {', '.join(missing[number:])}" if missing[number:] else ""
+            raise StageMissing(f"{error}{others}") from error
+    for stage in stages:
+        stage.require_models(config.weights_dir)

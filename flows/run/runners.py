@@ -1,0 +1,229 @@
+"""Who carries the shards: threads of this process, processes of this machine, or the workers of a Dask or Ray cluster.
+
+    thread     this process: four shards at a time share the videos out to `runner.workers` processes
+    process    `runner.workers` processes, each with one shard and with processes of its own for the videos
+    dask, ray  the same in the cluster at `runner.address`, or in one of this machine that lasts as long as the run
+
+A shard whose worker is lost is handed to another one: by Dask and Ray themselves, and here for processes.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+from prefect.futures import PrefectFuture
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from flows.config.preprocess import PreprocessConfig, RunnerSettings
+from flows.run.task_runs import TASKS_PER_WINDOW, in_chunks, results
+from manifests.errors import ConfigError, StageMissing
+from manifests.row import ManifestRow
+from tasks.process import ShardPlan, ShardReport, process_shard
+from tasks.workers.interrupts import end_with_parent, interrupts_blocked
+from tasks.workers.pool import worker_processes
+
+logger = logging.getLogger(__name__)
+
+# Of threads. While one shard's last videos are at work, those of the next ones keep the other workers busy.
+SHARDS_AT_ONCE = 4
+
+# How often a shard is handed over again when its worker is lost: Dask's `allowed-failures`, Ray's `max_retries`. Of
+# processes, how often in a row without a shard that was completed.
+MAX_LOSSES = 3
+
+# What a Dask worker with a GPU declares: `dask worker --resources GPU=1`. Ray finds GPUs by itself.
+DASK_GPU = "GPU"
+
+# Plans and reports take a few kB. Ray would reserve 30 % of the memory, and refuses less than 75 MiB.
+RAY_OBJECT_STORE_BYTES = 100 * 2**20
+
+ANSWER_SECONDS = 30.0  # how long a cluster may take to accept a connection, as Dask's own client allows
+
+HandOver = Callable[[ShardPlan], PrefectFuture[ShardReport]]
+Runner = TaskRunner[Any]
+
+
+def carry(
+    plans: Sequence[ShardPlan],
+    config: PreprocessConfig,
+    *,
+    on_video: Callable[[ManifestRow], None],
+    on_finished: Callable[[ShardReport], None],
+    on_pause: Callable[[], None],
+) -> None:
+    """Have shards made where the configuration says, a window of tasks at a time.
+
+    Args:
+        plans: the shards.
+        config: the run's.
+        on_video: called with each video's row: from the shards' threads as it is done, elsewhere with its whole shard.
+        on_finished: called with each shard as it is complete, from this thread.
+        on_pause: called every now and then, from this thread.
+
+    Raises:
+        ConfigError: no cluster answers at `runner.address`.
+        StageMissing: processes were lost again and again.
+    """
+    remaining = {plan.name: plan for plan in plans}
+    num_losses = 0
+    while True:
+        num_before = len(remaining)
+        try:
+            with handing_over(config, on_video) as hand_over:
+                for window in in_chunks(tuple(remaining.values()), TASKS_PER_WINDOW):
+                    for report in results([hand_over(plan) for plan in window], on_pause):
+                        del remaining[report.shard.name]
+                        for row in () if config.runner.kind == "thread" else report.rows:
+                            on_video(row)
+                        on_finished(report)
+        except BrokenProcessPool as loss:
+            num_losses = num_losses + 1 if len(remaining) == num_before else 1
+            if num_losses > MAX_LOSSES:
+                raise StageMissing(
+                    f"runner: got {num_losses} lost processes ({loss}), expected them to last; is the memory enough?"
+                ) from loss
+            logger.warning("a process with a shard was lost, %d shards are handed over again", len(remaining))
+        else:
+            return
+
+
+@contextmanager
+def handing_over(config: PreprocessConfig, on_video: Callable[[ManifestRow], None]) -> Iterator[HandOver]:
+    """Start those who carry shards; yields what gives them one. They end with the block, their work cut short.
+
+    Raises:
+        ConfigError: no cluster answers at `runner.address`.
+    """
+    if config.runner.kind == "thread":
+        # The pools are stopped first: threads that wait for a video would keep the runner waiting.
+        threads: Runner = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
+        with threads, worker_processes():
+            yield lambda plan: threads.submit(process_shard, {"plan": plan, "on_video": on_video})
+        return
+    device = config.detect.device
+    resource_tracker.ensure_running()  # it would unblock interrupts for the processes that it were started with
+    with RUNNERS[config.runner.kind](config.runner, device == "cuda") as runner:
+
+        def hand_over(plan: ShardPlan) -> PrefectFuture[ShardReport]:
+            parameters = {"plan": for_elsewhere(plan, device), "on_video": None}
+            with interrupts_blocked():  # a process runner starts its processes now, and Ctrl-C is for this one
+                future: PrefectFuture[ShardReport] = runner.submit(process_shard, parameters)
+            return future
+
+        yield hand_over
+
+
+def for_elsewhere(plan: ShardPlan, device: str) -> ShardPlan:
+    """Return a plan that means the same in any folder of any machine; its device is found where the work is done."""
+
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else path.absolute()
+
+    stages = plan.workers.stages
+    crop = stages.crop.model_copy(update={"mean_face": absolute(stages.crop.mean_face)})
+    stages = stages.model_copy(update={"crop": crop, "weights_dir": absolute(stages.weights_dir)})
+    return replace(
+        plan,
+        roots={name: root.absolute() for name, root in plan.roots.items()},
+        store_dir=plan.store_dir.absolute(),
+        workers=replace(plan.workers, devices=(device,), stages=stages, elsewhere=True),
+    )
+
+
+@contextmanager
+def _processes(settings: RunnerSettings, _needs_gpu: bool) -> Iterator[Runner]:
+    """Start a process runner, whose processes end with this one."""
+    others = set(multiprocessing.active_children())
+    runner: Runner = ProcessPoolTaskRunner(max_workers=settings.num_local, initializer=end_with_parent)
+    with runner:
+        try:
+            yield runner
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()  # the runner would wait for their shards
+            raise
+
+
+@contextmanager
+def _dask(settings: RunnerSettings, needs_gpu: bool) -> Iterator[Runner]:
+    """Start a Dask cluster of this machine, or connect to another."""
+    import dask.config
+    from dask.base import annotate
+    from prefect_dask.task_runners import DaskTaskRunner
+
+    local = {"n_workers": settings.num_local, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    # A worker imports Prefect where plugins cannot be loaded, and needs none: ours is for the command line.
+    local |= {"env": {"PREFECT_PLUGINS_ENABLED": "false"}}
+    runner = DaskTaskRunner(**({"address": settings.address} if settings.address else {"cluster_kwargs": local}))
+    # Daemonic workers, Dask's default, may not start processes.
+    with dask.config.set({"distributed.worker.daemon": False}), runner:
+        with _reaching(settings), interrupts_blocked():
+            workers = runner.client.scheduler_info()["workers"]
+        if not workers:
+            logger.warning("Dask scheduler %s: got no worker yet, shards wait for one", settings.address)
+        # The GPUs of this machine are no resources: its workers share them.
+        with annotate(**({"resources": {DASK_GPU: 1}} if needs_gpu and settings.address else {})):
+            yield runner
+
+
+@contextmanager
+def _ray(settings: RunnerSettings, needs_gpu: bool) -> Iterator[Runner]:
+    """Start a Ray cluster of this machine, or connect to another."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    from prefect_ray import RayTaskRunner
+    from prefect_ray.context import remote_options
+
+    options: dict[str, Any] = {"log_to_driver": False}
+    if not settings.address:
+        options |= {"num_cpus": settings.num_local * settings.processes_per_worker, "include_dashboard": False}
+        options |= {"object_store_memory": RAY_OBJECT_STORE_BYTES}
+    runner = RayTaskRunner(address=settings.address or "local", init_kwargs=options)
+    with ExitStack() as stack:
+        with _reaching(settings), interrupts_blocked():
+            stack.enter_context(runner)
+        with remote_options(**ray_options(settings, needs_gpu)):
+            yield runner
+
+
+def ray_options(settings: RunnerSettings, needs_gpu: bool) -> dict[str, Any]:
+    """Return what a shard asks of Ray; a worker with a GPU is kept for the next shard, which Ray would not do."""
+    options = {"num_cpus": settings.processes_per_worker, "max_retries": MAX_LOSSES}
+    return options | ({"num_gpus": 1, "max_calls": 0} if needs_gpu else {})
+
+
+@contextmanager
+def _reaching(settings: RunnerSettings) -> Iterator[None]:
+    """Say which setting is to blame where nobody answers, or the block fails to connect.
+
+    Raises:
+        ConfigError: no cluster answers at `runner.address`.
+    """
+    try:
+        if settings.address is not None:
+            host, _, port = settings.address.rpartition("://")[2].rpartition(":")
+            socket.create_connection((host, int(port)), ANSWER_SECONDS).close()  # Ray itself would try for minutes
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        if settings.address is None:
+            raise
+        raise ConfigError(
+            f"runner.address: got {settings.address}, where no {settings.kind} cluster answers "
+            f"({type(error).__name__}: {error}), expected one; start it, or leave the address out"
+        ) from error
+
+
+RUNNERS: dict[str, Callable[[RunnerSettings, bool], AbstractContextManager[Runner]]] = {
+    "process": _processes,
+    "dask": _dask,
+    "ray": _ray,
+}

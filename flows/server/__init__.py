@@ -1,0 +1,1 @@
+"""The Prefect server: the embedded one, deployments, automations, events."""

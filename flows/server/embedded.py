@@ -1,0 +1,89 @@
+"""Prefect's embedded server, started so that signals to the run do not reach the server.
+
+Otherwise the server would end first, and the flow, which wants to tell it that the run was interrupted, would ask a
+dead server again and again for minutes. A terminal sends Ctrl-C to the whole foreground group, and whoever stops a job
+(Slurm, a closing terminal, `kill -- -GROUP`) sends SIGTERM or SIGHUP to all of it, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flows.server.deploy import reachable_server
+from manifests.errors import ConfigError
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+
+# Prefect's own limit is 20 s. Importing and starting its server takes 10–17 s on two cores with nothing else to do.
+STARTUP_SECONDS = 180
+
+
+def start_embedded_server() -> None:
+    """Start the embedded server out of reach of signals to the run; where a server is configured, see that it answers.
+
+    Prefect ends the embedded server when this process exits, and Linux does when it is killed. To be called from the
+    main thread: the kernel takes the end of the thread that starts a process for its parent's end.
+
+    Raises:
+        ConfigError: PREFECT_API_URL names a server that does not answer, or PREFECT_HOME cannot be written to.
+    """
+    _make_prefect_home()
+    # Prefect reads its settings once, when it is imported.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", str(STARTUP_SECONDS))
+    from prefect.client.orchestration import get_client
+    from prefect.settings import get_current_settings
+
+    if get_current_settings().api.url:
+        reachable_server()
+        return
+    home = get_current_settings().home
+    if not os.access(home, os.W_OK):
+        raise ConfigError(
+            f"PREFECT_HOME: got {home}, which cannot be written to, expected a folder for Prefect's state; "
+            "export PREFECT_HOME=/some/folder"
+        )
+    with _processes_in_sessions_of_their_own(), get_client(sync_client=True):
+        pass  # asking for a client is what starts the server
+
+
+@contextmanager
+def _processes_in_sessions_of_their_own() -> Iterator[None]:
+    """Start processes in new sessions inside the block: Prefect calls `subprocess.Popen` and leaves no choice."""
+    plain = subprocess.Popen
+
+    class InOwnSession(plain):  # type: ignore[valid-type, misc]  # a class that is known at run time only
+        """What a signal to the group of this process does not reach, and what ends with this process."""
+
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, start_new_session=True, preexec_fn=_end_with_parent(), **settings)
+
+    subprocess.Popen = InOwnSession  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        subprocess.Popen = plain  # type: ignore[misc]
+
+
+def _end_with_parent() -> Callable[[], None] | None:
+    """Return what a new process calls to be sent SIGTERM at its parent's death; None where there is no such thing."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl  # looked up here: little is safe between fork and exec
+    return lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _make_prefect_home() -> None:
+    """Make $PREFECT_HOME with its parents: Prefect makes the last folder only, and warns when it is imported."""
+    home = os.environ.get("PREFECT_HOME")
+    if home:
+        with contextlib.suppress(OSError):  # what cannot be made is refused by name, once Prefect says where it looks
+            Path(home).expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)

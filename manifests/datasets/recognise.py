@@ -1,0 +1,67 @@
+"""Which dataset lies in a folder, found by looking: every layout is asked, and exactly one must say yes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from manifests.datasets import DATASETS
+from manifests.datasets.dataset import Dataset
+from manifests.datasets.walk import glance, is_folder, names_in, require_folder, shown
+from manifests.errors import DatasetError
+
+NUM_FOLDERS_LOOKED_INTO = 200  # one level below a folder that no layout fits, for a hint; there may be very many
+NUM_HINTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognised:
+    """A folder's layout, and what gave it away."""
+
+    dataset: Dataset
+    # the layout
+
+    why: str
+    # what was found, for a person
+
+
+def recognise_layout(root: Path) -> Recognised:
+    """Return the one layout that fits a folder.
+
+    Raises:
+        DatasetError: it is no folder, no layout fits, or more than one does.
+    """
+    require_folder("dataset", root)
+    fitting = _fitting(root)
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        found = "; ".join(f"{item.dataset.name} ({item.why})" for item in fitting)
+        ways_out = " or ".join(f"--layout {item.dataset.name}" for item in fitting)
+        raise DatasetError(
+            f"dataset root: got {root}, in which {len(fitting)} layouts fit: {found}; expected one; name it: {ways_out}"
+        )
+    looked_for = "".join(f"\n  {name}: {dataset.title}: {dataset.expects}" for name, dataset in DATASETS.items())
+    raise DatasetError(
+        f"dataset root: got {root} (holding {shown(names_in(root))}), in which no layout fits; {_way_out(root)}. "
+        f"Looked for{looked_for}"
+    )
+
+
+def _fitting(root: Path) -> list[Recognised]:
+    asked = ((dataset, dataset.recognise(root)) for dataset in DATASETS.values())
+    return [Recognised(dataset=dataset, why=why) for dataset, why in asked if why is not None]
+
+
+def _way_out(root: Path) -> str:
+    """Return what to do where no layout fits: people often name the folder above, or below, the dataset's."""
+    folders = (root / name for name in glance(root) if is_folder(root / name))
+    below = [folder for folder in islice(folders, NUM_FOLDERS_LOOKED_INTO) if _fitting(folder)]
+    if below:
+        return f"name {' or '.join(map(str, below[:NUM_HINTS]))} instead"
+    above = root.absolute().parent
+    # The folder above counts only where it was known by this very one, not by what else lies there.
+    if any(f"{root.absolute().name}/" in item.why for item in _fitting(above)):
+        return f"name {above} instead"
+    return "check the path, or name the layout: --layout NAME"

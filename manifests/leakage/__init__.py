@@ -1,0 +1,1 @@
+"""Leakage between splits: the audit, confounds, near-duplicate videos."""

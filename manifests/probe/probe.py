@@ -1,0 +1,130 @@
+"""Probing: what a video really is, measured without decoding it (but for its first frame and a few key frames)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from manifests.entry import VideoEntry
+from manifests.errors import VideoRejected
+from manifests.files import sha256_of
+from manifests.probe.container import coded_frames, first_frame, open_video
+from manifests.probe.frame_hashes import hash_frames
+from manifests.rejected import Reason, Rejected, Stage
+
+# Hashing and demuxing release the interpreter lock; more threads only compete for the disk.
+NUM_PROBE_THREADS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stream:
+    """What one look at the container tells."""
+
+    num_frames: int
+    fps: Fraction
+    width: int
+    height: int
+    rotation_degrees: int
+    frame_hashes: str
+
+
+def probe_all(root: Path, entries: Sequence[VideoEntry]) -> Iterator[VideoEntry | Rejected]:
+    """Probe many videos, a few at a time; a file that cannot be used becomes a `Rejected`.
+
+    Results come in the order of the entries.
+    """
+
+    def probe_one(entry: VideoEntry) -> VideoEntry | Rejected:
+        try:
+            return probe(root, entry)
+        except VideoRejected as rejection:
+            return rejection.for_video(entry.video_id)
+
+    with ThreadPoolExecutor(NUM_PROBE_THREADS) as threads:
+        yield from threads.map(probe_one, entries)
+
+
+def probe(root: Path, entry: VideoEntry) -> VideoEntry:
+    """Return the entry with frames, exact fps, size, rotation, digests and perceptual hashes.
+
+    Raises:
+        VideoRejected: the file is unreadable, empty, no video, without pictures, or shorter than it says.
+    """
+    path = root / entry.path
+    try:
+        fingerprint = _fingerprint(root, entry)
+        if fingerprint["num_bytes"] == 0:
+            raise VideoRejected(Stage.PROBE, Reason.EMPTY_FILE, f"{entry.path}: got 0 bytes, expected a video")
+        stream = _measure(path)
+        return replace(
+            entry,
+            num_bytes=fingerprint["num_bytes"],
+            mtime_ns=fingerprint["mtime_ns"],
+            mask_num_bytes=fingerprint["mask_num_bytes"],
+            mask_mtime_ns=fingerprint["mask_mtime_ns"],
+            num_frames=stream.num_frames,
+            fps=stream.fps,
+            width=stream.width,
+            height=stream.height,
+            rotation_degrees=stream.rotation_degrees,
+            frame_hashes=stream.frame_hashes,
+            sha256=sha256_of(path),
+            mask_sha256=sha256_of(root / entry.mask_path) if entry.mask_path else None,
+        )
+    except OSError as error:
+        raise VideoRejected(Stage.PROBE, Reason.UNREADABLE, f"{entry.path}: {error.strerror or error}") from error
+
+
+def is_unchanged(root: Path, found: VideoEntry, known: VideoEntry) -> bool:
+    """Whether what was probed earlier still describes the file found now, by names, size and modification time."""
+    try:
+        now = _fingerprint(root, found)
+    except OSError:
+        return False
+    return (found.path, found.mask_path) == (known.path, known.mask_path) and now == {
+        name: getattr(known, name) for name in now
+    }
+
+
+def _fingerprint(root: Path, entry: VideoEntry) -> dict[str, int | None]:
+    """Return size and modification time of video and mask, by the names of the entry's fields."""
+    video, mask = (root / entry.path).stat(), (root / entry.mask_path).stat() if entry.mask_path else None
+    return {
+        "num_bytes": video.st_size,
+        "mtime_ns": video.st_mtime_ns,
+        "mask_num_bytes": mask.st_size if mask else None,
+        "mask_mtime_ns": mask.st_mtime_ns if mask else None,
+    }
+
+
+def _measure(path: Path) -> _Stream:
+    """Open the container, count its frames and decode one.
+
+    Raises:
+        VideoRejected: it is no video, holds no pictures, or fewer frames than its header promises.
+    """
+    with open_video(path, Stage.PROBE) as (container, stream):
+        frames = coded_frames(container, stream, Stage.PROBE)
+        # Other containers count fields or guess: an AVI with B-frames may promise twice what it holds. The header's own
+        # number counts frames that an edit list hides in whole groups, which no reader is given.
+        num_promised = len(stream.index_entries)
+        if "mp4" in container.format.name and num_promised > len(frames):
+            detail = f"{path.name}: got {len(frames)} frames, expected {num_promised} as its header says; copy it again"
+            raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
+        first = first_frame(container, stream)
+        if first is None:
+            detail = f"{path.name}: got no decodable frame, expected at least 1; copy it again"
+            raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
+        turned = first.rotation % 180 != 0
+        num_frames = sum(frame.is_shown for frame in frames)
+        return _Stream(
+            num_frames=num_frames,
+            fps=Fraction(stream.average_rate or stream.guessed_rate or 0),
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
+            rotation_degrees=-first.rotation % 360,
+            frame_hashes=hash_frames(container, stream, num_frames),
+        )

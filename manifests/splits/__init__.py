@@ -1,0 +1,1 @@
+"""Assignment of videos to train, val and test by leakage group."""

@@ -1,0 +1,269 @@
+"""Splits at video level: which video trains, which validates, which tests. Pure, seeded, sticky.
+
+A *group* is what must not cross splits: for FaceForensics++ the target–source pair, for Celeb-DF the people who lent
+each other faces. A naive video-level 70/15/15 puts the donor of 46.7 % of FF++'s fakes into another split than their
+footage. The policies:
+
+    group      whole groups only, as near to the ratios as these go; byte-identical files are one group
+    official   what the dataset's own lists say; what they leave open goes to train and val by whole groups
+    video      naive, for comparison only: each video on its own
+    file       what a CSV of the user's own says
+
+`group` and `file` promise that no group crosses splits. `official` and `video` cannot: their leakage is printed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from manifests.entry import SPLITS, Split, VideoEntry
+from manifests.errors import SplitError
+from manifests.splits.balance import Ratios, place
+from manifests.splits.groups import connected_groups
+from manifests.splits.lists import splits_of_file, splits_of_official_pairs
+
+DEFAULT_RATIOS: Ratios = (0.70, 0.15, 0.15)
+
+# The policies that promise that no group crosses splits.
+POLICIES_THAT_KEEP_GROUPS = frozenset({"group", "file"})
+# The policies that aim at the ratios in every dataset; the others take what a list says.
+POLICIES_WITH_RATIOS = frozenset({"group", "video"})
+
+
+# The dataset whose lists are the user's own; those of the others are their authors'.
+OWN_DATASET = "folder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a policy may take into account beside the entries."""
+
+    ratios: Ratios
+    # shares of train, val and test
+
+    seed: int
+    # which of the many fair splits
+
+    official_dir: Path | None
+    # folder with FaceForensics++'s three lists
+
+    split_file: Path | None
+    # CSV of the user's own
+
+    test_datasets: frozenset[str]
+    # datasets that no list divides: all of their videos are in test already
+
+
+def assign(
+    entries: Iterable[VideoEntry],
+    policy: str = "group",
+    ratios: Ratios = DEFAULT_RATIOS,
+    seed: int = 0,
+    official_dir: Path | None = None,
+    split_file: Path | None = None,
+    *,
+    test_datasets: Collection[str] = (),
+    allow_leakage: bool = False,
+) -> list[VideoEntry]:
+    """Return the entries with their splits, in the order given; groups that share a person have become one.
+
+    Entries that already have a split keep it, and so do new members of their group. The result does not depend on the
+    order of the entries, nor on the platform. Videos that no list names keep the split None.
+
+    Args:
+        entries: videos of any number of datasets, with `group_id`; some may have a `split` from an earlier run.
+        policy: a name in `POLICIES`.
+        ratios: shares of the videos for train, val and test.
+        seed: which of the many fair splits.
+        official_dir: folder with FaceForensics++'s three split lists, for the policy `official`.
+        split_file: CSV with `video_id` or `path`, and `split`, for the policy `file`; without it, the dataset's own.
+        test_datasets: datasets of which every video is for testing, whatever the policy.
+        allow_leakage: go on where a policy that promises whole groups cannot keep them whole.
+
+    Raises:
+        SplitError: unknown policy, unusable ratios or lists, or a group that would cross splits.
+    """
+    if policy not in POLICIES:
+        raise SplitError(f"split.policy: got {policy!r}, expected one of {list(POLICIES)}")
+    if len(ratios) != len(SPLITS) or min(ratios) < 0 or not math.isclose(sum(ratios), 1.0, abs_tol=1e-6):
+        raise SplitError(f"split.ratios: got {ratios}, expected three shares of train, val and test that sum to 1")
+    rule = Rule(
+        ratios=ratios,
+        seed=seed,
+        official_dir=official_dir,
+        split_file=split_file,
+        test_datasets=frozenset(test_datasets),
+    )
+    grouped = with_common_groups(entries)
+    listed = [_for_testing(entry) if entry.dataset in test_datasets else entry for entry in grouped]
+    if policy in POLICIES_THAT_KEEP_GROUPS and not allow_leakage:
+        require_no_leakage(listed)
+    split_of_video = POLICIES[policy](listed, rule)
+    assigned = [replace(entry, split=entry.split or split_of_video.get(entry.video_id)) for entry in listed]
+    if policy in POLICIES_THAT_KEEP_GROUPS and not allow_leakage:
+        require_no_leakage(assigned)
+    return assigned
+
+
+def with_common_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
+    """Return the entries with one group_id for all groups that share footage, a person or a file's very bytes.
+
+    A dataset makes groups from what lies on disk at the time. Entries of an earlier run may carry groups that were made
+    when a video which ties two people together was there, or not there yet.
+    """
+    listed = list(entries)
+    # The digit makes a group sort before what ties it: each component is named after its smallest group.
+    links = ((f"1 {tie}", f"0 {entry.group_id}") for entry in listed for tie in _ties(entry))
+    common = connected_groups(links)
+    return [replace(entry, group_id=common[f"0 {entry.group_id}"][2:]) for entry in listed]
+
+
+def require_no_leakage(entries: Iterable[VideoEntry]) -> None:
+    """Raise unless every group lies in one split.
+
+    Raises:
+        SplitError: a group crosses splits; the message names up to three of them.
+    """
+    found: dict[str, set[Split]] = defaultdict(set)
+    for entry in entries:
+        if entry.split is not None:
+            found[entry.group_id].add(entry.split)
+    crossing = {group_id: splits for group_id, splits in found.items() if len(splits) > 1}
+    if crossing:
+        examples = "; ".join(f"{group_id} in {sorted(splits)}" for group_id, splits in sorted(crossing.items())[:3])
+        raise SplitError(
+            f"leakage groups: got {len(crossing)} in more than one split ({examples}), expected each in one; "
+            "a new fake may tie together videos that were split before: split anew with --reprocess, or go on with "
+            "--allow-leakage, which the store will say"
+        )
+
+
+def counts_by_split(entries: Iterable[VideoEntry]) -> dict[str, Counter[str]]:
+    """Count videos: kind (`real` or the manipulation) → split → number of videos."""
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for entry in entries:
+        if entry.split is not None:
+            counts[entry.manipulation or "real"][entry.split] += 1
+    return dict(counts)
+
+
+def _ties(entry: VideoEntry) -> Iterable[str]:
+    """Yield what two videos may have in common that puts them into one group."""
+    yield f"footage {entry.dataset}/{entry.target_id}"
+    yield f"person {entry.dataset}/{entry.target_identity or entry.target_id}"
+    if entry.source_id is not None:
+        yield f"person {entry.dataset}/{entry.source_id}"
+    if entry.sha256 is not None:
+        yield f"content {entry.sha256}"
+
+
+def _for_testing(entry: VideoEntry) -> VideoEntry:
+    """Return the entry of a dataset that is for testing only.
+
+    Raises:
+        SplitError: an earlier run has put it elsewhere.
+    """
+    if entry.split not in (None, "test"):
+        raise SplitError(
+            f"test dataset {entry.dataset}: got {entry.video_id} in {entry.split} from an earlier run, expected test; "
+            "process into a new folder, or split anew with --reprocess"
+        )
+    return replace(entry, split="test")
+
+
+def _by_group(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
+    """Keep groups whole."""
+    split_of_group = place(entries, lambda entry: entry.group_id, rule.ratios, rule.seed)
+    return {entry.video_id: split_of_group[entry.group_id] for entry in entries}
+
+
+def _by_video(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
+    """Draw each video on its own; only its compressions stay together."""
+    split_of_clip = place(entries, lambda entry: entry.clip_id, rule.ratios, rule.seed)
+    return {entry.video_id: split_of_clip[entry.clip_id] for entry in entries}
+
+
+def _official(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
+    """Follow the lists of each dataset; where they name test videos only, the rest is split by whole groups."""
+    split_of_video: dict[str, Split] = {}
+    by_dataset: dict[str, list[VideoEntry]] = defaultdict(list)
+    for entry in entries:
+        if entry.dataset not in rule.test_datasets:
+            by_dataset[entry.dataset].append(entry)
+    for dataset, members in by_dataset.items():
+        listed = _listed(dataset, members, rule)
+        names_test_only = rule.official_dir is None or dataset != "ffpp"
+        if names_test_only and set(listed.values()) == {"test"}:
+            listed |= _train_and_val([entry for entry in members if entry.video_id not in listed], rule)
+        _require_kept(members, listed)
+        split_of_video |= listed
+    return split_of_video
+
+
+def _listed(dataset: str, members: list[VideoEntry], rule: Rule) -> dict[str, Split]:
+    """Return what a dataset's official lists say, of the videos that they name."""
+    if dataset == "ffpp" and rule.official_dir is not None:
+        return splits_of_official_pairs(members, rule.official_dir)
+    listed = {entry.video_id: entry.listed_split for entry in members if entry.listed_split is not None}
+    if not listed and dataset == "ffpp":
+        raise SplitError(
+            "split.official_dir: got none, expected the folder with the dataset's train, val and test lists; "
+            "FaceForensics++ publishes them beside its download script (dataset/splits/*.json)"
+        )
+    if not listed:
+        raise SplitError(
+            f"split.policy: got official for {dataset}, no video of which is in a list, expected a list in its folder "
+            "(such as Celeb-DF's List_of_testing_videos.txt); put it there, or take the policy group"
+        )
+    return listed
+
+
+def _train_and_val(rest: list[VideoEntry], rule: Rule) -> dict[str, Split]:
+    """Split what a list of test videos leaves, by whole groups, in the proportion of train to val."""
+    train, val, _ = rule.ratios
+    if train + val == 0:
+        raise SplitError(f"split.ratios: got {rule.ratios}, expected shares of train and val: the lists name test")
+    return _by_group(rest, replace(rule, ratios=(train / (train + val), val / (train + val), 0.0)))
+
+
+def _from_file(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
+    """Follow the user's own list, which a folder of one's own may hold itself."""
+    entries = [entry for entry in entries if entry.dataset not in rule.test_datasets]
+    if rule.split_file is not None:
+        listed = splits_of_file(entries, rule.split_file)
+    else:
+        own = [entry for entry in entries if entry.dataset == OWN_DATASET]
+        listed = {entry.video_id: entry.listed_split for entry in own if entry.listed_split is not None}
+    if entries and not listed:
+        raise SplitError("split.file: got none, expected a CSV with the columns video_id (or path) and split")
+    _require_kept(entries, listed)
+    return listed
+
+
+def _require_kept(entries: list[VideoEntry], listed: dict[str, Split]) -> None:
+    """Raise where an earlier run has put a video elsewhere than the list does: assignments never move."""
+    moved = {
+        entry.video_id: entry.split
+        for entry in entries
+        if entry.split is not None and listed.get(entry.video_id, entry.split) != entry.split
+    }
+    if moved:
+        video_id, split = min(moved.items())
+        raise SplitError(
+            f"split lists: got {len(moved)} videos that an earlier run has put elsewhere ({video_id}: was {split}, "
+            f"listed as {listed[video_id]}), expected what was assigned; split anew with --reprocess"
+        )
+
+
+Policy = Callable[[list[VideoEntry], Rule], dict[str, Split]]
+
+POLICIES: dict[str, Policy] = {
+    "group": _by_group,
+    "official": _official,
+    "video": _by_video,
+    "file": _from_file,
+}

@@ -1,0 +1,1 @@
+"""Files of a store: folder layout, LMDB environments, file systems."""

@@ -1,0 +1,1 @@
+"""Byte format of a record: header, arrays, encoded images."""

@@ -1,0 +1,167 @@
+"""`Record`: one frame (T = 1) or one clip (T > 1) of one face track, as it is kept in a store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from storage.format.arrays import require_array
+from storage.format.images import decode_gray, decode_rgb
+
+# Why it is this person of the video: the manipulation mask overlaps it most; it is seen in the most frames; it stands
+# where the original's does; or none of these: one more person, stored because `track.max_tracks` asked for it.
+TrackChoice = Literal["mask", "longest", "original", "bystander"]
+
+# Whose mask it is: the dataset's, or the difference between a fake and its original.
+MaskSource = Literal["dataset", "difference"]
+
+# Arrays that a record may do without: whoever made it did not know.
+OPTIONAL_ARRAYS = frozenset({"found_by", "landmark_scores"})
+
+
+class FoundBy(IntEnum):
+    """Which way led to the face in a frame: the detector, a rung of `frames.at_least`, its neighbours, or none."""
+
+    DETECTOR = 0  # the detector, as configured
+    LOWER_THRESHOLDS = 1  # the detector with lower thresholds
+    SECOND_DETECTOR = 2  # another detector
+    NEIGHBOURS = 3  # a closer look at the place where the neighbouring frames have it
+    BETWEEN = 4  # its box lies between those of two detections; its landmarks are measured
+    NOT_FOUND = 5  # not at all: box and landmarks are interpolated
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Record:
+    """What is stored of one frame or clip: identity, labels, encoded crops and the geometry that made them.
+
+    Raises:
+        TypeError: an array of another dtype than its field says.
+        ValueError: an array of another shape, or as many crops as there are not frames.
+    """
+
+    key: str
+    # unique in the store, ASCII, at most 511 bytes: `{video_id}/{track_id:02d}/{first frame index:06d}`
+
+    video_id: str
+    # the entry's identity, such as `ffpp/Deepfakes/c23/519_515`
+
+    dataset: str
+    # name of the dataset
+
+    manipulation: str | None
+    # the forgery's name, None for real
+
+    compression: str | None
+    # `raw`, `c23`, `c40` or None
+
+    split: str
+    # `train`, `val` or `test`
+
+    label: int
+    # 0 real, 1 fake
+
+    target_id: str
+    # the footage
+
+    source_id: str | None
+    # the donor of the face, None for real
+
+    group_id: str
+    # what must not cross splits
+
+    track_id: int
+    # which person of the video, 0 for the first track that was opened
+
+    crops_encoded: tuple[bytes, ...]
+    # T encoded RGB images of S×S pixels (JPEG, PNG or WebP)
+
+    masks_encoded: tuple[bytes, ...] | None
+    # T PNGs of S×S grey pixels, or None where there is no mask
+
+    boxes_xyxy: npt.NDArray[np.float32]
+    # (T,4) float32, pixels of the full frame: left, top, right, bottom
+
+    landmarks: npt.NDArray[np.float32]
+    # (T,K,2) float32 (x, y) in crop pixels, K = 5 or 68
+
+    matrices: npt.NDArray[np.float64]
+    # (T,2,3) float64, full-frame pixels → crop pixels
+
+    frame_indices: npt.NDArray[np.int64]
+    # (T,) int64, position in the whole video, display order, 0-based
+
+    pts_seconds: npt.NDArray[np.float64]
+    # (T,) float64, presentation time in seconds
+
+    scores: npt.NDArray[np.float32]
+    # (T,) float32, the detector's confidence 0..1; 0 where interpolated
+
+    interpolated: npt.NDArray[np.bool_]
+    # (T,) bool, whether box and landmarks come from neighbouring frames
+
+    landmark_scores: npt.NDArray[np.float32] | None = None
+    # (T,K) float32, the landmarker's confidence in each, about 0..1; 0 where interpolated; None if it does not say
+
+    found_by: npt.NDArray[np.uint8] | None = None
+    # (T,) uint8, a FoundBy for each frame: which way led to the face
+
+    track_choice: TrackChoice | None = None
+    # why this person of the video: `mask`, `longest`, `original` (its main face), or `bystander`
+
+    geometry_from: str | None = None
+    # video_id of the original whose boxes and landmarks these are; None for the video's own
+
+    mask_source: MaskSource | None = None
+    # whose masks: `dataset`, or `difference` from the original; None without any
+
+    content_digest: str
+    # hex SHA-256 of what was read: the video and its mask
+
+    config_digest: str
+    # hex SHA-256 of the settings that made the bytes
+
+    def __post_init__(self) -> None:
+        """Refuse what the type checker cannot see."""
+        num_frames = len(self.crops_encoded)
+        if num_frames == 0:
+            raise ValueError(f"Record.crops_encoded of {self.key}: got no image, expected at least 1")
+        if self.masks_encoded is not None and len(self.masks_encoded) != num_frames:
+            raise ValueError(
+                f"Record.masks_encoded of {self.key}: got {len(self.masks_encoded)}, expected {num_frames}"
+            )
+        if self.label not in (0, 1):
+            raise ValueError(f"Record.label of {self.key}: got {self.label!r}, expected 0 (real) or 1 (fake)")
+        for name, dtype, shape in (
+            ("boxes_xyxy", np.float32, (num_frames, 4)),
+            ("landmarks", np.float32, (num_frames, None, 2)),
+            ("matrices", np.float64, (num_frames, 2, 3)),
+            ("frame_indices", np.int64, (num_frames,)),
+            ("pts_seconds", np.float64, (num_frames,)),
+            ("scores", np.float32, (num_frames,)),
+            ("interpolated", np.bool_, (num_frames,)),
+            ("landmark_scores", np.float32, self.landmarks.shape[:2]),
+            ("found_by", np.uint8, (num_frames,)),
+        ):
+            if getattr(self, name) is not None or name not in OPTIONAL_ARRAYS:
+                require_array("Record", name, getattr(self, name), dtype, shape)
+
+    @property
+    def num_frames(self) -> int:
+        """T."""
+        return len(self.crops_encoded)
+
+    @property
+    def crops(self) -> npt.NDArray[np.uint8]:
+        """(T,S,S,3) uint8 RGB, decoded at each access: keep the result when it is used twice."""
+        return np.stack([decode_rgb(data) for data in self.crops_encoded])
+
+    @property
+    def masks(self) -> npt.NDArray[np.uint8] | None:
+        """(T,S,S) uint8, 255 where manipulated, or None; decoded at each access."""
+        if self.masks_encoded is None:
+            return None
+        return np.stack([decode_gray(data) for data in self.masks_encoded])

@@ -1,0 +1,1 @@
+"""Writers of a store: ledger, versions, compaction, mirrors."""

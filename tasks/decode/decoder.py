@@ -1,0 +1,84 @@
+"""The contract of a video decoder; the implementations are in `tasks/decode/`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Protocol, Self, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.media import FrameBatch
+
+
+def require_forward(path: Path, frame_indices: npt.NDArray[np.int64], position: int, num_frames: int) -> None:
+    """Refuse frames that a reader which only goes forward cannot give any more, or that there are not.
+
+    Args:
+        path: the file, for the message.
+        frame_indices: (T,) int64, what is asked for.
+        position: the first frame that can still be asked for.
+        num_frames: of the video.
+
+    Raises:
+        ValueError: they do not increase, or lie outside.
+    """
+    if np.any(np.diff(frame_indices, prepend=position - 1, append=num_frames) <= 0):
+        raise ValueError(
+            f"frame_indices of {path.name}: got {frame_indices.tolist()}, "
+            f"expected increasing numbers from {position} to {num_frames - 1}"
+        )
+
+
+class VideoReader(Protocol):
+    """One open video. A context manager: leaving it frees the decoder."""
+
+    num_frames: int
+    # frames in display order that can be asked for
+
+    pts_seconds: npt.NDArray[np.float64]
+    # (N,) float64 presentation times of all of them, in seconds
+
+    def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
+        """Return exactly these frames.
+
+        Ask for all the frames that are wanted at once and leave the reader before the next stage, unless it is a
+        `PatientReader`: a decoder may go on decoding into memory while nobody reads.
+
+        Args:
+            frame_indices: (T,) int64, increasing, each below num_frames; calls must go forward through the video.
+
+        Returns:
+            (T,H,W,3) uint8 RGB frames, upright as a player shows them, with their presentation times in seconds.
+
+        Raises:
+            VideoRejected: the stream is broken, or a frame did not come: never fewer frames, never another one.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+@runtime_checkable
+class PatientReader(VideoReader, Protocol):
+    """A reader that decodes nothing while nobody reads, in bounded memory however far it is read.
+
+    It may stay open while other stages work, and goes on with the next frames where it stopped.
+    """
+
+    may_stay_open: Literal[True]
+
+
+class Decoder(Protocol):
+    """A way to get frames out of a file."""
+
+    def open(self, path: Path) -> VideoReader:
+        """Open a video.
+
+        Raises:
+            VideoRejected: it cannot be opened.
+            StageMissing: the decoder's package is not installed.
+        """
+        ...

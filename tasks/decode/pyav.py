@@ -1,0 +1,416 @@
+"""PyAV with a decode plan: of a video's packets only those are decoded that the wanted frames need.
+
+A first pass over the packets, without decoding, tells the order of display (their times, sorted) and what each is for
+(`tasks/decode/packets.py`). A second one goes forward, without a seek:
+
+    fed           the very first packet, from which alone FFmpeg learns how an old x264 wrote FaceForensics++,
+                  wanted frames, and what may be referred to since their group of pictures began
+    not fed       groups without a wanted frame, the rest of a group behind its last wanted frame,
+                  and frames that nothing refers to and nobody wants
+    converted     wanted frames alone
+
+Nothing is trusted: frames must come out in the order of the packets that were fed, none missing, none marked corrupt;
+and a wanted frame counts only when all that was decoded before it has come out well. Where this fails, and where the
+times do not tell the order, the file is decoded whole to count its frames, and read again by counting.
+
+Not on a graphics card: FaceForensics++ is H.264 4:4:4, which NVDEC does not take.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import VideoRejected
+from manifests.probe.container import coded_frames, open_video
+from tasks.decode.decoder import require_forward
+from tasks.decode.frame_memory import FrameMemory
+from tasks.decode.packets import HIDDEN, DecodePlan, PacketLog
+from tasks.decode.yuv444 import to_rgb, weights_of
+from tasks.media import FrameBatch, Reason, Stage
+
+if TYPE_CHECKING:
+    from av.buffer import Buffer
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+# Containers that hold the time at which each frame is shown (FFmpeg's first name of each); of others it is guessed.
+TIMED_FORMATS = {"mov", "matroska", "mpegts", "flv"}
+
+_Matrix = tuple[int, int, int, int]  # x' from x, y' from x, x' from y, y' from y; -1, 0 or 1 each
+UPRIGHT: _Matrix = (1, 0, 0, 1)
+
+
+class PyAvDecoder:
+    """PyAV behind the decoder contract, with one thread."""
+
+    def __init__(self) -> None:
+        self._memory = FrameMemory()
+
+    def open(self, path: Path) -> PyAvReader:
+        """Open a video.
+
+        Raises:
+            VideoRejected: it cannot be opened, or holds fewer frames than its index promises.
+        """
+        with open_video(path, Stage.DECODE) as (container, stream):
+            watched = _WatchedContainer(container, stream)
+            frames = coded_frames(cast("InputContainer", watched), stream, Stage.DECODE)
+            # Of the formats known here MP4 alone lists every packet; those before its edit list are not in this index.
+            num_promised = len(stream.index_entries) if "mp4" in container.format.name else 0
+            if num_promised > len(frames):
+                detail = (
+                    f"{path.name}: got {len(frames)} frames, expected {num_promised} as its index says; copy it again"
+                )
+                raise VideoRejected(Stage.DECODE, Reason.TRUNCATED, detail)
+        pts_seconds = [float(frame.pts_seconds) for frame in frames if frame.is_shown]
+        return PyAvReader(path, watched.log.plan(), np.array(pts_seconds, dtype=np.float64), self._memory)
+
+
+class PyAvReader:
+    """One open video, read forward.
+
+    Args:
+        path: the file.
+        plan: what its packets are for; None to decode them all and count.
+        pts_seconds: (N,) float64 exact presentation times of the frames that are shown.
+        memory: where pictures go.
+    """
+
+    may_stay_open: Literal[True] = True
+
+    def __init__(
+        self, path: Path, plan: DecodePlan | None, pts_seconds: npt.NDArray[np.float64], memory: FrameMemory
+    ) -> None:
+        self.num_frames = len(pts_seconds)
+        self.pts_seconds = pts_seconds
+        self._path = path
+        self._plan = plan
+        self._walk: _Walk | None = None
+        self._position = 0  # frames before it cannot be asked for any more
+        self._shape: tuple[int, ...] | None = None  # (H,W,3) of the first picture
+        self._memory = memory
+        self._rgb = _RgbConverter()
+
+    def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
+        """Return exactly these frames, (T,H,W,3) uint8 RGB.
+
+        Raises:
+            VideoRejected: the stream is broken.
+            ValueError: a frame before the one that was read last, or behind the end.
+        """
+        require_forward(self._path, frame_indices, self._position, self.num_frames)
+        try:
+            data = self._take(frame_indices)
+        except _Fault as fault:
+            detail = f"{self._path.name}: got {fault} from FFmpeg, expected every frame whole"
+            raise VideoRejected(Stage.DECODE, Reason.DECODE_ERROR, detail) from fault
+        self._position = int(frame_indices[-1]) + 1
+        return FrameBatch(data=data, frame_indices=frame_indices, pts_seconds=self.pts_seconds[frame_indices])
+
+    def _take(self, frame_indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Return the pictures by the plan, or by counting where there is none or it does not hold.
+
+        Raises:
+            _Fault: the stream is broken.
+        """
+        if self._plan is not None:
+            try:
+                self._walk = self._walk or _PlannedWalk(self._path, self._plan)
+                return self._pictures(self._walk, frame_indices)
+            except _Fault:
+                self._close()
+                self._plan = None
+        self._walk = self._walk or _CountedWalk(self._path, self.num_frames)
+        return self._pictures(self._walk, frame_indices)
+
+    def _pictures(self, walk: _Walk, frame_indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """Convert what comes of these (T,) frames to (T,H,W,3) uint8 RGB.
+
+        Raises:
+            _Fault: one does not come, or has another size than the first.
+        """
+        data = np.empty((0, 0, 0, 3), dtype=np.uint8)
+        num_found = 0
+        with _errors_as_faults():
+            for frame in walk.frames(frame_indices):
+                shape = self._rgb.shape_of(frame)
+                self._shape = self._shape or shape
+                if shape != self._shape:
+                    raise _Fault(f"a frame of {shape[:2]} pixels (H,W) after one of {self._shape[:2]}")
+                if num_found == 0:
+                    data = self._memory.take((len(frame_indices), *shape))
+                self._rgb.write(frame, data[num_found])
+                num_found += 1
+        if num_found < len(frame_indices):
+            raise _Fault(f"no frame {frame_indices[num_found]}")
+        return data
+
+    def _close(self) -> None:
+        if self._walk is not None:
+            self._walk.close()
+        self._walk = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._close()
+
+
+class _Walk(Protocol):
+    """One way forward through a file's frames."""
+
+    def frames(self, frame_indices: npt.NDArray[np.int64]) -> Iterator[VideoFrame]:
+        """Yield exactly these (T,) increasing frames, which lie behind those of the last call.
+
+        They count only once the iterator has ended: a fault of what they refer to may show after they have come.
+
+        Raises:
+            _Fault: one does not come, or something before one is broken.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the decoder and close the file."""
+        ...
+
+
+class _Fault(Exception):
+    """Something else came out of a stream than its packets promise; the text says what."""
+
+
+@contextmanager
+def _errors_as_faults() -> Iterator[None]:
+    """Turn FFmpeg's errors into faults of the stream."""
+    import av
+
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise _Fault(f"'{error.strerror}'") from error
+
+
+class _WatchedContainer:
+    """A container whose packets are noted for the plan while `coded_frames` reads them: one pass for both."""
+
+    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
+        self.name = container.name
+        decoder = stream.codec_context
+        keeps_times = container.format.name.split(",")[0] in TIMED_FORMATS
+        self.log = PacketLog(
+            decoder.name if keeps_times else "unknown",
+            bytes(decoder.extradata or b""),
+            is_reordered=decoder.has_b_frames,
+        )
+        self._container = container
+
+    def demux(self, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+        """Yield the stream's packets."""
+        for packet in self._container.demux(stream):
+            if packet.size > 0:
+                self.log.add(
+                    memoryview(packet),
+                    packet.pts,
+                    is_shown=not packet.is_discard,
+                    changes_coding=packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change"),
+                )
+            yield packet
+
+
+class _PacketFeed:
+    """Feeds a file's packets to its decoder, forward."""
+
+    def __init__(self, path: Path) -> None:
+        self._closing = ExitStack()
+        container, stream = self._closing.enter_context(open_video(path, Stage.DECODE))
+        self._decoder = stream.codec_context
+        self._packets = (packet for packet in container.demux(stream) if packet.size > 0)
+        self.place = 0  # of the next packet in decoding order
+        self.is_over = False  # all packets are through, and the decoder has given out what it held back
+
+    def skip(self, is_needed: npt.NDArray[np.bool_]) -> None:
+        """Go to the next packet that is needed, by (P,) bool."""
+        while self.place < len(is_needed) and not is_needed[self.place]:
+            next(self._packets, None)
+            self.place += 1
+
+    def decode(self) -> list[VideoFrame]:
+        """Decode the next packet, and return the frames that it brings to light; they may be none.
+
+        Raises:
+            _Fault: the packet or a frame is damaged.
+            FFmpegError: it cannot be decoded.
+        """
+        packet = next(self._packets, None)
+        if packet is None:
+            self.is_over = True
+        elif packet.is_corrupt:
+            raise _Fault("a packet cut short")
+        else:
+            self.place += 1
+        frames = self._decoder.decode(packet)
+        if any(frame.is_corrupt for frame in frames):
+            raise _Fault("a corrupt frame")
+        return frames
+
+    def close(self) -> None:
+        """Free the decoder and close the file."""
+        self._closing.close()
+
+
+class _PlannedWalk:
+    """A walk that decodes what the plan says, and holds what comes out against it."""
+
+    def __init__(self, path: Path, plan: DecodePlan) -> None:
+        self._feed = _PacketFeed(path)
+        self._plan = plan
+        self._owed: list[tuple[int, int]] = []  # heap of (number, packet) of frames that were fed and have not come
+        self._ready: deque[tuple[int, VideoFrame]] = deque()  # (number, frame) of those that came early
+
+    def frames(self, frame_indices: npt.NDArray[np.int64]) -> Iterator[VideoFrame]:
+        """Yield exactly these (T,) increasing frames, and end when all that was decoded before them is sound."""
+        is_needed = self._plan.needed(frame_indices)
+        last_packet = int(self._plan.packets[frame_indices].max())
+        wanted = set(frame_indices.tolist())
+        while True:
+            while self._ready and self._ready[0][0] <= frame_indices[-1]:
+                number, frame = self._ready.popleft()
+                if number in wanted:
+                    yield frame
+            if self._feed.place > last_packet and all(packet > last_packet for _, packet in self._owed):
+                return
+            self._advance(is_needed)
+
+    def _advance(self, is_needed: npt.NDArray[np.bool_]) -> None:
+        """Decode the next packet that is needed, and take what comes: of all that was fed, the first in display order.
+
+        Raises:
+            _Fault: something else comes.
+        """
+        self._feed.skip(is_needed)
+        place = self._feed.place
+        if self._feed.is_over:
+            raise _Fault(f"no frame {self._owed[0][0]}" if self._owed else "an early end")
+        if place < len(is_needed) and self._plan.numbers[place] != HIDDEN:
+            heapq.heappush(self._owed, (int(self._plan.numbers[place]), place))
+        for frame in self._feed.decode():
+            number = self._plan.number_of_pts.get(cast("int", frame.pts))
+            if not self._owed or number != heapq.heappop(self._owed)[0]:
+                raise _Fault("frames out of order")
+            self._ready.append((number, frame))
+
+    def close(self) -> None:
+        """Free the decoder and close the file."""
+        self._ready.clear()
+        self._feed.close()
+
+
+class _CountedWalk:
+    """A walk that decodes everything and numbers what comes out, having made sure that all of it does.
+
+    Raises:
+        _Fault: the stream is broken, or another number of frames comes out of it than its container says.
+    """
+
+    def __init__(self, path: Path, num_frames: int) -> None:
+        with _errors_as_faults():
+            found = sum(1 for _ in _all_frames(path))
+        if found != num_frames:
+            raise _Fault(f"{found} frames for {num_frames} packets")
+        self._frames = enumerate(_all_frames(path))
+
+    def frames(self, frame_indices: npt.NDArray[np.int64]) -> Iterator[VideoFrame]:
+        """Yield exactly these (T,) increasing frames."""
+        wanted = set(frame_indices.tolist())
+        for number, frame in self._frames:
+            if number in wanted:
+                yield frame
+            if number == frame_indices[-1]:
+                return
+
+    def close(self) -> None:
+        """Free the decoder and close the file."""
+        self._frames = enumerate(())
+
+
+def _all_frames(path: Path) -> Iterator[VideoFrame]:
+    """Yield every frame of a file in the order of display.
+
+    Raises:
+        _Fault: a packet or a frame is damaged.
+        FFmpegError: one cannot be decoded.
+    """
+    feed = _PacketFeed(path)
+    try:
+        while not feed.is_over:
+            yield from feed.decode()
+    finally:
+        feed.close()
+
+
+class _RgbConverter:
+    """Turns frames upright, and into the very bytes of `frame.to_ndarray(format="rgb24")`; what it prepares is kept."""
+
+    def __init__(self) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._reformatter = VideoReformatter()
+        self._matrices: dict[int, _Matrix] = {}  # by the rotation that PyAV tells of it, in degrees
+
+    def shape_of(self, frame: VideoFrame) -> tuple[int, int, int]:
+        """Return the (H,W,3) of a frame's picture."""
+        _, is_turned, _, _ = self._matrix_of(frame)
+        return (frame.width, frame.height, 3) if is_turned else (frame.height, frame.width, 3)
+
+    def write(self, frame: VideoFrame, picture: npt.NDArray[np.uint8]) -> None:
+        """Write a frame to its picture, (H,W,3) uint8 RGB.
+
+        Raises:
+            _Fault: it is turned by no quarter.
+        """
+        matrix, weights = self._matrix_of(frame), weights_of(frame)
+        if weights is not None and matrix == UPRIGHT:
+            to_rgb(frame, weights, picture)
+        else:
+            coded = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
+            picture[:] = _upright(cast("npt.NDArray[np.uint8]", coded), matrix)
+
+    def _matrix_of(self, frame: VideoFrame) -> _Matrix:
+        # Asking a frame for its side data ties it into a knot that only the garbage collector undoes: ask one of each.
+        rotation = frame.rotation
+        if rotation not in self._matrices:
+            self._matrices[rotation] = _display_matrix(frame)
+        return self._matrices[rotation]
+
+
+def _display_matrix(frame: VideoFrame) -> _Matrix:
+    """Return the signs of how a player places a frame (ISO/IEC 14496-12, 6.2.2): the size stays."""
+    data = cast("Mapping[str, Buffer]", frame.side_data).get("DISPLAYMATRIX")
+    if data is None:
+        return UPRIGHT
+    (xx, xy), (yx, yy) = np.sign(np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3)[:2, :2]).tolist()
+    return xx, xy, yx, yy
+
+
+def _upright(picture: npt.NDArray[np.uint8], matrix: _Matrix) -> npt.NDArray[np.uint8]:
+    """Turn or mirror an (H,W,3) picture: x' = x * xx + y * yx, y' = x * xy + y * yy.
+
+    Raises:
+        _Fault: the matrix is none of the eight that map pixels onto pixels.
+    """
+    xx, xy, yx, yy = matrix
+    if (xx and yx) or (xy and yy):
+        raise _Fault("a picture turned by no quarter")
+    if xy:
+        picture, xx, yy = picture.transpose(1, 0, 2), yx, xy
+    return picture[:: -1 if yy < 0 else 1, :: -1 if xx < 0 else 1]

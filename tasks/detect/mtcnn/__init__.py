@@ -1,0 +1,1 @@
+"""MTCNN, with the boxes of facenet-pytorch."""

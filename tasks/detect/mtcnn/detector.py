@@ -1,0 +1,82 @@
+"""MTCNN (Zhang et al., 2016) with the networks, weights and arithmetic of facenet-pytorch, and loops of our own.
+
+Boxes, scores and landmarks of a full search are those of `facenet_pytorch.MTCNN(keep_all=True).detect` at the same
+settings, but for rounding in float32: IoU above 0.99999, none lost, none more. Following looks for faces near where
+they were: known faces keep those boxes; a person much smaller than the largest who comes in between is seen later.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+from manifests.errors import StageMissing
+from tasks.media import FaceDetection, FrameBatch
+from tasks.models.requirements import NeedsNoModels
+
+
+class MTCNNDetector(NeedsNoModels):
+    """facenet-pytorch's MTCNN behind the detector contract; its weights ship inside that package.
+
+    Args:
+        min_face_px: smallest face looked for, pixels; 20 is facenet-pytorch's default.
+        thresholds: lowest scores of P-Net, R-Net and O-Net.
+        scale_factor: step of the scale pyramid.
+        follow: search the first frame of each call in full, and the others near the faces of those before them.
+        device: `cpu` or `cuda:N`; on a GPU all frames of a call go through the networks at once, in full.
+
+    Raises:
+        StageMissing: facenet-pytorch is not installed.
+    """
+
+    uses_gpu: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        min_face_px: int = 20,
+        thresholds: tuple[float, float, float] = (0.6, 0.7, 0.7),
+        scale_factor: float = 0.709,
+        follow: bool = False,
+        device: str = "cpu",
+    ) -> None:
+        self.require_models()
+        import torch
+
+        from tasks.detect.mtcnn.cascade import Cascade
+
+        self._min_face_px = min_face_px
+        self._scale_factor = scale_factor
+        self._follow = follow
+        self._device = torch.device(device)
+        self._cascade = Cascade(thresholds, self._device)
+
+    @classmethod
+    def require_models(cls, weights_dir: Path | None = None) -> None:
+        """Check that facenet-pytorch is installed.
+
+        Raises:
+            StageMissing: it is not.
+        """
+        if find_spec("facenet_pytorch") is None:
+            raise StageMissing(
+                "detector mtcnn: got no package facenet_pytorch, expected facenet-pytorch 2.5.3; pip install it"
+            )
+
+    def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
+        """Return the faces of each of the T frames, the largest box first."""
+        from tasks.detect.mtcnn.following import follow
+        from tasks.detect.mtcnn.pictures import CpuSumTables, SumTables
+        from tasks.detect.mtcnn.pyramid import levels_of, whole
+
+        levels = levels_of(*frames.data.shape[1:3], self._min_face_px, self._scale_factor)
+        if not len(frames) or not levels:
+            return [[] for _ in range(len(frames))]
+        windows = [whole(level) for level in levels]
+        if self._device.type != "cpu":
+            return self._cascade.search(SumTables(frames.data, self._device), windows)
+        if self._follow:
+            return follow(self._cascade, frames.data, levels)
+        # One at a time: what a frame needs then stays in the core's cache.
+        singles = (CpuSumTables(frames.data[row : row + 1]) for row in range(len(frames)))
+        return [self._cascade.search(tables, windows)[0] for tables in singles]

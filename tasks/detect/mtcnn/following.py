@@ -1,0 +1,166 @@
+"""Following: a frame is searched where the frames before it lead one to expect faces, and at a glance everywhere else.
+
+A face of f pixels is found at a few levels of the pyramid, where it about fills a cell of P-Net; the many cells are at
+the others. So P-Net sees a window around each known face at its own levels, and the whole frame at the coarse levels
+alone, where it must be surer. The windows' cells are those of the whole levels: what is found there is what a full
+search finds. A face that comes up at a glance gets windows of its own, and the frame is searched again; a frame in
+which a sure face is missing, or no face was expected, is searched in full.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.detect.mtcnn.cascade import Cascade
+from tasks.detect.mtcnn.pictures import CpuSumTables, SumTables
+from tasks.detect.mtcnn.pyramid import Area, Level, Window, around, whole
+from tasks.media import FaceDetection
+
+# The levels at which a face of f pixels (the root of its area) is looked for: from the cell of at most 0.57 f to that
+# of at least 2.4 f. In 60 frames of FF++, each at eight sizes, the main face had the full search's own box wherever the
+# finest cell was at most 0.58 f and the coarsest at least 2.0 f; without them the IoU was as low as 0.88.
+FINEST_CELL = 0.57
+COARSEST_CELL = 2.4
+RESIZING = 0.95  # how much smaller than last time, or larger, a face may be before the frame is searched again
+
+# Around a face, shares of its size: where it is looked for, and what must have been seen if its box is to be right. So
+# 1,800 frames of FF++ (60 at five sizes, with three least faces, every other clip a fake) gave the main face the box of
+# the full search each time (IoU above 0.999999).
+MARGIN = 0.6
+LEAST_MARGIN = 0.25
+
+# A glance goes to cells of at least this share of the largest known face, within these shares of the shorter side. Of
+# 193 newcomers each, put into frames of FF++ at five sizes, it finds all of 0.6 of the face's size and more, 181 of 0.5
+# and 105 of 0.4 (benchmarks/detect.py). Cells of 0.5 find more small ones, for 1.3 times the cost of a frame. A cell
+# takes part if it scores this much: so does one of the main face in 99.2 % of real frames, and 1 to 4 elsewhere.
+GLANCE_CELL = 0.75
+GLANCE_CELL_OF_SIDE = (0.1, 0.2)
+GLANCE_SCORE = 0.9
+
+# Boxes in successive frames are one face where the middle moved by at most this share of the size, and the size changed
+# by at most this factor. In FF++, 0.4 to 1 s apart, faces move by up to 0.3 and grow by up to 1.1.
+SAME_SHIFT = 0.75
+SAME_GROWTH = 1.5
+
+SURE_SCORE = 0.97  # a face with it that is missed is looked for in full; hands and trees scored up to 0.955
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A face of an earlier frame."""
+
+    face: FaceDetection
+    # where it was last
+
+    is_recent: bool
+    # whether that was in the frame just before
+
+
+def follow(cascade: Cascade, images: npt.NDArray[np.uint8], levels: Sequence[Level]) -> list[list[FaceDetection]]:
+    """Return the faces of (T,H,W,3) uint8 RGB images, in display order, the largest of each first."""
+    known: list[Known] = []
+    answer = []
+    for number in range(len(images)):
+        tables = CpuSumTables(images[number : number + 1])
+        found = _near(cascade, tables, levels, known) if known else None
+        if found is None:
+            (found,) = cascade.search(tables, [whole(level) for level in levels])
+        answer.append(found)
+        missed = [Known(one.face, False) for one in known if not _is_among(one.face, found)]
+        known = [*missed, *(Known(face, True) for face in found)]
+    return answer
+
+
+def _near(
+    cascade: Cascade, tables: SumTables, levels: Sequence[Level], known: Sequence[Known]
+) -> list[FaceDetection] | None:
+    """Return the faces of one frame where they are expected; None where a full search has to tell."""
+    expected = [one.face for one in known]
+    sought = windows_for(expected, levels, min(tables.height, tables.width))
+    (found,) = cascade.search(tables, sought)
+    surprises = [face for face in found if not _was_in_view(face, levels, sought)]
+    if surprises:
+        sought = windows_for([*expected, *surprises], levels, min(tables.height, tables.width))
+        (found,) = cascade.search(tables, sought)
+        if not all(_was_in_view(face, levels, sought) for face in found):
+            return None
+    is_lost = (one.is_recent and one.face.score >= SURE_SCORE and not _is_among(one.face, found) for one in known)
+    return None if any(is_lost) else found
+
+
+def windows_for(faces: Sequence[FaceDetection], levels: Sequence[Level], shorter_px: int) -> list[Window]:
+    """Return where to look for these faces, one window a level at most, and at a glance for others.
+
+    Args:
+        faces: what is expected.
+        levels: of the frame's pyramid.
+        shorter_px: side of the frame.
+    """
+    least_px, most_px = (share * shorter_px for share in GLANCE_CELL_OF_SIDE)
+    glance_px = min(max(GLANCE_CELL * max(map(_size_px, faces)), least_px), most_px)
+    areas: dict[int, list[Area]] = {}
+    for face in faces:
+        for number in _levels_for(_size_px(face) * RESIZING, _size_px(face) / RESIZING, levels):
+            areas.setdefault(number, []).append(_area(face, MARGIN))
+    windows = []
+    for level in levels:
+        near = None
+        if level.number in areas:
+            lefts, tops, rights, bottoms = zip(*areas[level.number], strict=True)
+            near = around(level, (min(lefts), min(tops), max(rights), max(bottoms)))
+        if level.face_px >= glance_px:
+            windows.append(whole(level, GLANCE_SCORE, near))
+        elif near is not None:
+            windows.append(near)
+    return windows
+
+
+def _was_in_view(face: FaceDetection, levels: Sequence[Level], windows: Sequence[Window]) -> bool:
+    """Whether the windows held all that the face's box depends on."""
+    in_view = {window.level.number: window.inner if window.least_score else window for window in windows}
+    for number in _levels_for(_size_px(face), _size_px(face), levels):
+        needed, seen = around(levels[number], _area(face, LEAST_MARGIN)), in_view.get(number)
+        if needed is not None and (seen is None or not seen.contains(needed)):
+            return False
+    return True
+
+
+def _levels_for(least_px: float, most_px: float, levels: Sequence[Level]) -> range:
+    """Return the numbers of the levels where faces from one size to another are found."""
+    fine = [level.number for level in levels if level.face_px <= FINEST_CELL * least_px]
+    coarse = [level.number for level in levels if level.face_px >= COARSEST_CELL * most_px]
+    return range(max(fine, default=0), min(coarse, default=len(levels) - 1) + 1)
+
+
+def _size_px(face: FaceDetection) -> float:
+    """Return the root of a face's area, 1 at least."""
+    left, top, right, bottom = face.box_xyxy.tolist()
+    return math.sqrt(max(1.0, (right - left) * (bottom - top)))
+
+
+def _area(face: FaceDetection, margin: float) -> Area:
+    """Return a face's box with a margin, a share of its size."""
+    left, top, right, bottom = face.box_xyxy.tolist()
+    more = margin * _size_px(face)
+    return left - more, top - more, right + more, bottom + more
+
+
+def _is_among(face: FaceDetection, others: Sequence[FaceDetection]) -> bool:
+    """Whether one of the others is the same face."""
+    (x, y), size = _middle(face), _size_px(face)
+    for other in others:
+        other_x, other_y = _middle(other)
+        shift, growth = math.hypot(other_x - x, other_y - y), _size_px(other) / size
+        if shift <= SAME_SHIFT * size and 1 / SAME_GROWTH <= growth <= SAME_GROWTH:
+            return True
+    return False
+
+
+def _middle(face: FaceDetection) -> tuple[float, float]:
+    left, top, right, bottom = face.box_xyxy.tolist()
+    return (left + right) / 2, (top + bottom) / 2

@@ -1,0 +1,206 @@
+"""Archives onto the disk, safely: nothing outside the folder, nothing overwritten, no bomb, no half file.
+
+1 judge     all members are looked at before the first is written: names, kinds, sizes, and what is there already
+2 room      the disk must hold what is missing
+3 write     file by file, to a hidden name, counted and checked, synced, then renamed
+
+A file that is there with the right length is taken for the same one: a run that was interrupted left only whole files.
+Files get the permissions that any new file gets; those in the archive are ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from storage.files.layout import publish
+from tasks.download.archives import Archive, ArchiveBroken, ArchiveError, ExtractionStopped, Member, open_archive
+from tasks.download.disk_space import gigabytes, require_room
+
+EXTRACT_PREFIX = ".extract-"
+# Videos hardly shrink in an archive, tables and metadata shrink 10 to 30 times; deflate's bombs begin at some 1000.
+MAX_EXPANSION = 100
+EXPANSION_SLACK_BYTES = 64 * 1024 * 1024  # a small archive of text may shrink more without harm
+MAX_MEMBERS = 1_000_000  # DFDC, the largest, has 0.13 million videos in 50 archives
+NUM_NAMED = 5  # files that a message names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What an archive would bring to a folder."""
+
+    missing: tuple[Member, ...]
+    # files to be written, in the archive's order
+
+    num_already_there: int
+    # files that stand there with the right length
+
+    num_bytes: int
+    # length of the missing ones together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extracted:
+    """What an archive brought."""
+
+    num_written: int
+    # files
+
+    num_already_there: int
+    # files that an earlier run had written
+
+    num_bytes: int
+    # written
+
+
+def judge_archive(path: Path, out: Path, should_stop: Callable[[], bool] = lambda: False) -> Judgement:
+    """Look at an archive without writing anything.
+
+    Args:
+        path: the archive.
+        out: the folder that it would be extracted to; need not exist.
+        should_stop: asked between members.
+
+    Raises:
+        ArchiveError: it is broken, holds what must not be extracted, or a file with other contents is in its way.
+        ExtractionStopped: `should_stop` said so.
+    """
+    with open_archive(path, should_stop) as archive:
+        return _judge(archive, path, out, should_stop)
+
+
+def extract_archive(
+    path: Path,
+    out: Path,
+    *,
+    on_judged: Callable[[Judgement], None] = lambda _: None,
+    on_bytes: Callable[[int], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Extracted:
+    """Extract an archive, or what an earlier run did not come to.
+
+    Args:
+        path: the archive.
+        out: the folder; made if need be.
+        on_judged: called once it is known what will be written.
+        on_bytes: called with the number of bytes written.
+        should_stop: asked between pieces of files.
+
+    Raises:
+        ArchiveError: it is broken, holds what must not be extracted, or a file with other contents is in its way.
+        ConfigError: the disk has no room for it.
+        ExtractionStopped: `should_stop` said so.
+        OSError: a file cannot be written.
+    """
+    with open_archive(path, should_stop) as archive:
+        judgement = _judge(archive, path, out, should_stop)
+        require_room(out, judgement.num_bytes)
+        on_judged(judgement)
+        for member in judgement.missing:
+            _write(archive, member, path, out / member.name, on_bytes, should_stop)
+    return Extracted(
+        num_written=len(judgement.missing),
+        num_already_there=judgement.num_already_there,
+        num_bytes=judgement.num_bytes,
+    )
+
+
+def _judge(archive: Archive, path: Path, out: Path, should_stop: Callable[[], bool]) -> Judgement:
+    members = _within_limits(archive, path, should_stop)
+    _refuse_collisions(path, members)
+    missing: list[Member] = []
+    in_the_way: list[str] = []
+    for member in members:
+        target = out / member.name
+        if not os.path.lexists(target):
+            missing.append(member)
+        elif not target.is_file() or target.stat().st_size != member.num_bytes:
+            in_the_way.append(member.name)
+    if in_the_way:
+        raise ArchiveError(
+            f"archive {path}: got {len(in_the_way)} files that stand in {out} with another length "
+            f"({_some(in_the_way)}), expected none; move them away, or choose another folder"
+        )
+    return Judgement(
+        missing=tuple(missing),
+        num_already_there=len(members) - len(missing),
+        num_bytes=sum(member.num_bytes for member in missing),
+    )
+
+
+def _within_limits(archive: Archive, path: Path, should_stop: Callable[[], bool]) -> list[Member]:
+    """Return all members; raise as soon as they are too many or too large, before a compressed tar is wound further."""
+    limit = path.stat().st_size * MAX_EXPANSION + EXPANSION_SLACK_BYTES
+    members: list[Member] = []
+    num_bytes = 0
+    for member in archive.members():
+        if should_stop():
+            raise ExtractionStopped("interrupted")
+        members.append(member)
+        num_bytes += member.num_bytes
+        if num_bytes > limit or len(members) > MAX_MEMBERS:
+            raise ArchiveError(
+                f"archive {path}: got {len(members):,} files of {gigabytes(num_bytes)} or more, expected at most "
+                f"{MAX_MEMBERS:,} of {gigabytes(limit)} ({MAX_EXPANSION} times its own length); this looks like a bomb"
+            )
+    return members
+
+
+def _refuse_collisions(path: Path, members: Iterable[Member]) -> None:
+    """Raise where two members would be one file, here or on a system that does not tell a from A."""
+    names: dict[str, str] = {}
+    for member in members:
+        key = _folded(member.name)
+        if key in names:
+            raise ArchiveError(
+                f"archive {path}: got {names[key]!r} and {member.name!r}, expected names that differ by more than case"
+            )
+        names[key] = member.name
+    for key, name in names.items():
+        parent = next((str(above) for above in PurePosixPath(key).parents if str(above) in names), None)
+        if parent is not None:
+            raise ArchiveError(f"archive {path}: got {names[parent]!r} as a file and, for {name!r}, as a folder")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _write(
+    archive: Archive,
+    member: Member,
+    path: Path,
+    target: Path,
+    on_bytes: Callable[[int], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Write one file; it appears under its name only when it is whole."""
+    partial = target.with_name(EXTRACT_PREFIX + target.name)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    num_bytes = 0
+    try:
+        with partial.open("wb") as file:
+            for chunk in archive.chunks(member):
+                if should_stop():
+                    raise ExtractionStopped("interrupted")
+                num_bytes += len(chunk)
+                if num_bytes > member.num_bytes:
+                    break
+                file.write(chunk)
+                on_bytes(len(chunk))
+        if num_bytes != member.num_bytes:
+            raise ArchiveBroken(
+                f"archive {path}: got {num_bytes:,} bytes of {member.name!r}, expected {member.num_bytes:,} as its "
+                "header says; fetch it anew"
+            )
+        publish(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _some(names: list[str]) -> str:
+    rest = f", and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return ", ".join(map(repr, names[:NUM_NAMED])) + rest

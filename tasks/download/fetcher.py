@@ -1,0 +1,405 @@
+"""The one fetcher: files from a web server, whole or not at all, however often the connection breaks.
+
+A file ends in one of three ways: `fetched`, `already_there`, or `failed` with a reason. One that stands under its name
+with at least a byte in it is already there and is not asked for again: names are given only to whole, checked files.
+
+1 resume    `tasks/download/partial_file.py` knows how far an earlier try or run came; the server is asked for the rest
+            only (Range), and only if it still has the same file (If-Range). One that ignores this sends all of it,
+            from the beginning
+2 receive   to a hidden name; a web page instead of a video is found out by its first bytes
+3 check     length against what the server said, beginning against what it should be, SHA-256 where it is known
+4 publish   synced to disk, then renamed
+
+Broken connections, time-outs, 429 and 5xx are tried again, after a wait that doubles and that the server may prescribe.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+import httpx
+
+from manifests.errors import ConfigError
+from manifests.files import sha256_of
+from tasks.download.connections import Connections, ConnectionSettings, FetchFailed, FetchReason, Transient
+from tasks.download.file_kind import SNIFF_BYTES, Content, refusal
+from tasks.download.partial_file import Partial
+from tasks.download.responses import (
+    content_length,
+    content_range,
+    contradicts,
+    says_where_it_ends,
+    shown,
+    unsatisfied_total,
+    validator,
+)
+
+Result = TypeVar("Result")
+
+# With waits of 1, 2, 4, … 60 s this rides out two minutes without a server.
+DEFAULT_MAX_TRIES = 8
+MAX_TRIES_FOR_SIZE = 3
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
+LONGEST_RETRY_AFTER_SECONDS = 120.0  # a server that asks for more has a file fail, rather than a run stand still
+# A try that brought this much has earned the file all its tries anew: large files may break off often.
+PROGRESS_BYTES = 1024 * 1024
+# So many files in a row without one success, and the server is given up: what is left would fail like them, slowly.
+GIVE_UP_AFTER = 8
+
+# What would strike the next file, too; a file that is not there or broken says nothing about the others.
+_HOPELESS = frozenset(FetchReason) - {FetchReason.NOT_FOUND, FetchReason.CHECKSUM, FetchReason.NOT_TRIED}
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A file that is to be fetched."""
+
+    url: str
+    # http or https; may hold a secret, so it is never shown as it is
+
+    path: Path
+    # where it will stand
+
+    content: Content
+    # what its first bytes must show
+
+    num_bytes: int | None = None
+    # its length, if it is known already; another one is refused
+
+    sha256: str | None = None
+    # hex digest, if it is known
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """What became of a file."""
+
+    path: Path
+    # where it stands or should
+
+    status: Literal["fetched", "already_there", "failed"]
+    # the three add up to what was wanted
+
+    num_bytes: int = 0
+    # its length; 0 for one that failed
+
+    reason: FetchReason | None = None
+    # why it failed, for programs
+
+    detail: str = ""
+    # why it failed, for a person
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteSize:
+    """What a server says about a file's length."""
+
+    num_bytes: int | None
+    # None where it does not say
+
+    problem: str = ""
+    # why there is no answer; empty where the file is there
+
+
+class Fetcher:
+    """Fetches files over one budget of connections; may be used from several threads; a context manager.
+
+    Args:
+        settings: how the server is talked to.
+        max_tries: how often a file is tried without progress.
+        on_bytes: called with the number of bytes received; a negative one when they have to be thrown away.
+        pause: waits so many seconds, or until `stop` is called; for tests, which have no time.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings | None = None,
+        *,
+        max_tries: int = DEFAULT_MAX_TRIES,
+        on_bytes: Callable[[int], None] = lambda _: None,
+        pause: Callable[[float], object] | None = None,
+    ) -> None:
+        self._connections = Connections(settings or ConnectionSettings())
+        self.stopped = self._connections.stopped
+        self._max_tries = max_tries
+        self.on_bytes = on_bytes
+        self._pause = pause or self.stopped.wait
+        self._lock = threading.Lock()
+        self._failures_in_row = self._sizes_failed_in_row = 0
+        self._given_up = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._connections.close()
+
+    def stop(self) -> None:
+        """Make everything at work end at once; partial files stay for the next run."""
+        self._connections.stop()
+
+    def fetch(self, wanted: Wanted) -> Fetched:
+        """Fetch one file, or find that it is there; whatever goes wrong is in the answer."""
+        try:
+            if is_there(wanted.path):
+                return self._already_there(wanted)
+            self._require_hope()
+            partial = Partial(wanted.path)
+            self._retry(lambda: self._receive(wanted, partial), self._max_tries, partial)
+            num_bytes = partial.num_bytes
+            self._finish(wanted, partial)
+        except FetchFailed as failure:
+            self._count_failure(failure)
+            return Fetched(path=wanted.path, status="failed", reason=failure.reason, detail=failure.detail)
+        except OSError as error:
+            detail = f"{wanted.path}: {error.strerror or error}"
+            self._count_failure(FetchFailed(FetchReason.DISK, detail), is_last=error.errno in _FULL)
+            return Fetched(path=wanted.path, status="failed", reason=FetchReason.DISK, detail=detail)
+        with self._lock:
+            self._failures_in_row = 0
+        return Fetched(path=wanted.path, status="fetched", num_bytes=num_bytes)
+
+    def size(self, url: str) -> RemoteSize:
+        """Ask how long a file is: by HEAD, else by asking for one byte of it; less patient than `fetch`."""
+        if self._sizes_failed_in_row >= GIVE_UP_AFTER:
+            return RemoteSize(num_bytes=None, problem="not asked, since the server gave no answer before")
+        try:
+            num_bytes = self._retry(lambda: self._ask_size(url), max_tries=min(MAX_TRIES_FOR_SIZE, self._max_tries))
+        except FetchFailed as failure:
+            with self._lock:
+                self._sizes_failed_in_row += failure.reason in _HOPELESS
+            return RemoteSize(num_bytes=None, problem=failure.detail)
+        with self._lock:
+            self._sizes_failed_in_row = 0
+        return RemoteSize(num_bytes=num_bytes)
+
+    def read(self, url: str, max_bytes: int) -> bytes:
+        """Return a short file's bytes, such as those of a list.
+
+        Raises:
+            FetchFailed: there is no such file, no access, no server, or it is longer than `max_bytes`.
+        """
+        return self._retry(lambda: self._read(url, max_bytes), max_tries=self._max_tries)
+
+    def _retry(self, attempt: Callable[[], Result], max_tries: int, partial: Partial | None = None) -> Result:
+        """Call until it works, waiting longer each time.
+
+        Raises:
+            FetchFailed: it cannot work, or did not in `max_tries` tries without progress.
+        """
+        tries, mark = 0, partial.num_bytes if partial else 0
+        while True:
+            try:
+                return attempt()
+            except Transient as failure:
+                reached = partial.num_bytes if partial else 0
+                tries = 1 if reached - mark >= PROGRESS_BYTES else tries + 1
+                mark = max(mark, reached)
+                if tries >= max_tries:
+                    detail = f"{failure.detail}; tried {tries} times"
+                    raise FetchFailed(failure.reason, detail, failure.status) from failure
+                self._pause(wait_seconds(tries, failure.retry_after_seconds))
+                self._connections.raise_if_stopped()
+
+    def _receive(self, wanted: Wanted, partial: Partial) -> None:
+        """Get what is missing of a file, in one request."""
+        position = partial.resume_at
+        if position and position == partial.total and wanted.num_bytes in (None, position):
+            return  # the last run ended between the last byte and the rename
+        headers = {"Range": f"bytes={position}-", "If-Range": partial.validator or ""} if position else {}
+        with self._connections.open("GET", wanted.url, headers) as response:
+            if response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                self._require_end(response, partial, position)
+            elif response.status_code == HTTPStatus.PARTIAL_CONTENT:
+                self._require_fitting_range(response, partial, position)
+                self._write(response, partial, position, wanted)
+            else:
+                self._begin(response, partial, wanted)
+                self._write(response, partial, 0, wanted)
+        self._require_length(partial, wanted)
+
+    def _begin(self, response: httpx.Response, partial: Partial, wanted: Wanted) -> None:
+        """Make ready for a whole file.
+
+        Raises:
+            FetchFailed: nothing would tell a file that was cut off from a whole one.
+        """
+        total = content_length(response.headers)
+        if not says_where_it_ends(response.headers) and wanted.num_bytes is None and wanted.sha256 is None:
+            raise FetchFailed(
+                FetchReason.SERVER,
+                f"{shown(wanted.url)}: the server says neither how long the file is nor where it ends, "
+                "so a part could pass for all of it; give its checksum, or fetch it in another way",
+            )
+        self.on_bytes(-partial.num_bytes)
+        partial.restart(validator(response.headers), total)
+
+    def _require_end(self, response: httpx.Response, partial: Partial, position: int) -> None:
+        """Raise unless the server has nothing behind the bytes that are there."""
+        if unsatisfied_total(response.headers.get("content-range")) != position:
+            detail = f"{shown(str(response.request.url))}: the rest of the file is refused"
+            raise self._from_the_beginning(partial, detail)
+        partial.total = position
+
+    def _require_fitting_range(self, response: httpx.Response, partial: Partial, position: int) -> None:
+        """Raise unless the answer goes on exactly where the bytes end, in the same file."""
+        found = content_range(response.headers.get("content-range"))
+        total = (found.total if found else None) or partial.total
+        fits = found is not None and position and found.first == position and total is not None
+        changed = contradicts(partial.validator or "", response.headers) or partial.total not in (None, total)
+        if not fits or changed:
+            detail = f"{shown(str(response.request.url))}: got another part, or another file, than was asked for"
+            raise self._from_the_beginning(partial, detail)
+        partial.total = total
+
+    def _from_the_beginning(self, partial: Partial, detail: str) -> Transient:
+        """Throw the bytes away, and return what makes the next try begin anew."""
+        self.on_bytes(-partial.num_bytes)
+        partial.discard()
+        return Transient(FetchReason.SERVER, detail)
+
+    def _write(self, response: httpx.Response, partial: Partial, position: int, wanted: Wanted) -> None:
+        """Append the answer's body to the partial file, after a look at a whole file's beginning."""
+        head = b""
+        with partial.open_at(position) as file:
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                self.on_bytes(len(chunk))
+                if position == 0 and len(head) < SNIFF_BYTES:
+                    head += chunk[:SNIFF_BYTES]
+                    if len(head) >= SNIFF_BYTES:
+                        self._require_content(head, wanted, partial, response.headers.get("content-type", ""))
+                        self._require_same_promise(partial, wanted)
+                self._connections.raise_if_stopped()
+        if position == 0 and len(head) < SNIFF_BYTES:
+            self._require_content(head, wanted, partial, response.headers.get("content-type", ""))
+
+    def _require_content(self, head: bytes, wanted: Wanted, partial: Partial, content_type: str = "") -> None:
+        wrong = refusal(head[:SNIFF_BYTES], wanted.content, content_type)
+        if wrong is not None:
+            self.on_bytes(-partial.num_bytes)
+            partial.discard()
+            raise FetchFailed(FetchReason.WRONG_CONTENT, f"{shown(wanted.url)}: {wrong}")
+
+    def _require_same_promise(self, partial: Partial, wanted: Wanted) -> None:
+        """Raise before gigabytes come that would be thrown away, where the server says two lengths."""
+        if None not in (partial.total, wanted.num_bytes) and partial.total != wanted.num_bytes:
+            detail = (
+                f"{shown(wanted.url)}: it promises {partial.total:,} bytes, and {wanted.num_bytes:,} when asked before"
+            )
+            raise self._from_the_beginning(partial, detail)
+
+    def _require_length(self, partial: Partial, wanted: Wanted) -> None:
+        """Raise unless as many bytes are there as the server promised, now and before."""
+        got, promised = partial.num_bytes, partial.total
+        if promised is not None and got < promised:
+            detail = f"{shown(wanted.url)}: got {got:,} bytes of {promised:,}"
+            raise Transient(FetchReason.CONNECTION, detail)
+        for expected in (promised, wanted.num_bytes):
+            if expected is not None and got != expected:
+                detail = f"{shown(wanted.url)}: got {got:,} bytes, expected {expected:,}"
+                raise self._from_the_beginning(partial, detail)
+
+    def _finish(self, wanted: Wanted, partial: Partial) -> None:
+        """Check the whole file and give it its name."""
+        with partial.path.open("rb") as file:
+            head = file.read(SNIFF_BYTES)
+        self._require_content(head, wanted, partial)
+        if wanted.sha256 is not None and (found := sha256_of(partial.path)) != wanted.sha256.lower():
+            self.on_bytes(-partial.num_bytes)
+            partial.discard()
+            detail = f"{shown(wanted.url)}: got bytes with SHA-256 {found}, expected {wanted.sha256.lower()}"
+            raise FetchFailed(FetchReason.CHECKSUM, detail)
+        partial.finish()
+
+    def _already_there(self, wanted: Wanted) -> Fetched:
+        if wanted.sha256 is not None and (found := sha256_of(wanted.path)) != wanted.sha256.lower():
+            detail = f"{wanted.path}: got SHA-256 {found}, expected {wanted.sha256.lower()}; delete the file"
+            return Fetched(path=wanted.path, status="failed", reason=FetchReason.CHECKSUM, detail=detail)
+        Partial(wanted.path).forget()  # a run that was killed right after the rename left it
+        return Fetched(path=wanted.path, status="already_there", num_bytes=wanted.path.stat().st_size)
+
+    def _ask_size(self, url: str) -> int | None:
+        length = None
+        try:
+            with self._connections.open("HEAD", url, {}) as response:
+                length = content_length(response.headers)
+        except Transient:
+            raise
+        except FetchFailed as failure:
+            if failure.status is None:
+                raise
+            # Some servers know no HEAD, say in whatever way, and a signed address may hold for GET only.
+        if length:
+            return length
+        with self._connections.open("GET", url, {"Range": "bytes=0-0"}) as response:
+            if response.status_code == HTTPStatus.PARTIAL_CONTENT:
+                found = content_range(response.headers.get("content-range"))
+                return found.total if found else None
+            return content_length(response.headers) if response.status_code == HTTPStatus.OK else None
+
+    def _read(self, url: str, max_bytes: int) -> bytes:
+        body = b""
+        with self._connections.open("GET", url, {}) as response:
+            for chunk in response.iter_raw():
+                body += chunk
+                if len(body) > max_bytes:
+                    detail = f"{shown(url)}: got more than {max_bytes:,} bytes, expected a short list"
+                    raise FetchFailed(FetchReason.WRONG_CONTENT, detail)
+        return body
+
+    def _require_hope(self) -> None:
+        """Raise once the server has been given up, or the run was interrupted."""
+        self._connections.raise_if_stopped()
+        if self._given_up:
+            raise FetchFailed(FetchReason.NOT_TRIED, f"not tried, since those before it failed: {self._given_up}")
+
+    def _count_failure(self, failure: FetchFailed, *, is_last: bool = False) -> None:
+        """Take note of a file that failed; give the rest up when that makes sense."""
+        with self._lock:
+            self._failures_in_row += failure.reason in _HOPELESS
+            if is_last or self._failures_in_row >= GIVE_UP_AFTER:
+                self._given_up = self._given_up or failure.detail
+
+
+def is_there(path: Path) -> bool:
+    """Return whether a file stands under its name: names are given to whole files only, and no empty one is wanted."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def wait_seconds(tries: int, retry_after_seconds: float | None) -> float:
+    """Return how long to wait before the next try, in seconds.
+
+    Doubles with each try. Up to half of it is taken off at random, so that connections that broke together do not come
+    back together. What the server asks for is the least, up to a limit.
+
+    Args:
+        tries: how many have failed, from 1.
+        retry_after_seconds: what the server asked for.
+    """
+    backoff = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (tries - 1))
+    asked = min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)
+    return max(asked, backoff * random.uniform(0.5, 1.0))
+
+
+def require_sha256(text: str) -> str:
+    """Return a hex SHA-256 in lower case.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    digits = text.strip().lower()
+    if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
+        raise ConfigError(f"--sha256: got {text!r}, expected 64 hex digits")
+    return digits

@@ -1,0 +1,86 @@
+"""What networks of face-alignment have in common: the package, weights, and pictures on their way to the device."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import StageMissing
+from tasks.models.weights import find, load_state, require
+
+if TYPE_CHECKING:
+    from torch import Tensor, device, nn
+
+MAX_DETAIL_CHARS = 200  # of PyTorch's list of tensors that do not fit
+
+
+class FromFaceAlignment:
+    """A stage with one network of face-alignment's, whose weights lie in a file."""
+
+    weights: ClassVar[tuple[str, ...]]
+    # the one name in `tasks.models.weights.WEIGHTS`
+
+    title: ClassVar[str]
+    # what it is, for messages
+
+    uses_gpu: ClassVar[bool] = True
+
+    @classmethod
+    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
+        """Return the weight file, if it is there."""
+        found = {name: find(name, weights_dir) for name in cls.weights}
+        return {name: path for name, path in found.items() if path is not None}
+
+    @classmethod
+    def require_models(cls, weights_dir: Path | None) -> None:
+        """Check without loading anything that face-alignment and the weight file are there.
+
+        Raises:
+            StageMissing: one is not.
+        """
+        if find_spec("face_alignment") is None:
+            raise StageMissing(
+                f"{cls.title}: got no package face_alignment, expected face-alignment 1.5.0; pip install it"
+            )
+        require(cls.weights[0], weights_dir)
+
+
+def load_network(network: nn.Module, name: str, weights_dir: Path | None, device: device) -> nn.Module:
+    """Return a network with a weight file's numbers in it, ready to run on a device on channels-last images.
+
+    Args:
+        network: of the right architecture, with any numbers.
+        name: one of `tasks.models.weights.WEIGHTS`.
+        weights_dir: where weight files are looked for first.
+        device: where it is to run.
+
+    Raises:
+        StageMissing: the file is not there or does not fit.
+    """
+    import torch
+
+    path = require(name, weights_dir)
+    state = load_state(path, name)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:MAX_DETAIL_CHARS]
+        raise StageMissing(
+            f"weights {name}: {path}: got tensors that do not fit ({detail}…), expected those of the published file; "
+            "`faceshards weights verify` tells whether it is that one; delete it to have that one fetched"
+        ) from error
+    return network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def upload(images: npt.NDArray[np.uint8], device: device) -> Tensor:
+    """Return (N,H,W,3) uint8 images on a device as (N,3,H,W) float32, 0..255, in channels-last memory format."""
+    import torch
+
+    pixels = torch.from_numpy(np.require(images, requirements=["C", "W"]))
+    if device.type == "cuda":
+        pixels = pixels.pin_memory()  # from where it is copied while this thread goes on
+    return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()

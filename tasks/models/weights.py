@@ -1,0 +1,334 @@
+"""Weight files of networks: which there are, where they are looked for, how they are fetched and read.
+
+A file is looked for in the configured folder, then in that of `$FACESHARDS_WEIGHTS`, then where torch hub keeps its
+downloads. One that lies there is used as it is: users have weights of their own, and `verify` tells whether a file is
+the published one. What is downloaded is always checked against its SHA-256.
+
+No file is read in a way that could run code in it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import struct
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from manifests.errors import ConfigError, StageMissing
+from manifests.files import sha256_of
+from tasks.download.connections import ConnectionSettings
+from tasks.download.fetcher import Fetcher, Wanted, is_there
+from tasks.download.file_kind import Content
+from tasks.download.partial_file import Partial
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Names the folder with weight files, for machines without a network and for containers.
+WEIGHTS_VARIABLE: Final = "FACESHARDS_WEIGHTS"
+
+# A machine without a network is told so within 10 s: two tries of 4 s with a wait of up to 1 s between them. What has
+# begun to arrive is given two more tries after each MiB (tasks/fetch).
+MAX_TRIES = 2
+CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 4.0, 10.0
+
+# What torch.load raised when weights_only met with damaged, foreign or forbidden bytes (3,000 mutated files).
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+_FORBIDDEN = re.compile(r"GLOBAL (\S+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightFile:
+    """A published weight file."""
+
+    name: str
+    # by which faceshards knows it
+
+    file_name: str
+    # under which it is published and looked for
+
+    url: str
+    # where it is published
+
+    num_bytes: int | None
+    # its length; None where that is not known
+
+    sha256: str
+    # hex digest of its bytes
+
+    licence: str
+    # of code and training data, for a person
+
+    used_by: str
+    # the setting that needs it
+
+
+_PUBLISHED = (
+    # URLs and the digests' first ten digits: face_alignment 1.5's api.py and detection/sfd/sfd_detector.py.
+    WeightFile(
+        name="2dfan4",
+        file_name="2DFAN4-11f355bf06.pth.tar",
+        url="https://www.adrianbulat.com/downloads/python-fan/2DFAN4-11f355bf06.pth.tar",
+        num_bytes=None,
+        sha256="11f355bf0693120222f5955ce3f9dc8fb5763ebb30a47d7906e509490d32e4aa",
+        licence="code BSD-3-Clause; trained on 300-W-LP (research terms)",
+        used_by="landmark.kind=fan",
+    ),
+    WeightFile(
+        name="s3fd",
+        file_name="s3fd-619a316812.pth",
+        url="https://www.adrianbulat.com/downloads/python-fan/s3fd-619a316812.pth",
+        num_bytes=89_843_225,
+        sha256="619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543",
+        licence="code BSD-3-Clause; trained on WIDER FACE (research terms)",
+        used_by="detect.kind=s3fd",
+    ),
+)
+WEIGHTS: dict[str, WeightFile] = {weights.name: weights for weights in _PUBLISHED}
+
+
+def weight_file(name: str) -> WeightFile:
+    """Return what is known of a weight file.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if name not in WEIGHTS:
+        raise ConfigError(f"weights: got {name!r}, expected one of {', '.join(WEIGHTS)}")
+    return WEIGHTS[name]
+
+
+def hub_dir() -> Path:
+    """Return the folder where torch hub keeps its downloads, without importing torch.
+
+    The rules are those of `torch.hub._get_torch_home`; only that an empty variable counts as none.
+    """
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")
+    return _expanded(Path(home)) / "hub" / "checkpoints"
+
+
+def search_dirs(weights_dir: Path | None = None) -> list[Path]:
+    """Return the folders in which weight files are looked for, each once, the first to be asked first.
+
+    Args:
+        weights_dir: the configured folder.
+    """
+    variable = os.environ.get(WEIGHTS_VARIABLE)
+    named = [Path(folder) for folder in (weights_dir, variable) if folder]
+    return list(dict.fromkeys([*map(_expanded, named), hub_dir()]))
+
+
+def find(name: str, weights_dir: Path | None = None) -> Path | None:
+    """Return where a weight file lies; None where no folder has it.
+
+    An empty file is none. Its bytes are not looked at.
+
+    Raises:
+        ConfigError: there is no weight file of this name.
+    """
+    file_name = weight_file(name).file_name
+    for folder in search_dirs(weights_dir):
+        try:
+            if is_there(folder / file_name):
+                return folder / file_name
+        except PermissionError:  # another user's folder, such as root's cache in a container
+            continue
+    return None
+
+
+def require(name: str, weights_dir: Path | None = None) -> Path:
+    """Return where a weight file lies, without ever asking a network for it.
+
+    Raises:
+        ConfigError: there is no weight file of this name.
+        StageMissing: no folder has it.
+    """
+    found = find(name, weights_dir)
+    if found is None:
+        raise StageMissing(_missing(name, weights_dir, "it was not downloaded yet"))
+    return found
+
+
+def fetch(
+    name: str, weights_dir: Path | None = None, on_bytes: Callable[[int, int | None], None] | None = None
+) -> Path:
+    """Return where a weight file lies, after it was downloaded into the first of `search_dirs` if no folder had it.
+
+    A download that breaks off goes on where it ended, in the next try or the next run. The file gets its name only
+    after its SHA-256 was found right.
+
+    Args:
+        name: one of `WEIGHTS`.
+        weights_dir: the configured folder.
+        on_bytes: told, while it is downloaded, how many bytes are there and how many it will be, if that is known.
+
+    Raises:
+        ConfigError: there is no weight file of this name.
+        StageMissing: no folder has it and it cannot be downloaded.
+    """
+    found = find(name, weights_dir)
+    if found is None:
+        with _alone_in(search_dirs(weights_dir)[0]):
+            found = find(name, weights_dir) or _download(name, weights_dir, on_bytes)
+    return found
+
+
+def verify(path: Path, name: str) -> str | None:
+    """Return how a file's digest differs from the published one's, for a person; None where it is the same.
+
+    Raises:
+        ConfigError: there is no weight file of this name.
+        OSError: the file cannot be read.
+    """
+    expected = weight_file(name).sha256
+    found = sha256_of(path)
+    return None if found == expected else f"got SHA-256 {found}, expected {expected}"
+
+
+def load_state(path: Path, what: str) -> dict[str, Tensor]:
+    """Read a file's tensors by name, onto the CPU, with whatever dtypes they were saved; no code in it is run.
+
+    Args:
+        path: a file written by `torch.save`, in its present form or that before PyTorch 1.6.
+        what: the network that wants it, for messages.
+
+    Raises:
+        StageMissing: the file cannot be read, is no mapping of names to tensors, or asks for code to be run.
+    """
+    import torch  # seconds, which listing and fetching need not wait for
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about forms of files that are refused right after
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except _UNREADABLE as error:
+        raise StageMissing(_unusable(path, what, _reason(error))) from error
+    wrong = _fault_of(state)
+    if wrong is not None:
+        raise StageMissing(_unusable(path, what, wrong))
+    return dict(state)
+
+
+def _expanded(folder: Path) -> Path:
+    """Return a folder with `~` replaced; as it is where the user has no home, as in some containers."""
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        return folder
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one process at a time fetch into a folder; others wait for it, and then find the file."""
+    import fcntl  # here, since finding and reading files works on systems without it
+
+    with ExitStack() as stack:
+        # What is wrong with the folder will be told by the download; some network file systems lock no folder.
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, lock)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _download(name: str, weights_dir: Path | None, on_bytes: Callable[[int, int | None], None] | None) -> Path:
+    """Download a weight file into the first of `search_dirs`.
+
+    Raises:
+        StageMissing: it cannot be downloaded.
+    """
+    published = weight_file(name)
+    wanted = Wanted(
+        url=published.url,
+        path=search_dirs(weights_dir)[0] / published.file_name,
+        content=Content.WEIGHTS,
+        num_bytes=published.num_bytes,
+        sha256=published.sha256,
+    )
+    settings = ConnectionSettings(
+        connections=1, connect_timeout_s=CONNECT_TIMEOUT_SECONDS, read_timeout_s=READ_TIMEOUT_SECONDS
+    )
+    count = _counting(wanted, on_bytes) if on_bytes else lambda _: None
+    with Fetcher(settings, max_tries=MAX_TRIES, on_bytes=count) as fetcher:
+        outcome = fetcher.fetch(wanted)
+    if outcome.status == "failed":
+        raise StageMissing(_missing(name, weights_dir, f"its download failed: {outcome.detail}"))
+    return outcome.path
+
+
+def _counting(wanted: Wanted, on_bytes: Callable[[int, int | None], None]) -> Callable[[int], None]:
+    """Return what the fetcher is to call: it adds up what arrives, beginning with what an earlier run left."""
+    num_bytes, total = Partial(wanted.path).num_bytes, wanted.num_bytes
+
+    def count(num_new: int) -> None:
+        nonlocal num_bytes, total
+        num_bytes += num_new
+        if total is None and num_new > 0:
+            total = Partial(wanted.path).total  # noted with the server's answer, before the first byte
+        on_bytes(num_bytes, total)
+
+    return count
+
+
+def _missing(name: str, weights_dir: Path | None, why: str) -> str:
+    """Say that a file is missing, where it was looked for, and what to do."""
+    published = weight_file(name)
+    folders = ", ".join(str(folder) for folder in search_dirs(weights_dir))
+    return (
+        f"weights {name}: got no {published.file_name} in {folders}, expected it in one of them; {why}. "
+        f"On a machine with a network, run `faceshards weights fetch {name} --weights-dir DIR`, which fetches "
+        f"{published.url}; then copy the file from DIR into one of these folders, or set {WEIGHTS_VARIABLE} to a "
+        "folder that has it"
+    )
+
+
+def _unusable(path: Path, what: str, got: str) -> str:
+    return (
+        f"weights {what}: {path}: got {got}, expected names and tensors, saved with torch.save(model.state_dict(), …); "
+        "`faceshards weights verify` tells whether it is the published file; delete it to have that one fetched"
+    )
+
+
+def _fault_of(state: object) -> str | None:
+    """Return what a file holds where it is not tensors by name."""
+    import torch
+
+    if not isinstance(state, Mapping):
+        return f"a file that holds one {type(state).__name__}"
+    for key, value in state.items():
+        if not isinstance(key, str):
+            return f"a file with a {type(key).__name__} for a name"
+        if not isinstance(value, torch.Tensor):
+            return f"a file that holds a {type(value).__name__} under {key!r}"
+    return None if state else "a file that holds nothing"
+
+
+def _reason(error: Exception) -> str:
+    """Say what torch.load met with; its own words advise to load the file unsafely."""
+    if isinstance(error, OSError):
+        return f"an error ({error.strerror or error})"
+    forbidden = _FORBIDDEN.search(str(error))
+    if isinstance(error, pickle.UnpicklingError) and forbidden:
+        return f"a file that wants {forbidden[1]} to be run, which is refused"
+    if "TorchScript" in str(error):
+        return "a TorchScript archive, which holds code"
+    return "bytes that PyTorch cannot read, or a file that was cut off"

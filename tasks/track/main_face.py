@@ -1,0 +1,104 @@
+"""Which of the people in a video it is about, and who else is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import VideoRejected
+from storage.format.record import TrackChoice
+from tasks.media import FaceTrack, Reason, Stage
+from tasks.track.tracker import SeenTrack, fill_gaps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ChosenTrack:
+    """One person that is stored."""
+
+    track: FaceTrack
+    # one row for each frame that was looked at
+
+    choice: TrackChoice
+    # why this one
+
+
+# Asks for the main face of a fake's original, gaps filled; it may cost a visit to another file.
+OriginalFace = Callable[[], FaceTrack | None]
+
+
+def choose_main(
+    people: Sequence[SeenTrack], original_face: OriginalFace = lambda: None
+) -> tuple[SeenTrack, TrackChoice]:
+    """Return the person that a video is about, and by which rule.
+
+    1. the manipulation masks overlap its boxes most;
+    2. of a fake: it stands where the main face of its original stands;
+    3. it is seen in the most frames, on ties the track that was opened first: the largest face of the first frame.
+
+    Args:
+        people: at least one.
+        original_face: asked only where there is a choice.
+    """
+    if any(person.mask_overlap > 0 for person in people):
+        return max(people, key=lambda person: (person.mask_overlap, len(person.track))), "mask"
+    original = original_face() if len(people) > 1 else None
+    if original is not None:
+        overlaps = [_overlap(person.track, original) for person in people]
+        if max(overlaps) > 0:
+            return people[int(np.argmax(overlaps))], "original"
+    return max(people, key=lambda person: (len(person.track), -person.track.track_id)), "longest"
+
+
+def stored_tracks(
+    people: Sequence[SeenTrack],
+    main: SeenTrack,
+    choice: TrackChoice,
+    frame_indices: npt.NDArray[np.int64],
+    *,
+    min_coverage: float,
+    max_tracks: int,
+) -> tuple[ChosenTrack, ...]:
+    """Return the tracks that are stored, gaps filled: the main face first, then the longest of the others.
+
+    Args:
+        people: everybody.
+        main: whom the video is about.
+        choice: by which rule.
+        frame_indices: (T,) frames that were looked at.
+        min_coverage: least share of them that must show a face.
+        max_tracks: most people to store.
+
+    Raises:
+        VideoRejected: the main face is seen too rarely.
+    """
+    share_seen = len(main.track) / len(frame_indices)
+    if share_seen < min_coverage:
+        raise VideoRejected(
+            Stage.TRACK,
+            Reason.LOW_COVERAGE,
+            f"main face: got it in {share_seen:.0%} of {len(frame_indices)} sampled frames, "
+            f"expected at least {min_coverage:.0%} (track.min_coverage)",
+        )
+    others = [
+        person for person in people if person is not main and len(person.track) / len(frame_indices) >= min_coverage
+    ]
+    others.sort(key=lambda person: (-len(person.track), person.track.track_id))
+    return (
+        ChosenTrack(track=fill_gaps(main.track, frame_indices), choice=choice),
+        *(
+            ChosenTrack(track=fill_gaps(person.track, frame_indices), choice="bystander")
+            for person in others[: max_tracks - 1]
+        ),
+    )
+
+
+def _overlap(track: FaceTrack, original: FaceTrack) -> float:
+    """Sum over a track's frames of the intersection over union of its box with that of another, interpolated there."""
+    ours, theirs = track.boxes_xyxy, fill_gaps(original, track.frame_indices).boxes_xyxy
+    sides = np.minimum(ours[:, 2:], theirs[:, 2:]) - np.maximum(ours[:, :2], theirs[:, :2])
+    shared = sides.clip(min=0).prod(axis=1)
+    areas = (ours[:, 2:] - ours[:, :2]).prod(axis=1) + (theirs[:, 2:] - theirs[:, :2]).prod(axis=1)
+    return float((shared / np.maximum(areas - shared, np.finfo(np.float32).tiny)).sum())

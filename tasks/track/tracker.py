@@ -1,0 +1,164 @@
+"""Faces in single frames → people through time. `tasks/track/main_face.py` says which of them the video is about.
+
+The motion rule is that of DFD-FCG's `crop_main_face.py` (CVPR 2025): each track keeps an exponential average of its box
+corners and landmarks, takes the nearest face of the next frame unless that is too far, and of two tracks that claim one
+face the nearer wins. The biggest box per frame would follow a picture on the wall or a passer-by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.media import FaceDetection, FaceTrack, FoundBy
+
+EMA_WEIGHT = 0.5  # share of the newest face in a track's average
+MAX_SHIFT_DIAGONALS = 0.65  # how far corners, and landmarks, of the same person may lie, in diagonals of its box
+MAX_JUMP_DIAGONALS = 2 * MAX_SHIFT_DIAGONALS  # for both together
+
+
+@dataclass(slots=True, kw_only=True)
+class _OpenTrack:
+    """A track while it grows."""
+
+    track_id: int
+    points: npt.NDArray[np.float64]  # (2+K,2) averaged box corners, then landmarks, full-frame pixels
+    frame_indices: list[int] = field(default_factory=list)
+    faces: list[FaceDetection] = field(default_factory=list)
+    mask_overlap: float = 0.0  # sum over frames of the share of the manipulation mask inside the box
+
+    def distance_to(self, face: FaceDetection) -> float:
+        """Mean distance of the corners plus that of the landmarks, pixels; without landmarks, twice the corners'."""
+        distances = np.linalg.norm(_points_of(face) - self.points, axis=1)
+        corners, landmarks = distances[:2], distances[2:]
+        return float(corners.mean() + (landmarks.mean() if len(landmarks) else corners.mean()))
+
+    @property
+    def max_distance(self) -> float:
+        """Farthest match that is still the same person, pixels."""
+        return MAX_JUMP_DIAGONALS * float(np.linalg.norm(self.points[1] - self.points[0]))
+
+    def take(self, frame_index: int, face: FaceDetection, overlap: float) -> None:
+        """Add the face of one more frame."""
+        self.points = (1 - EMA_WEIGHT) * self.points + EMA_WEIGHT * _points_of(face)
+        self.frame_indices.append(frame_index)
+        self.faces.append(face)
+        self.mask_overlap += overlap
+
+
+class FaceTracker:
+    """Ties the faces of successive frames together. Feed it frames in order, then ask who was seen."""
+
+    def __init__(self) -> None:
+        self._tracks: list[_OpenTrack] = []
+
+    def add(self, frame_index: int, faces: Sequence[FaceDetection], mask_shares: Sequence[float] = ()) -> None:
+        """Give each face of a frame to the track it continues, or open a track for it.
+
+        Args:
+            frame_index: position in the whole video.
+            faces: the frame's faces in full-frame pixels, in the first frame the largest first.
+            mask_shares: of each face, the share (0..1) of the frame's manipulation mask inside its box; or none.
+        """
+        claims: dict[int, tuple[float, _OpenTrack]] = {}
+        for track in self._tracks:
+            distances = [track.distance_to(face) for face in faces]
+            if not distances or min(distances) > track.max_distance:
+                continue
+            nearest = int(np.argmin(distances))
+            if nearest not in claims or distances[nearest] < claims[nearest][0]:
+                claims[nearest] = distances[nearest], track
+        for number, face in enumerate(faces):
+            overlap = mask_shares[number] if mask_shares else 0.0
+            if number in claims:
+                claims[number][1].take(frame_index, face, overlap)
+            else:
+                opened = _OpenTrack(track_id=len(self._tracks), points=_points_of(face))
+                opened.take(frame_index, face, overlap)
+                self._tracks.append(opened)
+
+    @property
+    def num_tracks(self) -> int:
+        """People seen so far."""
+        return len(self._tracks)
+
+    @property
+    def num_faces(self) -> int:
+        """Faces seen so far, in all frames together."""
+        return sum(len(track.faces) for track in self._tracks)
+
+    def tracks(self) -> list[SeenTrack]:
+        """Return everybody, in the order in which they were opened: the larger face of a first frame comes first."""
+        return [SeenTrack(track=_as_track(opened), mask_overlap=opened.mask_overlap) for opened in self._tracks]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SeenTrack:
+    """One person, as far as it was seen."""
+
+    track: FaceTrack
+    # only the frames that show its face
+
+    mask_overlap: float
+    # sum over frames of the share of the manipulation mask inside its box; 0 without masks
+
+
+def _as_track(opened: _OpenTrack) -> FaceTrack:
+    faces = opened.faces
+    scores = [face.landmark_scores for face in faces if face.landmark_scores is not None]
+    return FaceTrack(
+        track_id=opened.track_id,
+        frame_indices=np.array(opened.frame_indices, dtype=np.int64),
+        boxes_xyxy=np.stack([face.box_xyxy for face in faces]),
+        landmarks=np.stack([face.landmarks for face in faces]),
+        scores=np.array([face.score for face in faces], dtype=np.float32),
+        interpolated=np.zeros(len(faces), dtype=np.bool_),
+        landmark_scores=np.stack(scores) if len(scores) == len(faces) else None,
+        found_by=np.array([face.found_by for face in faces], dtype=np.uint8),
+    )
+
+
+def fill_gaps(track: FaceTrack, frame_indices: npt.NDArray[np.int64]) -> FaceTrack:
+    """Return the track with one row for each of the (T,) frame_indices.
+
+    Boxes and landmarks of frames without the face are interpolated linearly in frame number between its neighbours and
+    held at the ends; those rows are flagged, with scores 0.
+    """
+    rows = np.searchsorted(track.frame_indices, frame_indices).clip(max=len(track) - 1)
+    seen = track.frame_indices[rows] == frame_indices
+
+    def filled(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        columns = values.reshape(len(track), -1).T
+        interpolated = [np.interp(frame_indices, track.frame_indices, column) for column in columns]
+        if not interpolated:
+            return np.empty((len(frame_indices), *values.shape[1:]), dtype=np.float32)
+        return np.stack(interpolated, axis=1, dtype=np.float32, casting="same_kind").reshape(-1, *values.shape[1:])
+
+    landmark_scores, found_by = track.landmark_scores, track.found_by
+    return FaceTrack(
+        track_id=track.track_id,
+        frame_indices=frame_indices,
+        boxes_xyxy=filled(track.boxes_xyxy),
+        landmarks=filled(track.landmarks),
+        scores=np.where(seen, track.scores[rows], np.float32(0)),
+        interpolated=~seen | track.interpolated[rows],
+        landmark_scores=None
+        if landmark_scores is None
+        else np.where(seen[:, None], landmark_scores[rows], np.float32(0)),
+        found_by=None if found_by is None else np.where(seen, found_by[rows], np.uint8(FoundBy.NOT_FOUND)),
+    )
+
+
+def mask_share(mask: npt.NDArray[np.uint8], box_xyxy: npt.NDArray[np.float32]) -> float:
+    """Return the share (0..1) of an (H,W) uint8 mask's weight that lies inside a box; 0 for an empty mask."""
+    total = int(mask.sum(dtype=np.int64))
+    left, top, right, bottom = np.clip(np.rint(box_xyxy), 0, None).astype(int)
+    return float(mask[top:bottom, left:right].sum(dtype=np.int64)) / total if total else 0.0
+
+
+def _points_of(face: FaceDetection) -> npt.NDArray[np.float64]:
+    """Box corners and landmarks of a face, (2+K,2) float64."""
+    return np.concatenate([face.box_xyxy.reshape(2, 2), face.landmarks]).astype(np.float64)

@@ -1,0 +1,1 @@
+"""One video through all stages: frames, faces, geometry, crops, records."""

@@ -1,0 +1,229 @@
+"""`frames.at_least`: looking for a number of frames with a good face, and how hard before a video is given up.
+
+1 visit     as many frames as are wanted, evenly; then more, each as far as can be from all that were visited
+2 ladder    in the visited frames that still lack the face: lower thresholds, the second detector, a closer look at the
+            place where the neighbouring frames have it; each rung only while frames are lacking. Whose face it is was
+            settled by the visits, if they saw any
+3 choose    the wanted number of frames that show the main face, in the order of the visits, so that they stay spread
+
+Each face says which rung found it (`FoundBy`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import VideoRejected
+from storage.format.record import TrackChoice
+from tasks.decode.sampling import farthest_first, frame_indices
+from tasks.media import FaceDetection, FaceTrack, FoundBy, FrameBatch, Reason, Stage
+from tasks.settings import FrameSettings
+from tasks.track.main_face import OriginalFace, choose_main
+from tasks.track.tracker import FaceTracker, SeenTrack, fill_gaps
+from tasks.video.finder import FaceFinder
+from tasks.video.frame_faces import Look, look, mask_shares, no_face_detail
+from tasks.video.frames import Batch, FrameSource
+from tasks.video.job import Tally
+from tasks.video.stages import Stages
+
+LEAST_MORE_VISITS = 8  # frames: a visit costs a walk through the file with decord
+CLOSER_LOOK_BOXES = 2.0  # side of the part of the frame that is looked at closely, over the face's longer side
+CLOSER_LOOK_PX = 320  # its side after scaling: the face is then half of it, in the middle of what MTCNN looks for
+
+
+class Quota:
+    """The search in one video.
+
+    Args:
+        settings: how many frames are wanted, and how many may be visited.
+        stages: its finders.
+        source: the video.
+        tally: counts faces, people and time.
+        original_face: the main face of a fake's original.
+    """
+
+    def __init__(
+        self, settings: FrameSettings, stages: Stages, source: FrameSource, tally: Tally, original_face: OriginalFace
+    ) -> None:
+        self._settings = settings
+        self._stages = stages
+        self._source = source
+        self._tally = tally
+        self._original_face = original_face
+        self._seen: dict[int, Look] = {}
+        self._visited: list[int] = []  # in the order of the visits
+        self._people: list[SeenTrack] = []
+        self._main: SeenTrack | None = None
+        self._choice: TrackChoice = "longest"
+
+    def fill(self) -> tuple[list[SeenTrack], SeenTrack, TrackChoice]:
+        """Return everybody, the main face and why it is the one; only the chosen frames are left in their tracks.
+
+        Raises:
+            VideoRejected: too few frames show the main face, whatever was tried.
+        """
+        self._visit()
+        for climb in self._rungs():
+            if self._num_lacking == 0:
+                break
+            climb()
+            self._track(is_settled=True)
+        if self._main is None:
+            raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(self._seen)))
+        if self._num_lacking:
+            detail = (
+                f"main face: got it in {len(self._main.track)} of {len(self._seen)} frames looked at, "
+                f"expected {self._settings.at_least} (frames.at_least)"
+            )
+            raise VideoRejected(Stage.TRACK, Reason.TOO_FEW_FACES, detail)
+        with_face = set(self._main.track.frame_indices.tolist())
+        chosen = [number for number in self._visited if number in with_face][: self._settings.at_least]
+        kept = [(person, _only(person, chosen)) for person in self._people]
+        main = next(left for person, left in kept if person is self._main and left is not None)
+        return [left for _, left in kept if left is not None and left is not main] + [main], main, self._choice
+
+    @property
+    def num_masked(self) -> int:
+        """Visited frames whose mask marks anything."""
+        return sum(seen.is_masked for seen in self._seen.values())
+
+    @property
+    def _num_lacking(self) -> int:
+        """Frames with the main face that are still to be found."""
+        return max(0, self._settings.at_least - (0 if self._main is None else len(self._main.track)))
+
+    def _visit(self) -> None:
+        """Look at frames until enough show the main face, or enough have been looked at."""
+        num_frames, wanted = self._source.num_frames, self._settings.at_least
+        most = max(wanted, self._settings.max_visits)
+        next_ones = frame_indices("uniform", num_frames, count=wanted, stride=1).tolist()
+        while next_ones:
+            self._visited += next_ones
+            self._tally.frames_wanted.update(next_ones)
+            for batch in self._source.batches(np.array(sorted(next_ones), dtype=np.int64)):
+                self._seen |= {seen.frame_index: seen for seen in look(batch, self._stages.finder, self._tally)}
+                del batch
+            self._track(is_settled=False)
+            num_more = min(most - len(self._seen), max(self._num_lacking, LEAST_MORE_VISITS))
+            next_ones = farthest_first(num_frames, self._visited, num_more) if self._num_lacking else []
+
+    def _track(self, *, is_settled: bool) -> None:
+        """Tie together what has been seen so far.
+
+        Args:
+            is_settled: the main face stays who it is: what only a rung of the ladder sees may be anything.
+        """
+        tracker = FaceTracker()
+        with self._tally.timed("track"):
+            for _, seen in sorted(self._seen.items()):
+                tracker.add(seen.frame_index, seen.faces, seen.mask_shares)
+        self._tally.num_faces, self._tally.num_tracks = tracker.num_faces, tracker.num_tracks
+        self._people = tracker.tracks()
+        if self._main is not None and is_settled:
+            self._main = max(self._people, key=partial(_frames_in_common, self._main))
+        elif self._people:
+            self._main, self._choice = choose_main(self._people, self._original_face)
+
+    def _rungs(self) -> Iterable[Callable[[], None]]:
+        """The ladder, from the least to the most doubtful."""
+        lenient, second = self._stages.lenient_finder, self._stages.second_finder
+        if lenient is not None:
+            yield lambda: self._look_again(lenient, FoundBy.LOWER_THRESHOLDS)
+        if second is not None:
+            yield lambda: self._look_again(second, FoundBy.SECOND_DETECTOR)
+        if lenient is not None:
+            yield lambda: self._look_closer(lenient)
+
+    def _look_again(self, finder: FaceFinder, rung: FoundBy) -> None:
+        """Look at the frames that lack the main face with another finder."""
+        for batch in self._source.batches(self._without_main()):
+            for row, seen in enumerate(look(batch, finder, self._tally)):
+                self._add(seen.frame_index, seen.faces, rung, batch, row)
+            del batch
+
+    def _look_closer(self, finder: FaceFinder) -> None:
+        """Look closely at the place where the neighbouring frames have the main face."""
+        if self._main is None:
+            return
+        places = fill_gaps(self._main.track, self._without_main())
+        for batch in self._source.batches(places.frame_indices):
+            for row, number in enumerate(batch[0].frame_indices.tolist()):
+                box = places.boxes_xyxy[np.searchsorted(places.frame_indices, number)]
+                with self._tally.timed("detect"):
+                    found = _closer_look(batch[0], row, box, finder)
+                self._add(number, found, FoundBy.NEIGHBOURS, batch, row)
+            del batch
+
+    def _without_main(self) -> npt.NDArray[np.int64]:
+        """(T,) visited frames that do not show the main face, increasing."""
+        with_face = set() if self._main is None else set(self._main.track.frame_indices.tolist())
+        return np.array(sorted(self._seen.keys() - with_face), dtype=np.int64)
+
+    def _add(self, number: int, faces: Sequence[FaceDetection], rung: FoundBy, batch: Batch, row: int) -> None:
+        """Add the faces that were not seen before to what was seen in a frame."""
+        known = self._seen[number].faces
+        new = [replace(face, found_by=rung) for face in faces if not any(_covers(one, face) for one in known)]
+        merged = [*known, *new]
+        self._seen[number] = Look(
+            frame_index=number,
+            faces=merged,
+            mask_shares=mask_shares(merged, batch[1], row),
+            is_masked=self._seen[number].is_masked,
+        )
+
+
+def _frames_in_common(before: SeenTrack, person: SeenTrack) -> int:
+    """In how many frames a person is where another one was."""
+    shared, ours, theirs = np.intersect1d(before.track.frame_indices, person.track.frame_indices, return_indices=True)
+    same = before.track.boxes_xyxy[ours] == person.track.boxes_xyxy[theirs]
+    return int(same.all(axis=1).sum()) if len(shared) else 0
+
+
+def _covers(known: FaceDetection, face: FaceDetection) -> bool:
+    """Whether the centre of a face lies in the box of a known one."""
+    centre = (face.box_xyxy[:2] + face.box_xyxy[2:]) / 2
+    return bool((known.box_xyxy[:2] <= centre).all() and (centre <= known.box_xyxy[2:]).all())
+
+
+def _closer_look(
+    frames: FrameBatch, row: int, box_xyxy: npt.NDArray[np.float32], finder: FaceFinder
+) -> list[FaceDetection]:
+    """Return the faces in an enlarged part of one frame whose centre lies in the box."""
+    height, width = frames.data.shape[1:3]
+    centre, side = (box_xyxy[:2] + box_xyxy[2:]) / 2, float((box_xyxy[2:] - box_xyxy[:2]).max()) * CLOSER_LOOK_BOXES
+    left, top = np.floor(centre - side / 2).clip(0, [width - 1, height - 1]).astype(int)
+    right, bottom = np.ceil(centre + side / 2).clip([left + 1, top + 1], [width, height]).astype(int)
+    scale = CLOSER_LOOK_PX / max(right - left, bottom - top)
+    part = cv2.resize(
+        frames.data[row, top:bottom, left:right], None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR
+    )
+    one = slice(row, row + 1)
+    closer = FrameBatch(
+        data=np.asarray(part, dtype=np.uint8)[None],
+        frame_indices=frames.frame_indices[one],
+        pts_seconds=frames.pts_seconds[one],
+    )
+    offset = np.array([left, top], dtype=np.float32)
+    found = [
+        replace(
+            face,
+            box_xyxy=face.box_xyxy / np.float32(scale) + np.tile(offset, 2),
+            landmarks=face.landmarks / np.float32(scale) + offset,
+        )
+        for face in finder.find(closer)[0]
+    ]
+    place = FaceDetection(box_xyxy=box_xyxy, score=0.0, landmarks=np.empty((0, 2), dtype=np.float32))
+    return [face for face in found if _covers(place, face)]
+
+
+def _only(person: SeenTrack, frame_numbers: Sequence[int]) -> SeenTrack | None:
+    """Return a person as seen in some frames alone; None if in none of them."""
+    track: FaceTrack = person.track
+    left = np.intersect1d(track.frame_indices, np.array(frame_numbers, dtype=np.int64))
+    return replace(person, track=track.rows_at(left)) if len(left) else None

@@ -1,0 +1,59 @@
+"""One look at a batch of frames: who is in it, and where its manipulation mask lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.masks import MaskBatch
+from tasks.media import FaceDetection
+from tasks.track.tracker import mask_share
+from tasks.video.finder import FaceFinder
+from tasks.video.frames import Batch
+from tasks.video.job import Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Look:
+    """What was seen in one frame."""
+
+    frame_index: int
+    # position in the whole video
+
+    faces: list[FaceDetection]
+    # full-frame pixels
+
+    mask_shares: list[float]
+    # of each face, the share (0..1) of the frame's mask inside its box; empty without a mask
+
+    is_masked: bool
+    # whether the frame's mask marks anything
+
+
+def look(batch: Batch, finder: FaceFinder, tally: Tally) -> list[Look]:
+    """Return what is seen in each frame of a batch."""
+    frames, masks = batch
+    with tally.timed("detect"):
+        found = finder.find(frames)
+    return [
+        Look(
+            frame_index=int(number),
+            faces=faces,
+            mask_shares=mask_shares(faces, masks, row),
+            is_masked=_is_masked(masks, row),
+        )
+        for row, (number, faces) in enumerate(zip(frames.frame_indices, found, strict=True))
+    ]
+
+
+def mask_shares(faces: list[FaceDetection], masks: MaskBatch | None, row: int) -> list[float]:
+    """Return of each face the share of one row's mask inside its box; nothing without masks."""
+    return [] if masks is None else [mask_share(masks.data[row], face.box_xyxy) for face in faces]
+
+
+def _is_masked(masks: MaskBatch | None, row: int) -> bool:
+    return masks is not None and bool(masks.data[row].any())
+
+
+def no_face_detail(num_frames: int) -> str:
+    """Return the sentence for a video without a face."""
+    return f"faces: got none in {num_frames} sampled frames; mtcnn finds smaller ones with a lower detect.min_face_px"

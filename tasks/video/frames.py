@@ -1,0 +1,207 @@
+"""The frames of a video with their masks, in any selection and as often as they are asked for, in bounded memory.
+
+Frames are read in windows of MAX_WINDOW_BYTES. The usual handful of frames is one window, which stays between detecting
+and cropping. More are decoded again by each pass over them: from window to window by one reader that goes forward, if
+the decoder's readers may stay open; else each window from the start of the video, as decord must.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import VideoRejected
+from tasks.decode.decoder import Decoder, PatientReader, VideoReader
+from tasks.masks import MaskBatch, read_masks
+from tasks.media import FrameBatch, Reason, Stage
+from tasks.settings import FRAMES_PER_BATCH
+from tasks.video.job import Tally, TimeLimit, VideoJob
+
+BYTES_PER_PIXEL = 3  # RGB
+BYTES_PER_MASKED_PIXEL = 8  # two of RGB, frame and mask as they come, and the mask in grey, twice while it is made
+# Frames in memory at once: 32 of 1080p need 190 MiB.
+MAX_WINDOW_BYTES = 256 * 2**20
+
+Batch = tuple[FrameBatch, MaskBatch | None]
+
+
+class FrameSource:
+    """One video's frames.
+
+    Args:
+        job: the video.
+        decoder: for frames and masks.
+        time_limit: guards each call into the decoder.
+        tally: counts frames and decoding time.
+    """
+
+    def __init__(self, job: VideoJob, decoder: Decoder, time_limit: TimeLimit, tally: Tally) -> None:
+        self._job = job
+        self._decoder = decoder
+        self._time_limit = time_limit
+        self._tally = tally
+        self._mask_path = job.entry.mask_path or job.choice_mask
+        self._kept: Batch | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of the video.
+
+        Raises:
+            VideoRejected: it has none.
+        """
+        num_frames = self._job.entry.num_frames
+        if not num_frames:
+            raise VideoRejected(Stage.DECODE, Reason.SHORT_READ, f"frames: got {num_frames}, expected at least 1")
+        return num_frames
+
+    def pts_seconds(self) -> npt.NDArray[np.float64]:
+        """(N,) float64 presentation times of all frames of the video, in seconds.
+
+        Raises:
+            VideoRejected: the video cannot be opened.
+        """
+        with self._opened(self._decoder) as reader:
+            return reader.pts_seconds
+
+    def batches(self, frame_indices: npt.NDArray[np.int64], *, with_masks: bool = True) -> Iterator[Batch]:
+        """Yield these (T,) increasing frames in batches of at most FRAMES_PER_BATCH, in display order.
+
+        Args:
+            frame_indices: which.
+            with_masks: also their masks, if the video has any to choose or to store by.
+
+        Raises:
+            VideoRejected: the video cannot be decoded.
+        """
+        num_frames = self._frames_per_window(with_masks)
+        with closing(_ForwardDecoder(self._decoder)) as decoder:
+            for start in range(0, len(frame_indices), num_frames):
+                frames, masks = self._window(decoder, frame_indices[start : start + num_frames], with_masks)
+                window = frames, masks if with_masks else None
+                del frames, masks
+                for first in range(0, len(window[0]), FRAMES_PER_BATCH):
+                    yield _rows(window, slice(first, first + FRAMES_PER_BATCH))
+                del window  # it would keep these frames while the next ones are read
+
+    def _frames_per_window(self, with_masks: bool) -> int:
+        has_masks = with_masks and self._mask_path is not None
+        bytes_per_pixel = BYTES_PER_MASKED_PIXEL if has_masks else BYTES_PER_PIXEL
+        entry = self._job.entry
+        return max(1, MAX_WINDOW_BYTES // max(1, (entry.width or 0) * (entry.height or 0) * bytes_per_pixel))
+
+    def _window(self, decoder: Decoder, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
+        """Return some frames, decoded in one visit to the file unless they are all in memory."""
+        lacks_masks = with_masks and self._mask_path is not None and self._kept is not None and self._kept[1] is None
+        if self._kept is not None and not lacks_masks:
+            kept = self._kept[0].frame_indices
+            rows = np.searchsorted(kept, wanted).clip(max=len(kept) - 1)
+            if np.array_equal(kept, wanted):
+                return self._kept
+            if np.array_equal(kept[rows], wanted):
+                return _rows(self._kept, rows)
+        self._kept = None  # before the next window takes its memory
+        self._kept = self._decode(decoder, wanted, with_masks)
+        return self._kept
+
+    def _decode(self, decoder: Decoder, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
+        """Read some frames and their masks in one visit to the files.
+
+        Raises:
+            VideoRejected: the video cannot be decoded.
+        """
+        with self._opened(decoder) as reader:
+            frames = reader.read(wanted)
+        masks = self._read_masks(decoder, frames) if with_masks else None
+        self._tally.frames_got.update(wanted.tolist())
+        return frames, masks
+
+    @contextmanager
+    def _opened(self, decoder: Decoder) -> Iterator[VideoReader]:
+        """Open the video under the time limit, and check that it is what was probed."""
+        entry = self._job.entry
+        with self._guarded(entry.path), decoder.open(self._job.root / entry.path) as reader:
+            if reader.num_frames != entry.num_frames:
+                raise VideoRejected(
+                    Stage.DECODE,
+                    Reason.FRAME_COUNT_MISMATCH,
+                    f"{entry.path}: got {reader.num_frames} frames, expected {entry.num_frames} as in the manifest",
+                )
+            yield reader
+
+    @contextmanager
+    def _guarded(self, path: str) -> Iterator[None]:
+        """Count the time as decoding, limit it, and turn the file system's refusal into a rejection."""
+        with self._tally.timed("decode"), self._time_limit(self._job.settings.decode.timeout_s):
+            try:
+                yield
+            except OSError as error:  # gone since it was probed, or not to be read
+                raise VideoRejected(Stage.DECODE, Reason.UNREADABLE, f"{path}: {error.strerror or error}") from error
+
+    def _read_masks(self, decoder: Decoder, frames: FrameBatch) -> MaskBatch | None:
+        """Read the frames' masks; a mask video that is broken costs the masks, not the video, and the row says so."""
+        if self._mask_path is None:
+            return None
+        try:
+            with self._guarded(self._mask_path):
+                return read_masks(decoder, self._job.root / self._mask_path, frames)
+        except VideoRejected as rejection:
+            self._tally.remarks.append(f"mask not used: {rejection.detail}")
+            self._mask_path = None
+            return None
+
+
+class _ForwardDecoder:
+    """A decoder whose readers stay open from one visit to the next, if they may, for frames that go forward.
+
+    Args:
+        decoder: opens the videos.
+    """
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
+        self._left_open: dict[Path, PatientReader] = {}
+
+    def open(self, path: Path) -> VideoReader:
+        """Open a video, or go on with one that is open; leaving the reader closes it only if it must not stay open.
+
+        Raises:
+            VideoRejected: it cannot be opened.
+        """
+        reader = self._left_open.get(path) or self._decoder.open(path)
+        if not isinstance(reader, PatientReader):
+            return reader
+        self._left_open[path] = reader
+        return _Visit(reader)
+
+    def close(self) -> None:
+        """Close what was left open: under no time limit, for nothing is decoded any more."""
+        while self._left_open:
+            self._left_open.popitem()[1].__exit__(None, None, None)
+
+
+class _Visit:
+    """A reader that is left open when this is left."""
+
+    def __init__(self, reader: PatientReader) -> None:
+        self.num_frames = reader.num_frames
+        self.pts_seconds = reader.pts_seconds
+        self.read = reader.read
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+def _rows(batch: Batch, rows: slice | npt.NDArray[np.int64]) -> Batch:
+    """Return some rows; those of a slice are views."""
+    frames, masks = batch
+    return frames.rows(rows), None if masks is None else MaskBatch(
+        data=masks.data[rows], is_present=masks.is_present[rows]
+    )

@@ -1,0 +1,133 @@
+"""Where the stored people of a video are, frame by frame: the half of the work that needs detectors.
+
+sample → decode → detect, landmarks → track → choose
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from manifests.errors import VideoRejected
+from storage.format.record import TrackChoice
+from tasks.decode.sampling import FrameIndices, Samples, clips, frame_indices, single_frames
+from tasks.media import Reason, Stage
+from tasks.track.main_face import ChosenTrack, OriginalFace, choose_main, stored_tracks
+from tasks.track.tracker import FaceTracker, SeenTrack
+from tasks.video.face_search import Quota
+from tasks.video.frame_faces import look, no_face_detail
+from tasks.video.frames import FrameSource
+from tasks.video.job import Tally, VideoJob
+from tasks.video.stages import Stages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Geometry:
+    """The stored people of a video."""
+
+    tracks: tuple[ChosenTrack, ...]
+    # the main face first; one row for each frame that was looked at
+
+    samples: Samples
+    # which of these frames make the records
+
+    num_faces: int
+    # faces seen in all frames together
+
+    num_tracks: int
+    # people seen
+
+
+def find_geometry(
+    job: VideoJob, stages: Stages, source: FrameSource, tally: Tally, original_face: OriginalFace
+) -> Geometry:
+    """Find out where the people of a video are.
+
+    Raises:
+        VideoRejected: it is too short, cannot be decoded, or shows the face too rarely.
+    """
+    if job.settings.frames.at_least:
+        return _by_quota(job, stages, source, tally, original_face)
+    samples = _samples(job, source)
+    tally.frames_wanted.update(samples.frame_indices.tolist())
+    looked_at = np.arange(source.num_frames) if stages.aligner.smooths else samples.frame_indices
+    tracker, num_masked = FaceTracker(), 0
+    for batch in source.batches(looked_at):
+        for seen in look(batch, stages.finder, tally):
+            with tally.timed("track"):
+                tracker.add(seen.frame_index, seen.faces, seen.mask_shares)
+            num_masked += seen.is_masked
+        tally.num_faces, tally.num_tracks = tracker.num_faces, tracker.num_tracks
+        del batch  # views that would keep this window while the next one is read
+    people = tracker.tracks()
+    if not people:
+        raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(looked_at)))
+    require_face_in_mask(job, people, num_masked)
+    main, choice = choose_main(people, original_face)
+    return Geometry(
+        tracks=_stored(job, people, main, choice, looked_at),
+        samples=samples,
+        num_faces=tracker.num_faces,
+        num_tracks=tracker.num_tracks,
+    )
+
+
+def require_face_in_mask(job: VideoJob, people: Sequence[SeenTrack], num_masked: int) -> None:
+    """Refuse to take somebody else where the mask says that it is about a face which nobody saw.
+
+    Raises:
+        VideoRejected: no face lies where the fake's mask does.
+    """
+    is_known = job.entry.label == "fake" and job.entry.mask_path is not None
+    if is_known and num_masked and not any(person.mask_overlap for person in people):
+        detail = f"main face: got {len(people)} people, none of them where the masks of {num_masked} frames are"
+        raise VideoRejected(Stage.TRACK, Reason.LOW_COVERAGE, detail)
+
+
+def _samples(job: VideoJob, source: FrameSource) -> Samples:
+    """Which frames the settings ask for.
+
+    Raises:
+        VideoRejected: the video has no frames, or is too short.
+    """
+    frames = job.settings.frames
+    if frames.mode != "clips":
+        return single_frames(frame_indices(frames.mode, source.num_frames, count=frames.count, stride=frames.stride))
+    records = clips(
+        source.pts_seconds(),
+        clip_seconds=frames.clip_seconds,
+        num_frames=frames.clip_frames,
+        short_video=frames.short_video,
+    )
+    return Samples(records=tuple(records))
+
+
+def _by_quota(
+    job: VideoJob, stages: Stages, source: FrameSource, tally: Tally, original_face: OriginalFace
+) -> Geometry:
+    """Look until `frames.at_least` frames show the main face.
+
+    Raises:
+        VideoRejected: too few do, whatever was tried.
+    """
+    quota = Quota(job.settings.frames, stages, source, tally, original_face)
+    people, main, choice = quota.fill()
+    require_face_in_mask(job, people, quota.num_masked)
+    chosen = main.track.frame_indices
+    return Geometry(
+        tracks=_stored(job, people, main, choice, chosen),
+        samples=single_frames(chosen),
+        num_faces=tally.num_faces,
+        num_tracks=tally.num_tracks,
+    )
+
+
+def _stored(
+    job: VideoJob, people: Sequence[SeenTrack], main: SeenTrack, choice: TrackChoice, looked_at: FrameIndices
+) -> tuple[ChosenTrack, ...]:
+    track = job.settings.track
+    # Clips are judged one by one, when it is known which frames each has: a person may leave for a while.
+    min_coverage = 0.0 if job.settings.frames.mode == "clips" else track.min_coverage
+    return stored_tracks(people, main, choice, looked_at, min_coverage=min_coverage, max_tracks=track.max_tracks)

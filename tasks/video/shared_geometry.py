@@ -1,0 +1,146 @@
+"""What a fake takes over from its original: which of several people it is about, or all of the geometry.
+
+An original has up to six fakes, in the hands of several workers. Whoever needs its geometry first finds it and writes
+it down; the others wait for that, and read it. The files last as long as the run.
+
+    <digest>.npz        the geometry
+    <digest>.rejected   there is none: the original shows no face, or cannot be decoded
+    <digest>.lock       held by the worker that is finding out
+    <digest>.begun      somebody began; if nobody holds the lock and neither of the first two is there, that worker died
+                        of it. Its fakes are then rejected as crashed, and the next run tries all of them again: taken
+                        by themselves some might be stored otherwise than those that had come before
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import VideoRejected
+from storage.files.layout import write_atomically
+from tasks.decode.sampling import Samples
+from tasks.media import FaceTrack, Reason, Stage
+from tasks.track.main_face import ChosenTrack
+from tasks.video.frames import FrameSource
+from tasks.video.geometry import Geometry, find_geometry
+from tasks.video.job import Tally, TimeLimit, VideoJob
+from tasks.video.stages import Stages
+
+# Of an original that may be usable in the next run; its fakes wait for that.
+PASSING = frozenset({Reason.CRASHED, Reason.UNREADABLE})
+
+TRACK_ARRAYS = ("frame_indices", "boxes_xyxy", "landmarks", "scores", "interpolated", "landmark_scores", "found_by")
+
+
+def geometry_of_original(original: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally) -> Geometry | None:
+    """Return where the people of a fake's original are, or None where it was rejected for good.
+
+    Args:
+        original: the original's job.
+        stages: the worker's loaded stages.
+        time_limit: guards each call into the decoder.
+        tally: the fake's; the time that the original takes is added to it.
+
+    Raises:
+        VideoRejected: the original may be usable another time, and so may the fake.
+    """
+    spent = Tally(seconds=tally.seconds)
+    source = FrameSource(original, stages.decoder, time_limit, spent)
+    try:
+        return kept_geometry(original, stages, source, spent, is_own=False)
+    except VideoRejected as rejection:
+        if rejection.reason in PASSING:
+            raise
+        return None  # the original's own row says why
+
+
+def kept_geometry(job: VideoJob, stages: Stages, source: FrameSource, tally: Tally, *, is_own: bool = True) -> Geometry:
+    """Return the geometry of an original: as kept, or found and kept for its fakes.
+
+    Args:
+        job: the original's.
+        stages: the worker's loaded stages.
+        source: the original's frames.
+        tally: what is spent on it.
+        is_own: whether this is the original's own turn; a fake gives it up where an earlier worker died of it.
+
+    Raises:
+        VideoRejected: the original cannot be used.
+    """
+    if job.geometry_dir is None:
+        return find_geometry(job, stages, source, tally, lambda: None)
+    identity = (job.entry.video_id, job.entry.content_digest, job.choice_mask or "", job.config_digest)
+    place = job.geometry_dir / hashlib.sha256("\n".join(identity).encode()).hexdigest()
+    with _lock(place.with_suffix(".lock")):
+        kept, rejected, begun = (place.with_suffix(suffix) for suffix in (".npz", ".rejected", ".begun"))
+        if kept.exists():
+            return _read(kept)
+        if not is_own and begun.exists():
+            reason = Reason(rejected.read_text()) if rejected.exists() else Reason.CRASHED
+            detail = f"its original, {job.entry.path}, cannot be used: {reason}"
+            raise VideoRejected(Stage.DETECT, reason, detail)
+        begun.touch()
+        try:
+            geometry = find_geometry(job, stages, source, tally, lambda: None)
+        except VideoRejected as rejection:
+            rejected.write_text(rejection.reason)
+            raise
+        _write(kept, geometry)
+    return geometry
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Let one worker at a time into the block; the kernel frees the lock of a process that dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write(path: Path, geometry: Geometry) -> None:
+    """Keep a geometry: arrays, and one JSON text about them."""
+    arrays: dict[str, npt.NDArray[Any]] = {}
+    for number, chosen in enumerate(geometry.tracks):
+        for name in TRACK_ARRAYS:
+            if (array := getattr(chosen.track, name)) is not None:
+                arrays[f"{name}/{number}"] = array
+    about = {
+        "tracks": [{"track_id": chosen.track.track_id, "choice": chosen.choice} for chosen in geometry.tracks],
+        "records": [record.tolist() for record in geometry.samples.records],
+        "num_faces": geometry.num_faces,
+        "num_tracks": geometry.num_tracks,
+    }
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
+    written = io.BytesIO()
+    np.savez(written, allow_pickle=False, **arrays)
+    write_atomically(path, written.getvalue())
+
+
+def _read(path: Path) -> Geometry:
+    with np.load(path, allow_pickle=False) as arrays:
+        about = json.loads(arrays["about"].tobytes())
+        tracks = tuple(
+            ChosenTrack(track=_track(arrays, number, track["track_id"]), choice=track["choice"])
+            for number, track in enumerate(about["tracks"])
+        )
+    return Geometry(
+        tracks=tracks,
+        samples=Samples(records=tuple(np.array(record, dtype=np.int64) for record in about["records"])),
+        num_faces=about["num_faces"],
+        num_tracks=about["num_tracks"],
+    )
+
+
+def _track(arrays: Mapping[str, npt.NDArray[Any]], number: int, track_id: int) -> FaceTrack:
+    names = (name for name in TRACK_ARRAYS if f"{name}/{number}" in arrays)
+    return FaceTrack(track_id=track_id, **{name: arrays[f"{name}/{number}"] for name in names})

@@ -1,0 +1,256 @@
+"""One video from file to records: the stages in their order, on arrays, without any scheduler.
+
+    1 geometry   which frames; decode → detect → landmarks → track → choose        tasks/geometry
+    2 reuse      a fake may take the geometry of its original                      tasks/originals
+    3 crop       decode (again, if the frames were too many to keep) → align → encode
+    4 pack       encoded frames → records of one frame or one clip
+
+Memory is bounded whatever the video's length: frames are read in windows (`tasks/frame_source`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.errors import VideoRejected
+from manifests.row import ManifestRow
+from storage.format.encoding import encode_record
+from storage.format.record import MaskSource
+from tasks.difference import difference_masks
+from tasks.masks import MaskBatch
+from tasks.media import FaceTrack, FrameBatch, Reason, Stage
+from tasks.track.main_face import ChosenTrack
+from tasks.video.frames import FrameSource
+from tasks.video.geometry import Geometry, find_geometry
+from tasks.video.job import Tally, TimeLimit, VideoJob, no_limit
+from tasks.video.records import EncodedFrame, Provenance, encode_frames, pack_record
+from tasks.video.shared_geometry import PASSING, geometry_of_original, kept_geometry
+from tasks.video.stages import Stages
+
+# Average rates of a video and of a shorter cut of it may differ a little where frames come at varying intervals.
+SAME_RATE_SHARE = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VideoResult:
+    """What came of one video."""
+
+    row: ManifestRow
+    # the outcome: status `stored` is claimed by the shard's writer, here it is `pending` or `rejected`
+
+    records: tuple[tuple[str, bytes], ...] = ()
+    # (key, encoded record), keys increasing; empty for a rejected video
+
+
+def process_video(job: VideoJob, stages: Stages, time_limit: TimeLimit = no_limit) -> VideoResult:
+    """Run one video through the stages.
+
+    Args:
+        job: the video and the settings.
+        stages: the worker's loaded stages.
+        time_limit: guards each call into the decoder; the default does not limit.
+
+    Returns:
+        The records with a `pending` row, or a `rejected` row with the reason.
+    """
+    tally = Tally()
+    try:
+        records = _Video(job, stages, time_limit, tally).records()
+    except VideoRejected as rejection:
+        return VideoResult(row=tally.row(job).as_rejected(rejection.for_video(job.entry.video_id)))
+    return VideoResult(row=tally.row(job), records=records)
+
+
+class _Video:
+    """One video on its way through the stages."""
+
+    def __init__(self, job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally) -> None:
+        self._job = job
+        self._stages = stages
+        self._time_limit = time_limit
+        self._tally = tally
+        self._source = FrameSource(job, stages.decoder, time_limit, tally)
+        self._geometry_of_original: tuple[Geometry | None] | None = None  # once it has been asked for
+
+    def records(self) -> tuple[tuple[str, bytes], ...]:
+        """Run the stages in their order; return (key, encoded record), keys increasing.
+
+        Raises:
+            VideoRejected: a stage cannot use the video.
+        """
+        geometry, taken_from = self._geometry()
+        self._tally.num_faces, self._tally.num_tracks = geometry.num_faces, geometry.num_tracks
+        self._tally.frames_wanted = set(geometry.samples.frame_indices.tolist())
+        frames = self._encoded_frames(geometry)
+        records = self._pack(geometry.tracks[0], frames[0], geometry, taken_from)
+        if not records:
+            raise VideoRejected(
+                Stage.TRACK,
+                Reason.LOW_COVERAGE,
+                f"main face: got it in too few frames of each of {len(geometry.samples.records)} clips, "
+                f"expected at least {self._job.settings.track.min_coverage:.0%} (track.min_coverage)",
+            )
+        for bystander, encoded in zip(geometry.tracks[1:], frames[1:], strict=True):
+            records += self._pack(bystander, encoded, geometry, taken_from) if encoded else []
+        return tuple(sorted(records))
+
+    def _geometry(self) -> tuple[Geometry, str | None]:
+        """Return where the people are, and whose geometry that is where it is not the video's own.
+
+        Raises:
+            VideoRejected: the video is too short, cannot be decoded, or shows the face too rarely.
+        """
+        original = self._job.original
+        if original is None:
+            if self._job.settings.track.reuse_geometry and self._job.entry.label == "fake":
+                self._tally.remarks.append("geometry is its own: the original is not at hand")
+            return kept_geometry(self._job, self._stages, self._source, self._tally), None
+        if self._job.settings.track.reuse_geometry and (reused := self._reused(original)):
+            return reused, original.entry.video_id
+        return find_geometry(self._job, self._stages, self._source, self._tally, self._original_face), None
+
+    def _original_geometry(self, original: VideoJob) -> Geometry | None:
+        """Return the original's geometry, if its frames are as large as these, and come as fast."""
+        if self._geometry_of_original is None:
+            usable = _same_frames(self._job, original)
+            found = geometry_of_original(original, self._stages, self._time_limit, self._tally) if usable else None
+            self._geometry_of_original = (found,)
+        return self._geometry_of_original[0]
+
+    def _original_face(self) -> FaceTrack | None:
+        """Return the main face of the video's original."""
+        geometry = self._original_geometry(self._job.original) if self._job.original else None
+        return None if geometry is None else geometry.tracks[0].track
+
+    def _reused(self, original: VideoJob) -> Geometry | None:
+        """Return the original's geometry, cut to the frames that both videos have; None where it cannot be used.
+
+        Raises:
+            VideoRejected: no record lies in the frames that both have.
+        """
+        geometry = self._original_geometry(original)
+        if geometry is None:
+            self._tally.remarks.append(
+                f"geometry is its own: {original.entry.video_id} has another size or frame rate, or was rejected"
+            )
+            return None
+        pad = self._job.settings.frames.short_video == "pad"
+        samples = geometry.samples.before(self._source.num_frames, pad=pad)
+        if not samples.records:
+            detail = (
+                f"frames: got {self._source.num_frames}, expected more: no record of its original, "
+                f"{original.entry.video_id}, lies within them (track.reuse_geometry)"
+            )
+            raise VideoRejected(Stage.SAMPLE, Reason.TOO_SHORT, detail)
+        tracks = tuple(
+            ChosenTrack(track=chosen.track, choice="bystander" if number else "original")
+            for number, chosen in enumerate(geometry.tracks)
+        )
+        return Geometry(tracks=tracks, samples=samples, num_faces=geometry.num_faces, num_tracks=geometry.num_tracks)
+
+    def _encoded_frames(self, geometry: Geometry) -> list[list[EncodedFrame]]:
+        """Cut every stored frame of every stored track, in order.
+
+        A bystander who cannot be aligned costs himself: his frames are none, and a remark says why.
+
+        Raises:
+            VideoRejected: a frame cannot be decoded, or the main face not be aligned.
+        """
+        encoded: dict[int, list[EncodedFrame]] = {number: [] for number in range(len(geometry.tracks))}
+        indices = geometry.samples.frame_indices
+        twins = self._frames_of_original(indices)
+        for frames, masks in self._source.batches(indices, with_masks=self._job.entry.mask_path is not None):
+            twin = next(twins, None)
+            for number in list(encoded):
+                chosen = geometry.tracks[number]
+                try:
+                    encoded[number] += self._cut(frames, masks, chosen, None if number else twin)
+                except VideoRejected as rejection:
+                    if number == 0:
+                        raise
+                    del encoded[number]
+                    self._tally.remarks.append(f"bystander {chosen.track.track_id} not stored: {rejection.reason}")
+            del frames, masks, twin  # views that would keep this window while the next one is read
+        return [encoded.get(number, []) for number in range(len(geometry.tracks))]
+
+    def _cut(
+        self, frames: FrameBatch, masks: MaskBatch | None, chosen: ChosenTrack, twin: FrameBatch | None
+    ) -> list[EncodedFrame]:
+        """Align and encode one batch of one track; masks are those given, or the difference from the original's frames.
+
+        Raises:
+            VideoRejected: it cannot be aligned.
+        """
+        aligner, track = self._stages.aligner, chosen.track
+        with self._tally.timed("align"):
+            clip = aligner.align(frames, track, None if masks is None else masks.data)
+            has_mask = np.zeros(len(frames), dtype=np.bool_) if masks is None else masks.is_present
+            if twin is not None:  # it may end earlier
+                has_mask = np.arange(len(frames)) < len(twin)
+                derived = np.zeros(clip.crops.shape[:3], dtype=np.uint8)
+                derived[has_mask] = difference_masks(clip.crops[has_mask], aligner.align(twin, track).crops)
+                has_mask = has_mask & derived.any(axis=(1, 2))  # where nothing differs, nobody knows what was altered
+                clip = replace(clip, masks=derived)
+        with self._tally.timed("encode"):
+            rows = track.rows_at(frames.frame_indices)
+            return list(encode_frames(rows, clip, has_mask, self._job.settings.encode))
+
+    def _frames_of_original(self, indices: npt.NDArray[np.int64]) -> Iterator[FrameBatch]:
+        """Yield the original's frames in the same batches, as far as it lasts, where masks are derived from them."""
+        job = self._job
+        if job.settings.masks != "difference" or job.entry.label != "fake" or job.entry.mask_path is not None:
+            return
+        original = job.original
+        if original is None or not _same_frames(job, original):
+            self._tally.remarks.append("no mask: the original is not at hand, or has another size or frame rate")
+            return
+        source = FrameSource(original, self._stages.decoder, self._time_limit, Tally(seconds=self._tally.seconds))
+        try:
+            for frames, _ in source.batches(indices[indices < source.num_frames], with_masks=False):
+                yield frames
+                del frames  # a view that would keep this window while the next one is read
+        except VideoRejected as rejection:  # the original's own row says it, too
+            if rejection.reason in PASSING:
+                raise
+            self._tally.remarks.append(f"no mask: the original cannot be used: {rejection.detail}")
+
+    def _pack(
+        self, chosen: ChosenTrack, encoded: Sequence[EncodedFrame], geometry: Geometry, taken_from: str | None
+    ) -> list[tuple[str, bytes]]:
+        """Return the encoded records of a track; a clip that shows the face too rarely is counted instead."""
+        job, records = self._job, []
+        frames = {frame.frame_index: frame for frame in encoded}
+        provenance = Provenance(
+            track_id=chosen.track.track_id,
+            track_choice=chosen.choice,
+            geometry_from=taken_from,
+            mask_source=self._mask_source,
+            config_digest=job.config_digest,
+        )
+        for indices in geometry.samples.records:
+            members = [frames[int(number)] for number in indices]
+            share_seen = float(np.mean([not frames[int(number)].interpolated for number in np.unique(indices)]))
+            if len(members) > 1 and share_seen < job.settings.track.min_coverage:
+                self._tally.num_dropped += chosen.choice != "bystander"
+                continue
+            record = pack_record(job.entry, members, provenance)
+            records.append((record.key, encode_record(record)))
+            self._tally.num_interpolated += int(record.interpolated.sum())
+            self._tally.num_masks += len(record.masks_encoded or ())
+        return records
+
+    @property
+    def _mask_source(self) -> MaskSource:
+        return "dataset" if self._job.entry.mask_path is not None else "difference"
+
+
+def _same_frames(job: VideoJob, other: VideoJob) -> bool:
+    """Whether frames of the two with the same number can show the same moment at the same place."""
+    ours, theirs = job.entry, other.entry
+    if (ours.width, ours.height) != (theirs.width, theirs.height) or not ours.fps or not theirs.fps:
+        return False
+    return abs(float(ours.fps / theirs.fps) - 1) <= SAME_RATE_SHARE

@@ -1,0 +1,1 @@
+"""Worker processes: the pool, devices, the GPU service, deadlines."""

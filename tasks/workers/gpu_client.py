@@ -1,0 +1,186 @@
+"""Detectors and landmarkers whose networks run in another process: see `tasks/workers/gpu_service.py`.
+
+They give what the networks would give here. Frames go through memory that both processes map, faces through a socket.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Sequence
+from multiprocessing import reduction
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from manifests.errors import FaceshardsError, StageMissing, VideoRejected
+from tasks.media import FaceDetection, FrameBatch, Reason, Stage
+from tasks.models.requirements import NeedsNoModels
+from tasks.settings import StageSettings
+from tasks.video.stages import Models, load_model, model_classes
+from tasks.workers.gpu_service import Faces, Request, SharesMemory
+
+# How long a worker waits for a service that is starting, seconds: PyTorch with CUDA needs ten or more, on a network
+# file system minutes.
+START_SECONDS = 300.0
+SECONDS_BETWEEN_TRIES = 0.05
+# A service that died before the question is lost once; one that dies of the video, twice more.
+MAX_TRIES = 3
+LINE_LOST = (EOFError, OSError)  # what a connection raises whose other end is gone
+
+
+class NetworkClient:
+    """A worker's line to the service.
+
+    Args:
+        address: path of the socket at which the service listens, now or soon.
+        start_seconds: how long to wait for it.
+    """
+
+    def __init__(self, address: str, start_seconds: float = START_SECONDS) -> None:
+        self._address = address
+        self._start_seconds = start_seconds
+        self._connection: Connection | None = None
+        self._memory: mmap.mmap | None = None
+
+    def ask(self, model: str, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]] | None = None) -> Faces:
+        """Return the faces of each frame.
+
+        Args:
+            model: a field of `tasks.video.stages.Models`.
+            frames: (T,H,W,3) uint8 RGB.
+            faces: those of each of the T frames, for a landmarker.
+
+        Raises:
+            VideoRejected: the network fails on these frames, or the service dies of them.
+            FaceshardsError: the installation is at fault, or the service does not start.
+        """
+        if len(frames) == 0:
+            return []
+        listed = None if faces is None else [list(found) for found in faces]
+        request = Request(model=model, shape=frames.data.shape, faces=listed)
+        for _ in range(MAX_TRIES):
+            try:
+                return self._ask_once(request, frames)
+            except LINE_LOST as error:
+                self.close()  # another service is being started
+                lost = error
+        detail = f"networks: lost their process {MAX_TRIES} times ({lost!r}), expected an answer"
+        raise VideoRejected(Stage.DETECT, Reason.CRASHED, detail) from lost
+
+    def close(self) -> None:
+        """Hang up; the next question connects again."""
+        if self._connection is not None:
+            self._connection.close()
+        if self._memory is not None:
+            self._memory.close()
+        self._connection = self._memory = None
+
+    def _ask_once(self, request: Request, frames: FrameBatch) -> Faces:
+        connection = self._connected()
+        memory = self._shared(connection, frames.data.nbytes)
+        view = np.frombuffer(memory, dtype=np.uint8, count=frames.data.nbytes)
+        view.reshape(request.shape)[:] = frames.data
+        del view  # memory that is looked at cannot be closed
+        connection.send(request)
+        answer: Any = connection.recv()
+        if isinstance(answer, FaceshardsError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    def _connected(self) -> Connection:
+        """Return the line, waiting for a service that is starting.
+
+        Raises:
+            StageMissing: it has not started in time.
+        """
+        deadline = time.monotonic() + self._start_seconds
+        while self._connection is None:
+            try:
+                self._connection = Client(self._address, "AF_UNIX")
+                self._connection.recv()  # its greeting: a process that is being killed still takes connections
+            except LINE_LOST as error:
+                self.close()
+                if time.monotonic() > deadline:
+                    raise StageMissing(
+                        f"networks of {Path(self._address).name}: got no answer within {self._start_seconds:g} s, "
+                        "expected their process to start; the log says why it does not"
+                    ) from error
+                time.sleep(SECONDS_BETWEEN_TRIES)
+        return self._connection
+
+    def _shared(self, connection: Connection, num_bytes: int) -> mmap.mmap:
+        """Return memory of at least this size that the service sees, too; the kernel frees it with the last process."""
+        if self._memory is None or len(self._memory) < num_bytes:
+            handle = os.memfd_create("faceshards-frames")
+            try:
+                os.ftruncate(handle, num_bytes)
+                memory = mmap.mmap(handle, num_bytes)
+                connection.send(SharesMemory(num_bytes=num_bytes))
+                reduction.send_handle(connection, handle, 0)  # the pid counts on Windows alone
+            finally:
+                os.close(handle)
+            if self._memory is not None:
+                self._memory.close()
+            self._memory = memory
+        return self._memory
+
+
+class RemoteDetector(NeedsNoModels):
+    """A detector in the service.
+
+    Args:
+        client: the line to it.
+        model: the field of `tasks.video.stages.Models` that it stands for.
+    """
+
+    def __init__(self, *, client: NetworkClient, model: str) -> None:
+        self._client = client
+        self._model = model
+
+    def detect(self, frames: FrameBatch) -> Faces:
+        """Return the faces of each of the T frames, the largest first.
+
+        Raises:
+            VideoRejected: the network fails on these frames.
+        """
+        return self._client.ask(self._model, frames)
+
+
+class RemoteLandmarker(NeedsNoModels):
+    """The landmarker in the service.
+
+    Args:
+        client: the line to it.
+    """
+
+    def __init__(self, *, client: NetworkClient) -> None:
+        self._client = client
+
+    def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> Faces:
+        """Return the same faces with their landmarks replaced.
+
+        Raises:
+            VideoRejected: the network fails on these frames.
+        """
+        return self._client.ask("landmarker", frames, faces)
+
+
+def remote_models(settings: StageSettings, client: NetworkClient) -> Models:
+    """Return the settings' models: those with networks for a GPU asked through the client, the others here on the CPU.
+
+    Raises:
+        StageMissing: a package or a file of one of the others is not there.
+    """
+    found: dict[str, Any] = {}
+    for name, kind in model_classes(settings).items():
+        if not kind.uses_gpu:
+            found[name] = load_model(settings, name, "cpu")
+        elif name == "landmarker":
+            found[name] = RemoteLandmarker(client=client)
+        else:
+            found[name] = RemoteDetector(client=client, model=name)
+    return Models(**found)

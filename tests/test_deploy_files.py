@@ -1,0 +1,561 @@
+"""The deployment files agree with the code and with each other; the shim and `deploy` say what is wrong in one line."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import yaml
+from prefect.cli.deploy._models import ConcurrencyLimitSpec, DeploymentConfig, RawScheduleConfig, WorkPoolConfig
+from prefect.events.schemas.automations import Automation, AutomationCore
+from prefect.events.schemas.events import Event, Resource
+from prefect.plugins import HookContext
+
+from flows.server.automations import (
+    HEARTBEAT_SECONDS,
+    MAX_STARTS,
+    SILENCE_SECONDS,
+    TAG,
+    automations,
+    ensure_automations,
+)
+from flows.server.deploy import MESSAGE_LENGTH, POOL_NAME, deployment_names, ensure_work_pool, last_words
+from flows.server.events import REJECTIONS_HIGH
+from flows.server.short_names import AmbiguousDeploymentError, setup_environment, teach_short_names
+from manifests.errors import ConfigError
+
+REPO = Path(__file__).resolve().parents[1]
+BIN = Path(sys.executable).parent
+VARIABLE = re.compile(r"\$\{(\w+)")
+
+
+def read_yaml(name: str) -> Any:
+    return yaml.safe_load((REPO / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, dict[str, Any]]:
+    return dict(read_yaml("docker-compose.yml")["services"])
+
+
+@pytest.fixture(scope="module")
+def deployments() -> list[dict[str, Any]]:
+    return list(read_yaml("prefect.yaml")["deployments"])
+
+
+def _entrypoint(deployment: dict[str, Any]) -> tuple[ModuleType, str]:
+    module, _, function = deployment["entrypoint"].rpartition(".")
+    return importlib.import_module(module), function
+
+
+# prefect.yaml
+
+
+def test_prefect_reads_every_key_of_prefect_yaml(deployments: list[dict[str, Any]]) -> None:
+    # Prefect drops a key that it does not know without a word, and with it, say, the limit of runs.
+    for deployment in deployments:
+        assert set(deployment) <= set(DeploymentConfig.model_fields)
+        assert set(deployment["work_pool"]) <= set(WorkPoolConfig.model_fields)
+        assert set(deployment["concurrency_limit"]) <= set(ConcurrencyLimitSpec.model_fields)
+        for schedule in deployment["schedules"]:
+            RawScheduleConfig.model_validate(schedule)
+
+
+def test_deployments_wait_in_line_and_are_scheduled_only_when_asked(deployments: list[dict[str, Any]]) -> None:
+    for deployment in deployments:
+        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "ENQUEUE"}
+        assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
+        assert deployment["work_pool"]["name"] == POOL_NAME
+
+
+def test_deployments_configure_a_flow_that_exists(deployments: list[dict[str, Any]]) -> None:
+    for deployment in deployments:
+        flow = getattr(*_entrypoint(deployment))
+        flow.validate_parameters(deployment["parameters"])
+        assert list(flow.parameters.properties) == ["config"]
+
+
+def test_each_deployment_goes_to_the_workers_that_can_carry_it_out(deployments: list[dict[str, Any]]) -> None:
+    assert {deployment["name"]: deployment["work_pool"]["work_queue_name"] for deployment in deployments} == {
+        "preprocess-ffpp": "cpu",
+        "preprocess-celebdf": "cpu",
+        "reprocess": "cpu",
+        "download-ffpp": "cpu",
+        "verify-store": "cpu",
+        "train-m2tr": "gpu",
+        "evaluate": "gpu",
+    }
+
+
+def test_every_run_is_watched_by_the_automations(deployments: list[dict[str, Any]]) -> None:
+    for deployment in deployments:
+        environment = deployment["work_pool"]["job_variables"]["env"]
+        assert TAG in deployment["tags"]
+        assert environment["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == str(HEARTBEAT_SECONDS)
+        # Jinja is the server's, YAML's numbers are not strings: an environment has strings alone.
+        assert all(isinstance(value, str) for value in environment.values())
+
+
+def test_nothing_is_fetched_to_run_a_deployment() -> None:
+    steps = [*read_yaml("prefect.yaml")["build"], *read_yaml("prefect.yaml")["pull"]]
+
+    assert [next(iter(step)).rpartition(".")[2] for step in steps] == ["run_shell_script", "set_working_directory"]
+
+
+# docker-compose.yml, Dockerfile, .env.example
+
+
+def test_services_start_in_order(services: dict[str, dict[str, Any]]) -> None:
+    waits_for = {
+        name: {other: wait["condition"] for other, wait in service.get("depends_on", {}).items()}
+        for name, service in services.items()
+    }
+    assert waits_for == {
+        "postgres": {},
+        "redis": {},
+        "server": {"postgres": "service_healthy", "redis": "service_healthy"},
+        "services": {"server": "service_healthy"},
+        "deploy": {"server": "service_healthy"},
+        "worker": {"deploy": "service_completed_successfully"},
+        "gpu-worker": {"deploy": "service_completed_successfully"},
+    }
+
+
+def test_every_service_that_stays_up_is_checked_and_has_room(services: dict[str, dict[str, Any]]) -> None:
+    staying = {name for name, service in services.items() if service["restart"] == "unless-stopped"}
+
+    assert staying == services.keys() - {"deploy"}
+    assert {name for name, service in services.items() if "healthcheck" in service} == staying
+    for name in staying:
+        assert services[name]["deploy"]["resources"]["reservations"]["memory"]
+
+
+def test_api_and_background_services_share_one_database_and_one_redis(services: dict[str, dict[str, Any]]) -> None:
+    server, background = (dict(services[name]["environment"]) for name in ("server", "services"))
+    server.pop("PREFECT_SERVER_UI_API_URL")
+
+    assert server == background
+    assert services["server"]["command"][:4] == ["prefect", "server", "start", "--no-services"]
+    modules = {value for value in server.values() if value.startswith("prefect_redis.")}
+    # What Prefect keeps in memory by default, and two processes would each have their own of.
+    assert modules == {f"prefect_redis.{name}" for name in ("messaging", "ordering", "lease_storage", "cleanup_queue")}
+    assert all(importlib.util.find_spec(module) for module in modules)
+
+
+def test_the_settings_of_the_server_are_settings_of_prefect(services: dict[str, dict[str, Any]]) -> None:
+    # Prefect ignores a variable that it does not know without a word.
+    from prefect.settings import Settings
+    from prefect.settings.legacy import _get_settings_fields
+
+    sections = {
+        "PREFECT_REDIS_MESSAGING_": importlib.import_module("prefect_redis.client").RedisMessagingSettings,
+        "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_": importlib.import_module(
+            "prefect_redis.cleanup_queue"
+        ).RedisWorkerCleanupQueueSettings,
+    }
+    known = set(_get_settings_fields(Settings)) | {"DO_NOT_TRACK", "FACESHARDS_FFPP_SERVER"}
+    known |= {f"{prefix}{name.upper()}" for prefix, section in sections.items() for name in section.model_fields}
+    used = {name for service in services.values() for name in service.get("environment", {})}
+
+    assert {name for name in used if not name.startswith(("POSTGRES_", "REDIS_"))} <= known
+
+
+def test_workers_serve_every_queue_that_a_deployment_names(
+    services: dict[str, dict[str, Any]], deployments: list[dict[str, Any]]
+) -> None:
+    queues = {
+        name: [word for flag, word in pairwise(services[name]["command"]) if flag == "--work-queue"]
+        for name in ("worker", "gpu-worker")
+    }
+    assert queues == {"worker": ["cpu"], "gpu-worker": ["gpu", "cpu"]}
+    assert {deployment["work_pool"]["work_queue_name"] for deployment in deployments} == {"cpu", "gpu"}
+
+
+def test_the_gpu_worker_is_started_when_asked_for_and_gets_the_gpus(services: dict[str, dict[str, Any]]) -> None:
+    gpu = services["gpu-worker"]
+
+    assert {name: service["profiles"] for name, service in services.items() if "profiles" in service} == {
+        "gpu-worker": ["gpu"]
+    }
+    assert gpu["deploy"]["resources"]["reservations"]["devices"] == [
+        {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
+    ]
+    assert (gpu["build"]["target"], services["worker"]["build"]["target"]) == ("cuda", "cpu")
+    assert gpu["image"] != services["worker"]["image"]
+
+
+def test_ports_are_offered_to_this_machine_only(services: dict[str, dict[str, Any]]) -> None:
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+
+    assert ports == ["127.0.0.1:4200:4200"]
+
+
+def test_datasets_are_read_only_unless_asked_and_stores_are_not(services: dict[str, dict[str, Any]]) -> None:
+    mounts = dict(re.fullmatch(r"\$\{.*?\}:([^:]+):(.*)", volume).groups() for volume in services["worker"]["volumes"])  # type: ignore[union-attr, misc]
+
+    assert mounts == {"/app/data": "${FACESHARDS_DATASETS_MODE:-ro}", "/app/stores": "rw", "/app/runs": "rw"}
+    assert services["gpu-worker"]["volumes"] == services["worker"]["volumes"]
+    assert "WORKDIR /app\n" in (REPO / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_every_named_volume_is_declared(services: dict[str, dict[str, Any]]) -> None:
+    sources = {volume.split(":")[0] for service in services.values() for volume in service.get("volumes", [])}
+
+    assert {source for source in sources if not source.startswith("$")} == set(
+        read_yaml("docker-compose.yml")["volumes"]
+    )
+
+
+@pytest.mark.skipif(not (BIN / "check-jsonschema").exists(), reason="check-jsonschema is not installed")
+def test_the_compose_file_keeps_to_its_published_schema() -> None:
+    command = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "docker-compose.yml"]
+    checked = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.skipif(not (BIN / "hadolint").exists(), reason="hadolint is not installed")
+def test_the_dockerfile_passes_its_linter() -> None:
+    checked = subprocess.run(
+        [str(BIN / "hadolint"), "Dockerfile"], cwd=REPO, capture_output=True, text=True, check=False
+    )
+
+    assert (checked.stdout, checked.returncode) == ("", 0)
+
+
+def test_every_variable_is_in_the_example_and_nothing_else_is() -> None:
+    wanted = set(VARIABLE.findall((REPO / "docker-compose.yml").read_text(encoding="utf-8")))
+    lines = (REPO / ".env.example").read_text(encoding="utf-8").splitlines()
+
+    assert {line.partition("=")[0] for line in lines if line and not line.startswith("#")} == wanted
+
+
+def test_no_secret_is_written_down(services: dict[str, dict[str, Any]]) -> None:
+    secrets = {
+        name: value
+        for service in services.values()
+        for name, value in service["environment"].items()
+        if re.search("PASSWORD|SECRET|TOKEN|KEY|DOCKET_URL", name)
+    }
+    assert set(secrets) == {
+        "POSTGRES_PASSWORD",
+        "REDIS_PASSWORD",
+        "PREFECT_SERVER_DATABASE_PASSWORD",
+        "PREFECT_REDIS_MESSAGING_PASSWORD",
+        "PREFECT_REDIS_WORKER_CLEANUP_QUEUE_PASSWORD",
+        "PREFECT_SERVER_DOCKET_URL",
+    }
+    assert all(re.search(r"\$\{\w+_PASSWORD:\?", value) for value in secrets.values())
+    assert ".env\n" in (REPO / ".dockerignore").read_text(encoding="utf-8")
+
+
+def test_telemetry_is_off_wherever_prefect_runs(
+    services: dict[str, dict[str, Any]], deployments: list[dict[str, Any]]
+) -> None:
+    ours = {name: service for name, service in services.items() if name not in ("postgres", "redis")}
+    environments = [service["environment"] for service in ours.values()]
+    environments += [deployment["work_pool"]["job_variables"]["env"] for deployment in deployments]
+
+    assert len(environments) == len(ours) + len(deployments) == 12
+    for environment in environments:
+        assert environment["DO_NOT_TRACK"] == "1"
+        assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+
+
+def test_the_image_keeps_its_wheels_when_code_changes_and_does_not_run_as_root() -> None:
+    dockerfile = (REPO / "Dockerfile").read_text(encoding="utf-8")
+    steps = [
+        "COPY pyproject.toml",
+        "--requirement",
+        "COPY . .",
+        "--no-deps --editable .",
+        "USER 1000:1000",
+        "CMD",
+        "FROM code AS cuda",
+        "FROM code AS cpu",
+    ]
+    positions = [dockerfile.index(step) for step in steps]
+
+    assert positions == sorted(positions)
+
+
+def test_hooks_use_the_tools_of_the_environment() -> None:
+    repos = read_yaml(".pre-commit-config.yaml")["repos"]
+    hooks = [hook for repo in repos for hook in repo["hooks"]]
+
+    assert {repo["repo"] for repo in repos} == {"local"}
+    assert [hook["id"] for hook in hooks] == ["ruff-check", "ruff-format", "mypy"]
+    assert all(hook["language"] == "system" and hook["entry"].startswith(".venv/bin/") for hook in hooks)
+
+
+# flows/server/deploy.py
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "got no such file"),
+        ("deployments: [}", "expected YAML"),
+        ("- a list", "got the deployment names []"),
+        ("deployments: []", "got the deployment names []"),
+        ("deployments: [{name: one}, {entrypoint: two}]", "got the deployment names ['one', None]"),
+    ],
+)
+def test_a_file_without_named_deployments_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "prefect.yaml").write_text(content, encoding="utf-8")
+
+    with pytest.raises(ConfigError) as refusal:
+        deployment_names(tmp_path / "prefect.yaml")
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+class FakePools(AbstractContextManager[Any]):
+    """A client that knows one work pool, called as every name, which starts containers."""
+
+    def __exit__(self, *_: object) -> None:
+        """Keep nothing open."""
+
+    def read_work_pool(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, type="docker")
+
+
+def test_a_pool_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda sync_client: FakePools())
+
+    with pytest.raises(ConfigError, match="work pool 'local': got type 'docker', expected 'process'; rename it"):
+        ensure_work_pool()
+
+
+def test_last_words_are_the_exception_or_the_last_line() -> None:
+    traceback = (
+        "a log line\nTraceback (most recent call last):\n  File 'x', line 1\n    f()\nValueError: first\nsecond\n"
+    )
+
+    assert last_words("An exception occurred.\n", traceback) == "ValueError: first second"
+    assert last_words("building\nwork pool missing\n\n", "a log line\n") == "work pool missing"
+    assert last_words("", "") == "it said nothing"
+    assert len(last_words("word " * 1000, "")) <= MESSAGE_LENGTH
+
+
+# flows/server/automations.py
+
+
+def event(name: str, *, tags: Sequence[str] = (TAG,), run_count: int = 1) -> Event:
+    run = {"prefect.resource.id": f"prefect.flow-run.{uuid4()}", "prefect.run-count": str(run_count)}
+    related = [{"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"} for tag in tags]
+    return Event(event=f"prefect.flow-run.{name}", resource=run, related=related)
+
+
+@pytest.fixture(scope="module")
+def silent() -> Any:
+    return automations()[0].trigger
+
+
+@pytest.fixture(scope="module")
+def crashed() -> Any:
+    return automations()[2].trigger
+
+
+def covers(trigger: Any, event: Event) -> bool:
+    """Whether the server would count the event, by its own words for it."""
+    related = any(trigger.match_related.matches(resource) for resource in event.related)
+    return trigger.match.includes([event.resource]) and related
+
+
+def test_three_missed_heartbeats_are_a_death(silent: Any) -> None:
+    assert silent.within.total_seconds() == SILENCE_SECONDS == 3 * HEARTBEAT_SECONDS
+    assert silent.after == {"prefect.flow-run.heartbeat"}
+    assert covers(silent, event("heartbeat"))
+
+
+@pytest.mark.parametrize("state", ["Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "AwaitingRetry"])
+def test_a_run_that_ended_or_waits_owes_no_heartbeat(silent: Any, state: str) -> None:
+    assert f"prefect.flow-run.{state}" in silent.expect
+
+
+@pytest.mark.parametrize(("run_count", "again"), [(0, False), (1, True), (MAX_STARTS - 1, True), (MAX_STARTS, False)])
+def test_a_crashed_run_is_started_again_a_few_times(crashed: Any, run_count: int, again: bool) -> None:
+    # One that never began (its code cannot be imported, say) would crash again at once, and for ever.
+    assert covers(crashed, event("Crashed", run_count=run_count)) is again
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_runs_of_others_are_left_alone(number: int) -> None:
+    trigger = automations()[number].trigger
+
+    assert not covers(trigger, event("Crashed", tags=["theirs"]))
+    assert not covers(trigger, event("Crashed", tags=[]))
+
+
+def test_the_example_in_the_documentation_waits_for_our_event() -> None:
+    text = (REPO / "docs/deployment.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
+    automation = AutomationCore.model_validate(yaml.safe_load(example))
+
+    trigger: Any = automation.trigger
+    assert trigger.expect == {REJECTIONS_HIGH}
+    assert trigger.match.matches(Resource({"prefect.resource.id": "faceshards.store.ffpp"}))
+    assert [action.type for action in automation.actions] == ["pause-deployment"]
+
+
+def test_the_documentation_lists_every_deployment(deployments: list[dict[str, Any]]) -> None:
+    text = (REPO / "docs/deployment.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| `([\w-]+)` \| (\w+) \|", text, flags=re.MULTILINE)
+    flows = {row["name"]: getattr(*_entrypoint(row)).name for row in deployments}
+
+    assert rows == [(row["name"], flows[row["name"]], row["work_pool"]["work_queue_name"]) for row in deployments]
+
+
+class FakeAutomations(AbstractContextManager[Any]):
+    """A client over a table of automations; it counts what it is asked to change."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Any] = {}
+        self.changed: list[str] = []
+
+    def __exit__(self, *_: object) -> None:
+        """Keep nothing open."""
+
+    def read_automations_by_name(self, name: str) -> list[Any]:
+        return [self.rows[name]] if name in self.rows else []
+
+    def create_automation(self, automation: Any) -> None:
+        # As the server does: through JSON, where a set is a list.
+        stored = Automation.model_validate_json(json.dumps(automation.model_dump(mode="json") | {"id": str(uuid4())}))
+        self.rows[automation.name] = stored
+        self.changed.append(automation.name)
+
+    def update_automation(self, _automation_id: Any, automation: Any) -> None:
+        self.create_automation(automation)
+
+
+def test_automations_are_made_once_and_mended_where_they_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = FakeAutomations()
+    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda sync_client: client)
+
+    ensure_automations()
+    assert client.changed == [automation.name for automation in automations()]
+    ensure_automations()
+    assert len(client.changed) == 3
+
+    first = client.changed[0]
+    client.rows[first] = client.rows[first].model_copy(update={"actions": [], "enabled": False})
+    ensure_automations()
+    assert client.changed[3:] == [first]
+    assert client.rows[first].actions == automations()[0].actions
+    assert client.rows[first].enabled is False
+
+
+# flows/server/short_names.py
+
+
+class FakeClient:
+    """A client with the two methods that the shim touches, over a table of deployments."""
+
+    full_names = ("ffpp/nightly", "celeb/nightly", "ffpp/only-here")
+
+    async def read_deployment_by_name(self, name: str) -> str:
+        if name.count("/") != 1:
+            raise ValueError("Invalid deployment name format")
+        return name if name in self.full_names else f"not found: {name}"
+
+    async def read_flows(self, *, deployment_filter: Any) -> list[SimpleNamespace]:
+        (wanted,) = deployment_filter.name.any_
+        pairs = [full_name.split("/") for full_name in self.full_names]
+        return [SimpleNamespace(name=flow) for flow, deployment in pairs if deployment == wanted]
+
+
+class TaughtClient(FakeClient):
+    """A copy to patch: the original stays what it is."""
+
+
+@pytest.fixture
+def read() -> Any:
+    assert teach_short_names(TaughtClient)
+    return lambda name: asyncio.run(TaughtClient().read_deployment_by_name(name))
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("only-here", "ffpp/only-here"),
+        ("celeb/nightly", "celeb/nightly"),
+        ("nowhere", "not found: nowhere/nowhere"),
+        ("ffpp/nowhere", "not found: ffpp/nowhere"),
+    ],
+)
+def test_short_names_are_completed_and_full_ones_left_alone(read: Any, typed: str, answer: str) -> None:
+    assert read(typed) == answer
+
+
+@pytest.mark.parametrize("caught", [ConfigError, SystemExit])
+def test_a_name_of_several_lists_them(read: Any, caught: type[BaseException]) -> None:
+    with pytest.raises(
+        caught, match="one of the 2 that have this name: celeb/nightly, ffpp/nightly; write the full name"
+    ):
+        read("nightly")
+    assert AmbiguousDeploymentError("one line").code == "one line"
+
+
+def test_teaching_twice_replaces_once(read: Any) -> None:
+    taught = TaughtClient.read_deployment_by_name
+
+    assert teach_short_names(TaughtClient)
+    assert TaughtClient.read_deployment_by_name is taught
+
+
+class OtherParameters(FakeClient):
+    async def read_deployment_by_name(self, flow: str, name: str) -> str:  # type: ignore[override]
+        return f"{flow}/{name}"
+
+
+class NotCoroutines(FakeClient):
+    def read_deployment_by_name(self, name: str) -> str:  # type: ignore[override]
+        return name
+
+
+class OtherQuestions(FakeClient):
+    async def read_flows(self, *, query: str) -> list[SimpleNamespace]:  # type: ignore[override]
+        return [SimpleNamespace(name=query)]
+
+
+@pytest.mark.parametrize("unknown", [None, object, OtherParameters, NotCoroutines, OtherQuestions])
+def test_an_unknown_client_is_left_alone_and_named(
+    unknown: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = getattr(unknown, "read_deployment_by_name", None)
+    monkeypatch.setattr("prefect.client.orchestration.PrefectClient", unknown)
+
+    setup_environment(ctx=HookContext(prefect_version="9.9", api_url=None, logger_factory=logging.getLogger))
+
+    assert getattr(unknown, "read_deployment_by_name", None) is before
+    assert "got a client of Prefect 9.9" in caplog.text
+    assert "write <flow>/<deployment>" in caplog.text
+
+
+def test_telemetry_goes_off_unless_somebody_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+    context = HookContext(prefect_version="3.8", api_url=None, logger_factory=logging.getLogger)
+    monkeypatch.delenv("DO_NOT_TRACK", raising=False)
+    monkeypatch.setenv("PREFECT_SERVER_ANALYTICS_ENABLED", "true")
+
+    result = setup_environment(ctx=context)
+    assert result is not None
+    assert dict(result.env) == {"DO_NOT_TRACK": "1"}
+
+    monkeypatch.setenv("DO_NOT_TRACK", "0")
+    assert setup_environment(ctx=context) is None

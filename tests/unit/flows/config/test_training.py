@@ -1,0 +1,69 @@
+"""Settings of training: recipes that are whole, faults in one line, evaluation's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flows.config.presets import TRAINING_PRESETS_DIR, load_preset, preset_names
+from flows.config.training import load_train_config
+from flows.predict import stages_of
+from manifests.errors import ConfigError
+from training.config import Section, TrainConfig
+
+BASE = {"stores": ["/store"], "run": "/run"}
+
+
+@pytest.mark.parametrize("name", preset_names(TRAINING_PRESETS_DIR))
+def test_a_recipe_is_a_configuration_with_a_source(name: str) -> None:
+    preset = load_preset(name, TRAINING_PRESETS_DIR)
+    config = load_train_config(None, [], BASE, name).model_dump(mode="json")
+    for section, values in preset.settings.items():
+        for setting, value in values.items():
+            assert config[section][setting] == value
+    assert preset.about
+    assert preset.source
+
+
+def test_a_file_wins_over_a_recipe_and_a_setting_over_both(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("trainer: {epochs: 7}\noptim: {lr: 0.5}\n")
+    config = load_train_config(file, ["optim.lr=0.25"], BASE, "m2tr")
+    assert (config.trainer.epochs, config.optim.lr, config.model.img_size) == (7, 0.25, 320)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["trainer.epochs=0"], "trainer.epochs: got 0, expected greater than or equal to 1"),
+        (["optim.kind=lion"], "optim.kind: got 'lion', expected 'adam', 'adamw' or 'sgd'"),
+        (["model.size=3"], "model.size: got a setting of this name, expected one of "),
+        (["model.classes=[Real,A,B]", "loss.classification=focal"], "cross_entropy with more than two classes"),
+    ],
+)
+def test_faults_are_told_in_one_line(assignments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_train_config(None, assignments, BASE, "m2tr")
+    assert message in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_video_is_not_cropped_by_another_mean_face_than_the_training_data(tmp_path: Path) -> None:
+    own = tmp_path / "mean.npy"
+    with pytest.raises(ConfigError, match=r"crop\.mean_face: got .*mean\.npy, expected the file"):
+        stages_of({"crop": {"kind": "lrw", "mean_face": str(own)}})
+    own.touch()
+    assert stages_of({"crop": {"kind": "lrw", "mean_face": str(own)}}).crop.mean_face == own
+
+
+def test_every_setting_is_described() -> None:
+    sections: list[type[Section]] = [TrainConfig]
+    for section in sections:
+        for name, field in section.model_fields.items():
+            inner = field.annotation
+            if isinstance(inner, type) and issubclass(inner, Section):
+                sections.append(inner)
+            else:
+                assert field.description, f"{section.__name__}.{name}"
+    assert len(sections) == 6

@@ -1,0 +1,378 @@
+"""Plans: whole groups side by side, the same plan again after a kill, and every indexed file with one final row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows.config.preprocess import PreprocessConfig, SplitSettings, validate
+from flows.run.relatives import Relatives
+from flows.run.shards import outcome, plan_shards, renamed, with_splits
+from flows.run.task_runs import in_chunks
+from manifests.entry import SPLITS, VideoEntry
+from manifests.errors import SplitError
+from manifests.rejected import Reason, Rejected, Stage
+from manifests.row import ManifestRow
+from tasks.process import ShardPlan
+from tasks.workers.pool import WorkerSettings
+
+ROOTS = {"ffpp": Path("/data")}
+
+
+def entry_of(name: str, split: str | None = "train", group_id: str | None = None) -> VideoEntry:
+    """A probed video: `001` is an original, `001_002` a fake of it."""
+    target_id, _, source_id = name.partition("_")
+    kind = "FaceSwap" if source_id else "youtube"
+    return VideoEntry(
+        video_id=f"ffpp/{kind}/c23/{name}",
+        path=f"{kind}/{name}.mp4",
+        dataset="ffpp",
+        label="fake" if source_id else "real",
+        manipulation="FaceSwap" if source_id else None,
+        target_id=target_id,
+        source_id=source_id or None,
+        group_id=group_id or target_id,
+        split=split,  # type: ignore[arg-type]  # a known word
+        sha256="a" * 64,
+    )
+
+
+def row_of(entry: VideoEntry) -> ManifestRow:
+    return ManifestRow(video_id=entry.video_id, path=entry.path, entry=entry)
+
+
+def stored(entry: VideoEntry) -> ManifestRow:
+    return replace(row_of(entry), status="stored", shard=f"{entry.split}-00000.lmdb", num_records=2)
+
+
+def rejected(entry: VideoEntry) -> ManifestRow:
+    fault = Rejected(video_id=entry.video_id, stage=Stage.PROBE, reason=Reason.EMPTY_FILE, detail="0 bytes")
+    return row_of(entry).as_rejected(fault)
+
+
+def configured(videos_per_shard: int = 32, **changes: Any) -> PreprocessConfig:
+    required = {"dataset": {"root": "/data"}, "out": "/store", "shard": {"videos": videos_per_shard}}
+    return validate(PreprocessConfig, required | changes)
+
+
+def planned(
+    entries: Sequence[VideoEntry], videos_per_shard: int, next_number: Callable[[str], int] = lambda _: 0
+) -> list[ShardPlan]:
+    config = configured(videos_per_shard)
+    return plan_shards(entries, config, ROOTS, ("cpu",), next_number, Relatives.among(entries, config))
+
+
+def names_by_shard(plans: Iterable[ShardPlan]) -> dict[str, list[str]]:
+    return {plan.name: [entry.video_id.rpartition("/")[2] for entry in plan.entries] for plan in plans}
+
+
+def test_each_split_is_cut_into_shards_train_first() -> None:
+    entries = [entry_of(f"{number:03d}", ("test", "train", "val")[number % 3]) for number in range(12)]
+    numbers = {"train": 0, "val": 3, "test": 12}
+    assert names_by_shard(planned(entries, 3, numbers.__getitem__)) == {
+        "train-00000.lmdb": ["001", "004", "007"],
+        "train-00001.lmdb": ["010"],
+        "val-00003.lmdb": ["002", "005", "008"],
+        "val-00004.lmdb": ["011"],
+        "test-00012.lmdb": ["000", "003", "006"],
+        "test-00013.lmdb": ["009"],
+    }
+
+
+def test_a_plan_says_everything_that_its_task_needs() -> None:
+    config = configured(detect={"device": "cpu"}, runner={"workers": 3}, frames={"count": 4})
+    alone = Relatives.among([entry_of("001", "val")], config)
+    (plan,) = plan_shards([entry_of("001", "val")], config, ROOTS, ("cuda:0", "cuda:1"), lambda _: 5, alone)
+    assert plan == ShardPlan(
+        roots=ROOTS,
+        store_dir=Path("/store"),
+        split="val",
+        number=5,
+        entries=(entry_of("001", "val"),),
+        originals={},
+        choice_masks={},
+        relatives={},
+        asked_originals=frozenset(),
+        config_digest=config.config_digest,
+        workers=WorkerSettings(devices=("cuda:0", "cuda:1"), num_workers=3, stages=config.stages),
+    )
+
+
+def related(
+    names: Sequence[str], missing: Sequence[str], masked: Sequence[str] = (), videos_per_shard: int = 32, **changes: Any
+) -> list[ShardPlan]:
+    """Plan some of the videos on disk; those with a mask are named."""
+    known = {name: entry_of(name, group_id="all") for name in names}
+    known |= {name: replace(known[name], mask_path=f"masks/{name}.mp4") for name in masked}
+    config = configured(videos_per_shard, **changes)
+    relatives = Relatives.among(known.values(), config)
+    return plan_shards([known[name] for name in missing], config, ROOTS, ("cpu",), lambda _: 0, relatives)
+
+
+REAL, FAKE = "ffpp/youtube/c23/001", "ffpp/FaceSwap/c23/001_002"
+
+
+def test_a_fake_knows_its_original_and_asks_it_where_no_mask_says_who_it_is_about() -> None:
+    (plan,) = related(["001", "001_002"], ["001", "001_002"])
+    assert {name: entry.video_id for name, entry in plan.originals.items()} == {FAKE: REAL}
+    assert plan.asked_originals == {REAL}
+    assert plan.choice_masks == {}
+    fake, real = (plan.job(entry) for entry in plan.entries)
+    assert fake.original == real
+    assert (real.original, fake.geometry_dir, fake.choice_mask) == (None, None, None)
+    assert real.geometry_dir is not None
+    assert real.geometry_dir.is_relative_to("/store")
+    assert (real.root, real.config_digest) == (Path("/data"), plan.config_digest)
+
+
+def test_where_a_mask_says_it_nobody_asks() -> None:
+    (plan,) = related(["001", "001_002"], ["001", "001_002"], masked=["001_002"])
+    assert (set(plan.originals), plan.asked_originals) == ({FAKE}, frozenset())
+    # The mask of the fake says who of the original is manipulated.
+    assert plan.choice_masks == {REAL: "masks/001_002.mp4"}
+    fake, real = (plan.job(entry) for entry in plan.entries)
+    assert (real.choice_mask, real.geometry_dir) == ("masks/001_002.mp4", None)
+    assert fake.original == real
+
+
+def test_with_reuse_every_original_is_asked() -> None:
+    (plan,) = related(["001", "001_002"], ["001_002"], masked=["001_002"], track={"reuse_geometry": True})
+    assert plan.asked_originals == {REAL}
+
+
+def test_an_original_that_is_stored_already_is_at_hand_for_new_fakes() -> None:
+    """It lies on disk, and is not among the videos that are missing in the store."""
+    (plan,) = related(["001", "002", "001_002"], ["001_002"])
+    assert [entry.video_id for entry in plan.entries] == [FAKE]
+    assert {name: entry.video_id for name, entry in plan.originals.items()} == {FAKE: REAL}
+    assert plan.asked_originals == {REAL}
+
+
+def digests(names: Sequence[str], masked: Sequence[str] = (), **changes: Any) -> dict[str, str]:
+    """Digests of relatives by the last part of the video_id."""
+    (plan,) = related(names, names, masked, **changes)
+    return {name.rpartition("/")[2]: digest for name, digest in plan.relatives.items()}
+
+
+def test_what_a_video_owes_to_others_is_digested() -> None:
+    assert digests(["001", "002"]) == {}
+    without_mask = digests(["001", "001_002"])
+    assert set(without_mask) == {"001_002"}  # its choice follows the original
+    with_mask = digests(["001", "001_002"], ["001_002"])
+    assert set(with_mask) == {"001"}  # the original's choice follows the mask; the fake has one of its own
+    both = digests(["001", "001_002"], ["001_002"], track={"reuse_geometry": True})
+    assert set(both) == {"001", "001_002"}
+    assert both["001"] == with_mask["001"]
+    assert both["001_002"] != without_mask["001_002"]  # the geometry that it takes over is chosen by the mask
+
+
+def test_a_mask_that_was_asked_before_stays_the_one_that_is_asked() -> None:
+    names, config = ("001", "001_002", "001_003"), configured()
+    entries = {name: replace(entry_of(name), mask_path=f"{name}.mp4" if "_" in name else None) for name in names}
+    first = Relatives.among([entries["001"], entries["001_003"]], config)
+    rows = {REAL: replace(stored(entries["001"]), relatives_digest=first.digests[REAL])}
+    assert Relatives.among(entries.values(), config).masked[REAL] == entries["001_002"]
+    assert Relatives.among(entries.values(), config, rows).digests == first.digests
+    # It is not on disk today, or not in this run's part of the dataset: nothing has become wrong.
+    rows[entries["001_003"].video_id] = stored(entries["001_003"])
+    assert Relatives.among([entries["001"], entries["001_002"]], config, rows).digests == first.digests
+
+
+def test_nobody_asks_an_original_whose_fakes_are_stored() -> None:
+    (plan,) = related(["001", "001_002"], ["001"])
+    assert (plan.originals, plan.asked_originals) == ({}, frozenset())
+
+
+def test_a_fake_whose_original_is_not_there() -> None:
+    (plan,) = related(["002", "001_002"], ["002", "001_002"])
+    assert (plan.originals, plan.asked_originals) == ({}, frozenset())
+
+
+def test_a_shard_is_told_of_its_own_videos_only() -> None:
+    """An original in another shard is told of for its fake; its geometry lies in the same place for both."""
+    names = ["001", "002", "001_002", "002_001"]
+    plans = related(names, names, videos_per_shard=1)
+    told = {plan.entries[0].video_id.rpartition("/")[2]: plan for plan in plans}
+    assert {name: len(plan.originals) for name, plan in told.items()} == {
+        "001": 0,
+        "002": 0,
+        "001_002": 1,
+        "002_001": 1,
+    }
+    for fake, real in (("001_002", "001"), ("002_001", "002")):
+        expected = {f"ffpp/youtube/c23/{real}"}
+        assert told[fake].asked_originals == told[real].asked_originals == expected
+        (asking,) = (told[fake].job(entry) for entry in told[fake].entries)
+        (asked,) = (told[real].job(entry) for entry in told[real].entries)
+        assert asking.original == asked
+
+
+def test_nothing_missing_nothing_planned() -> None:
+    assert planned([], 32) == []
+
+
+def test_a_fake_lies_in_the_shard_of_its_original() -> None:
+    """By video_id alone all fakes would come before all originals."""
+    names = ["001", "002", "003", "001_002", "003_001", "002_003"]
+    groups = {"1": "pair-1", "2": "pair-2", "3": "pair-3"}
+    entries = [entry_of(name, group_id=groups[name[2]]) for name in names]
+    assert names_by_shard(planned(entries, 2)) == {
+        "train-00000.lmdb": ["001_002", "001"],
+        "train-00001.lmdb": ["002_003", "002"],
+        "train-00002.lmdb": ["003_001", "003"],
+    }
+
+
+def test_videos_stand_in_the_order_of_their_records_keys() -> None:
+    """The keys are `a-b/00/…` and `a/00/…`, and `-` sorts before `/`; the bare names sort the other way."""
+    entries = [entry_of("a"), entry_of("a-b", group_id="a"), entry_of("a.c", group_id="a")]
+    (plan,) = planned(entries, 32)
+    assert [entry.video_id for entry in plan.entries] == [
+        "ffpp/youtube/c23/a-b",
+        "ffpp/youtube/c23/a.c",
+        "ffpp/youtube/c23/a",
+    ]
+    keys = [f"{entry.video_id}/00/000000" for entry in plan.entries]
+    assert keys == sorted(keys)
+
+
+videos = st.lists(
+    st.tuples(st.integers(0, 60), st.integers(0, 9), st.sampled_from(SPLITS)), unique_by=lambda video: video[0]
+).map(lambda found: [entry_of(f"{number:03d}", split, f"group-{group}") for number, group, split in found])
+
+
+@given(videos, st.integers(1, 7), st.randoms(use_true_random=False))
+def test_a_killed_run_is_planned_the_same_way_again(entries: list[VideoEntry], size: int, chance: Any) -> None:
+    plans = planned(entries, size)
+    assert sorted(entry.video_id for plan in plans for entry in plan.entries) == sorted(e.video_id for e in entries)
+    finished = [plan for plan in plans if chance.random() < 0.5]
+    done = {entry.video_id for plan in finished for entry in plan.entries}
+    missing = [entry for entry in entries if entry.video_id not in done]
+    chance.shuffle(missing)
+    remaining = planned(missing, size, lambda split: len([plan for plan in finished if plan.split == split]))
+    assert [plan.entries for plan in remaining] == [plan.entries for plan in plans if plan not in finished]
+
+
+def test_a_run_that_was_killed_after_its_first_shards_uses_the_same_names() -> None:
+    entries = [entry_of(f"{number:03d}") for number in range(10)]
+    first, *rest = planned(entries, 4)
+    missing = [entry for entry in entries if entry not in first.entries]
+    assert planned(missing, 4, lambda _: 1) == rest
+
+
+@given(st.lists(st.integers()), st.integers(1, 9))
+def test_chunks_lose_nothing(items: list[int], size: int) -> None:
+    chunks = list(in_chunks(iter(items), size))
+    assert [item for chunk in chunks for item in chunk] == items
+    assert all(len(chunk) == size for chunk in chunks[:-1])
+    assert all(0 < len(chunk) <= size for chunk in chunks[-1:])
+
+
+def statuses(rows: Iterable[ManifestRow]) -> dict[str, str]:
+    return {row.video_id[-3:]: row.status for row in rows}
+
+
+def test_the_outcome_is_what_the_shards_say() -> None:
+    done, missing, broken, gone = (entry_of(name) for name in ("004", "003", "002", "001"))
+    processed = {row.video_id: row for row in (stored(done), stored(broken), stored(gone))}
+    rows = outcome([row_of(done), row_of(missing), rejected(broken)], processed)
+    # Ordered by video_id; what is no longer on disk keeps its records, what has broken does not.
+    assert list(statuses(rows).items()) == [
+        ("001", "stored"),
+        ("002", "rejected"),
+        ("003", "pending"),
+        ("004", "stored"),
+    ]
+    assert rows[0] == stored(gone)
+
+
+def test_a_vanished_file_without_records_is_forgotten() -> None:
+    processed: Mapping[str, ManifestRow] = {
+        row.video_id: row for row in (rejected(entry_of("001")), row_of(entry_of("002")))
+    }
+    assert outcome([], processed) == []
+
+
+def test_rows_get_the_splits_of_their_groups() -> None:
+    rows = [row_of(entry_of(name, None, "pair")) for name in ("001", "002", "001_002")]
+    broken = rejected(entry_of("009", None))
+    nameless = ManifestRow(video_id="notes.mp4", path="notes.mp4").as_rejected(
+        Rejected(video_id="notes.mp4", stage=Stage.INDEX, reason=Reason.UNRECOGNISED_NAME, detail="seen")
+    )
+    *assigned, last, least = with_splits([*rows, broken, nameless], SplitSettings(ratios=(0.0, 1.0, 0.0)))
+    assert {row.entry.split for row in assigned if row.entry} == {"val"}
+    assert [row.status for row in assigned] == ["pending"] * 3
+    # Who is rejected takes no place in the split.
+    assert (last, least) == (broken, nameless)
+
+
+def test_earlier_splits_are_kept() -> None:
+    rows = [row_of(entry_of("001", "test", "pair")), row_of(entry_of("002", None, "pair"))]
+    assert [row.entry.split for row in with_splits(rows, SplitSettings()) if row.entry] == ["test", "test"]
+
+
+def test_stored_videos_bind_their_groups_even_when_they_are_not_on_disk() -> None:
+    """c23 was processed first, c40 of the same people follows: nobody may be in train and in test then."""
+    to_train = SplitSettings(ratios=(1.0, 0.0, 0.0))
+    before = stored(entry_of("001", "test", "pair"))
+    new = row_of(entry_of("002", None, "pair"))
+    indexed = with_splits([new], to_train, [entry_of("001", "test", "pair")])
+    assert [row.video_id for row in indexed] == [new.video_id]
+    assert {row.entry.split for row in outcome(indexed, {before.video_id: before}) if row.entry} == {"test"}
+    # What lies on disk speaks for itself.
+    again = with_splits([row_of(entry_of("001", None, "other"))], to_train, [entry_of("001", "test", "pair")])
+    assert [row.entry.split for row in again if row.entry] == ["train"]
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_videos_that_cannot_be_used_today_bind_their_groups(is_stored: bool) -> None:
+    """An original was put into test; today it cannot be read, and a new fake of it arrives."""
+    known = entry_of("001", "test", "pair")
+    unusable = row_of(known).as_rejected(
+        Rejected(video_id=known.video_id, stage=Stage.PROBE, reason=Reason.UNREADABLE, detail="a closed folder")
+    )
+    new = row_of(entry_of("002", None, "pair"))
+    to_train = SplitSettings(ratios=(1.0, 0.0, 0.0))
+    rejected, arrived = with_splits([unusable, new], to_train, [known] if is_stored else [])
+    assert rejected == unusable
+    assert arrived.entry is not None
+    assert arrived.entry.split == "test"
+
+
+def test_a_file_that_goes_by_another_name_today() -> None:
+    """Its label was corrected in the list: what was stored under the old one is wrong."""
+    before, same, gone = entry_of("001", "train"), entry_of("002", "train"), entry_of("003", "train")
+    now = replace(before, video_id="ffpp/Deepfakes/c23/001", label="fake", manipulation="Deepfakes")
+    assert renamed([row_of(now), row_of(same)], [before, same, gone]) == {before.video_id}
+
+
+def official_lists(folder: Path) -> SplitSettings:
+    for split, pair in zip(SPLITS, (["001", "002"], ["003", "004"], ["005", "006"]), strict=True):
+        (folder / f"{split}.json").write_text(json.dumps([pair]))
+    return SplitSettings(policy="official", official_dir=folder)
+
+
+def test_what_the_official_lists_do_not_name_is_rejected(tmp_path: Path) -> None:
+    rows = [row_of(entry_of(name, None, group)) for name, group in (("001_002", "p"), ("003", "q"), ("900_001", "r"))]
+    fake, real, unnamed = with_splits(rows, official_lists(tmp_path))
+    assert [row.entry.split for row in (fake, real) if row.entry] == ["train", "val"]
+    assert (unnamed.status, unnamed.stage, unnamed.reason) == ("rejected", Stage.SPLIT, Reason.NOT_IN_SPLIT_LISTS)
+    assert unnamed.detail == (f"split lists: got no split for {unnamed.path} (target 900), expected a list to name it")
+    assert unnamed.entry == entry_of("900_001", None, "r")
+
+
+def test_a_group_that_would_cross_splits_stops_the_run() -> None:
+    rows = [row_of(entry_of("001", "train", "pair")), row_of(entry_of("002", "test", "pair"))]
+    with pytest.raises(
+        SplitError, match=r"split\.policy group: got 1 group in more than one split \(pair in train and test"
+    ):
+        with_splits(rows, SplitSettings())
+    kept = with_splits(rows, SplitSettings(allow_leakage=True))
+    assert [row.entry.split for row in kept if row.entry] == ["train", "test"]

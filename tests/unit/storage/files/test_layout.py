@@ -1,0 +1,106 @@
+"""Names, atomic writing, and the lock of a store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from manifests.errors import StoreBusy
+from storage.files.layout import (
+    lock_store,
+    parse_shard_name,
+    remove_partials,
+    shard_name,
+    video_id_of,
+    write_atomically,
+)
+
+HOLD_THE_LOCK = """
+import sys, time
+from pathlib import Path
+from storage.files.layout import lock_store
+with lock_store(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_shard_names_are_made_and_taken_apart() -> None:
+    assert shard_name("train", 3) == "train-00003.lmdb"
+    assert parse_shard_name("train-00003.lmdb") == ("train", 3)
+    assert parse_shard_name(shard_name("test", 123_456)) == ("test", 123_456)
+
+
+@pytest.mark.parametrize("name", ["train-3.lmdb", "dev-00003.lmdb", ".partial-train-00003-17.lmdb", "index.json", ""])
+def test_other_names_are_no_shards(name: str) -> None:
+    assert parse_shard_name(name) is None
+
+
+def test_a_shard_needs_a_known_split_and_a_number() -> None:
+    with pytest.raises(ValueError, match=r"got 'dev', expected one of \['train', 'val', 'test'\]"):
+        shard_name("dev", 0)
+    with pytest.raises(ValueError, match="got -1, expected 0 or more"):
+        shard_name("train", -1)
+
+
+def test_a_key_begins_with_its_video() -> None:
+    assert video_id_of("ffpp/Deepfakes/c23/519_515/00/000042") == "ffpp/Deepfakes/c23/519_515"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "index.json"
+    write_atomically(path, b"old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken_disk:
+        broken_disk.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="No space left"):
+            write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert names_in(tmp_path) == ["index.json"]
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert names_in(tmp_path) == ["index.json"]
+
+
+def test_only_partial_files_are_removed(tmp_path: Path) -> None:
+    for name in (".partial-train-00000-7.lmdb", ".partial-7-index.json", "train-00000.lmdb", ".lock"):
+        (tmp_path / name).touch()
+    assert remove_partials(tmp_path) == (".partial-7-index.json", ".partial-train-00000-7.lmdb")
+    assert names_in(tmp_path) == [".lock", "train-00000.lmdb"]
+    assert remove_partials(tmp_path / "not there") == ()
+
+
+def test_a_second_run_is_told_who_is_at_work(tmp_path: Path) -> None:
+    store_dir = tmp_path / "deep" / "store"
+    with (
+        lock_store(store_dir),
+        pytest.raises(StoreBusy, match=f"held by process {os.getpid()}, expected no other run"),
+        lock_store(store_dir),
+    ):
+        pass
+    with lock_store(store_dir):
+        pass  # it was given back
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD_THE_LOCK, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(StoreBusy, match=f"process {holder.pid}"), lock_store(tmp_path):
+            pass
+        holder.kill()
+        holder.wait()
+    with lock_store(tmp_path):
+        assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"

@@ -1,0 +1,1 @@
+"""Batches from stores: items, order, loader, augmentation."""

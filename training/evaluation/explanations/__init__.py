@@ -1,0 +1,1 @@
+"""Explanations of a model's decision on a crop."""

@@ -1,0 +1,242 @@
+"""Grad-CAM (arXiv 1610.02391) through captum: which part of a crop speaks for a class, as a map, an overlay, a sheet.
+
+A map shows where the layer's features raise the class's logit for this one image. It says nothing about whether the
+model is right, and a coarse layer (10×10 for a crop of 320) cannot point at anything smaller than its cells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from manifests.errors import ConfigError
+from training.models.deepfake_detector import ModelOutput
+
+Layout = Literal["nchw", "nhwc", "tokens"]
+
+# Model's name → names of modules, best first, as regular expressions; each also stands for any module whose dotted name
+# ends with it, and of several for the last. A name that is a prefix of the model's (`swin…`) serves its sizes.
+DEFAULT_LAYERS: dict[str, tuple[str, ...]] = {
+    "m2tr-swin": ("layers.3", "layers_3", "backbone.norm"),
+    "m2tr": ("backbone.net.bn2", "bn2", "conv_head"),  # the last map, 1792×10×10 at 320: after its norm and SiLU
+    "xception": ("act4", "bn4", "conv4"),
+    "legacy_xception": ("act4", "bn4", "conv4"),
+    "efficientnet": ("bn2", "conv_head"),
+    "tf_efficientnet": ("bn2", "conv_head"),
+    "swin": ("layers.3", "layers_3"),
+    "resnet": ("layer4",),
+    "convnext": ("stages.3", "stages_3"),
+    "vit": ("norm",),
+}
+# How the layers above say their maps where that is not (B,C,h,w).
+DEFAULT_LAYOUTS: dict[str, Layout] = {"m2tr-swin": "nhwc", "swin": "nhwc", "vit": "tokens"}
+
+# Finer maps that lie earlier in the network, where there is one worth looking at: 32×80×80 for a crop of 320.
+FINE_LAYERS: dict[str, tuple[str, ...]] = {"m2tr": (r"stages\.\d+",)}
+LAST, FINE = "last", "fine"  # words for these two, in place of a module's name
+
+OVERLAY_SHARE = 0.45  # of the colour map over the crop
+UNUSED = "used in the graph"  # part of what torch says of a tensor without gradient
+NUM_NAMED = 8  # modules that a message names, the last ones of the model
+CAPTION_PX = 18  # height of a line under a picture
+GAP_PX = 4  # between pictures
+_PAPER, _INK = 255, 32  # grey values of the sheet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Layer:
+    """A module whose output is a map."""
+
+    name: str
+    # dotted
+
+    module: nn.Module
+
+    layout: Layout
+    # of its output
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SheetItem:
+    """One picture of a sheet and its map."""
+
+    crop: npt.NDArray[np.uint8]
+    # (S,S,3) uint8 RGB
+
+    cam: npt.NDArray[np.float32]
+    # (S,S) float32 0..1
+
+    caption: str
+    # ASCII, such as `fake 0.93 Deepfakes`
+
+
+def find_layer(model: nn.Module, model_name: str, wanted: str = LAST) -> Layer:
+    """Return the layer of a model whose map Grad-CAM is made of.
+
+    Args:
+        model: the network.
+        model_name: what it was configured as, such as `m2tr`, `xception`, `efficientnet_b4`.
+        wanted: `last`, `fine` for a finer map earlier in the network, or a module's dotted name.
+
+    Raises:
+        ConfigError: no layer is known for that model, or it has none of that name.
+    """
+    modules = {path: module for path, module in model.named_modules() if path}
+    key = max((name for name in DEFAULT_LAYOUTS if model_name.startswith(name)), key=len, default="")
+    layout = DEFAULT_LAYOUTS.get(key, "nchw")
+    if wanted in modules:
+        return Layer(name=wanted, module=modules[wanted], layout=layout)
+    way_out = f"name a module, such as {', '.join(list(modules)[: -1 - NUM_NAMED : -1])}"
+    if wanted not in (LAST, FINE):
+        raise ConfigError(f"layer for Grad-CAM: got {wanted!r}, expected {LAST}, {FINE} or a module; {way_out}")
+    layers = FINE_LAYERS if wanted == FINE else DEFAULT_LAYERS
+    known = max((name for name in layers if model_name.startswith(name)), key=len, default=None)
+    if known is None:
+        raise ConfigError(
+            f"{wanted} layer for Grad-CAM: got the model {model_name!r}, expected one that begins with "
+            f"{', '.join(layers)}; {way_out}"
+        )
+    for suffix in layers[known]:
+        found = [path for path in modules if re.fullmatch(rf"(.*\.)?{suffix}", path)]
+        if found:
+            return Layer(name=found[-1], module=modules[found[-1]], layout=layout)
+    raise ConfigError(
+        f"{wanted} layer for Grad-CAM of {model_name!r}: got no module {' or '.join(layers[known])}, expected one "
+        f"in the model; {way_out}"
+    )
+
+
+def grad_cam(model: nn.Module, layer: Layer, images: Tensor, target: int | Tensor) -> npt.NDArray[np.float32]:
+    """Return (B,S,S) float32 maps in 0..1, the highest value of each 1; all 0 where nothing speaks for the class.
+
+    Args:
+        model: returns a ModelOutput; it is judged in evaluation mode and left in the mode that it had.
+        layer: one of its modules, used once in a forward pass: its output is `nchw` (B,C,h,w), `nhwc` (B,h,w,C) or
+            `tokens` (B,N,C), N a square, or one more with a class token in front.
+        images: (B,3,S,S), normalised as for the model.
+        target: the class whose logit is explained, one for all or (B,).
+
+    Raises:
+        ConfigError: the layer gives no map, or none that the logits depend on.
+        ValueError: images of another shape.
+    """
+    from captum.attr import LayerGradCam
+
+    if images.ndim != 4:
+        raise ValueError(f"images: got shape {tuple(images.shape)}, expected (B, 3, S, S)")
+
+    def logits(batch: Tensor) -> Tensor:
+        output = model(batch)
+        return output.logits if isinstance(output, ModelOutput) else output
+
+    was_training, probe = model.training, nn.Identity()
+    model.eval()
+    try:
+        # float32: bfloat16's three digits make maps blotchy. A leaf of its own, so that frozen models work, too.
+        inputs = images.detach().float().clone().requires_grad_()
+        with _probed(layer, probe), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
+            maps = LayerGradCam(logits, probe).attribute(inputs, target=target, relu_attributions=True)
+    except (AssertionError, RuntimeError) as error:  # captum's, of a layer that was not called, and torch's
+        if isinstance(error, RuntimeError) and UNUSED not in str(error):
+            raise
+        raise ConfigError(
+            f"layer for Grad-CAM: got {layer.name!r}, on which the logits do not depend, expected one between "
+            "images and logits; name another"
+        ) from error
+    finally:
+        model.train(was_training)
+    return _spread(maps.detach(), images.shape[-2:])
+
+
+def overlay(crop: npt.NDArray[np.uint8], cam: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Return the (S,S,3) uint8 RGB crop under its (S,S) map, dark blue for 0, red for 1.
+
+    Raises:
+        ValueError: the map has another size.
+    """
+    if cam.shape != crop.shape[:2]:
+        raise ValueError(f"cam: got shape {cam.shape}, expected {crop.shape[:2]} as the crop")
+    heat = np.rint(255 * np.clip(cam, 0.0, 1.0)).astype(np.uint8)
+    coloured = cv2.cvtColor(cv2.applyColorMap(heat, cv2.COLORMAP_TURBO), cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.addWeighted(crop, 1.0 - OVERLAY_SHARE, coloured, OVERLAY_SHARE, 0.0), dtype=np.uint8)
+
+
+def sheet(items: Sequence[SheetItem], *, columns: int = 4, side: int = 160) -> npt.NDArray[np.uint8]:
+    """Return a (H,W,3) uint8 RGB picture: every crop beside its overlay, a caption below, row by row.
+
+    Args:
+        items: what is shown, at least one.
+        columns: pairs in a row.
+        side: of a picture, pixels.
+
+    Raises:
+        ValueError: no item.
+    """
+    if not items:
+        raise ValueError("items of a sheet: got none, expected at least one")
+    columns = min(columns, len(items))
+    cell_height, cell_width = side + CAPTION_PX + GAP_PX, 2 * side + 2 * GAP_PX
+    rows = -(-len(items) // columns)
+    page = np.full((rows * cell_height + GAP_PX, columns * cell_width + GAP_PX, 3), _PAPER, dtype=np.uint8)
+    for number, item in enumerate(items):
+        top, left = GAP_PX + number // columns * cell_height, GAP_PX + number % columns * cell_width
+        pair = np.hstack([_sized(item.crop, side), _sized(overlay(item.crop, item.cam), side)])
+        page[top : top + side, left : left + 2 * side] = pair
+        place = (left, top + side + CAPTION_PX - 5)
+        cv2.putText(page, item.caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (_INK,) * 3, 1, cv2.LINE_AA)
+    return page
+
+
+@contextmanager
+def _probed(layer: Layer, probe: nn.Module) -> Iterator[None]:
+    """Lead the layer's output through `probe` as (B,C,h,w) and back, since captum takes no other layout."""
+    handle = layer.module.register_forward_hook(lambda _module, _inputs, output: _through(probe, output, layer))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _through(probe: nn.Module, output: Any, layer: Layer) -> Tensor:
+    layout = layer.layout
+    dimensions = 3 if layout == "tokens" else 4
+    if not isinstance(output, Tensor) or output.ndim != dimensions:
+        got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ConfigError(
+            f"layer for Grad-CAM: got {layer.name!r} with output {got}, expected {dimensions} dimensions ({layout}); "
+            "name another"
+        )
+    if layout == "nchw":
+        return Tensor(probe(output))
+    if layout == "nhwc":
+        return Tensor(probe(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+    side = int(output.shape[1] ** 0.5)
+    extra = output.shape[1] - side * side
+    if extra > 1:
+        raise ConfigError(
+            f"layer for Grad-CAM: got {layer.name!r} with {output.shape[1]} tokens, expected a square, or one more"
+        )
+    patches = output[:, extra:].transpose(1, 2).reshape(len(output), -1, side, side)
+    return torch.cat([output[:, :extra], probe(patches).flatten(2).transpose(1, 2)], dim=1)
+
+
+def _spread(maps: Tensor, size: Sequence[int]) -> npt.NDArray[np.float32]:
+    """Return (B,1,h,w) maps enlarged to (B,S,S), each divided by its highest value."""
+    large = functional.interpolate(maps.float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
+    highest = large.amax(dim=(1, 2), keepdim=True)
+    return np.asarray((large / highest.clamp_min(torch.finfo(torch.float32).tiny)).cpu().numpy(), dtype=np.float32)
+
+
+def _sized(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
+    way = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (side, side), interpolation=way), dtype=np.uint8)

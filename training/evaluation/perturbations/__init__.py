@@ -1,0 +1,1 @@
+"""Image perturbations for robustness tests."""

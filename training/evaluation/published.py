@@ -1,0 +1,210 @@
+"""Published figures, with their sources, and ours beside them.
+
+Nobody outside has reached the authors' 97.93 % on c23: with their weights on crops of one's own, 91.9 % was the result.
+Crops, frames per video, level and split differ from paper to paper, so a difference of some points says nothing yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from training.evaluation.statistics.metrics import Figure, GroupMetrics
+
+M2TR_PAPER = "arXiv 2104.09770"
+M2TR_ISSUE = "PyDeepFakeDet, issue 17: published weights, own crops"
+ROBUSTNESS_STUDY = "robustness study on a c23 subset"
+OTHER_STUDIES = "other studies; all fail on videos from the internet"
+ATTRIBUTION = "ff_attribution, WACVW 2025, 5 classes"
+
+# (dataset in a store, compression) → the name that papers use.
+DATA_NAMES: dict[tuple[str, str | None], str] = {
+    ("ffpp", "raw"): "FF++ raw",
+    ("ffpp", "c23"): "FF++ c23",
+    ("ffpp", "c40"): "FF++ c40",
+    ("celeb_df", None): "Celeb-DF",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedFigure:
+    """What a paper, or whoever tried, says of a model on some data."""
+
+    model: str
+    # as it is called there
+
+    data: str
+    # what it was tested on
+
+    accuracy: float | None
+    # 0..1
+
+    auc: float | None
+    # 0..1
+
+    source: str
+    # where it stands
+
+    perturbation: str | None = None
+    # of a robustness study; None for images as they are
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One line of a table with ours and theirs."""
+
+    model: str
+    # its name
+
+    data: str
+    # what it was tested on
+
+    level: str
+    # frame or video; empty where the source does not say
+
+    accuracy: Figure
+    # at 0.5
+
+    auc: Figure
+    # area under the ROC curve
+
+    source: str
+    # where it stands; empty for ours
+
+
+def _paper(model: str, data: str, accuracy: float, auc: float | None = None) -> PublishedFigure:
+    return PublishedFigure(model=model, data=data, accuracy=accuracy, auc=auc, source=M2TR_PAPER)
+
+
+def _study(model: str, perturbation: str | None, accuracy: float, auc: float) -> PublishedFigure:
+    return PublishedFigure(
+        model=model,
+        data="FF++ c23",
+        accuracy=accuracy,
+        auc=auc,
+        source=ROBUSTNESS_STUDY,
+        perturbation=perturbation,
+    )
+
+
+PUBLISHED: tuple[PublishedFigure, ...] = (
+    _paper("M2TR", "FF++ raw", 0.9950, 0.9992),
+    _paper("M2TR", "FF++ c23", 0.9793, 0.9951),
+    _paper("M2TR", "FF++ c40", 0.9289, 0.9531),
+    _paper("M2TR", "Celeb-DF", 0.9976, 0.998),
+    _paper("Xception", "FF++ raw", 0.9784),
+    _paper("Xception", "FF++ c23", 0.9524),
+    _paper("Xception", "FF++ c40", 0.8627),
+    _paper("Xception", "Celeb-DF", 0.9905),
+    _paper("EfficientNet-B4", "FF++ raw", 0.9789),
+    _paper("EfficientNet-B4", "FF++ c23", 0.9561),
+    _paper("EfficientNet-B4", "FF++ c40", 0.8712),
+    _paper("EfficientNet-B4", "Celeb-DF", 0.9944),
+    PublishedFigure(model="M2TR", data="FF++ c23", accuracy=0.919, auc=None, source=M2TR_ISSUE),
+    PublishedFigure(model="M2TR", data="FF++ c40", accuracy=0.583, auc=None, source=M2TR_ISSUE),
+    _study("M2TR", None, 0.906, 0.983),
+    _study("M2TR", "rotation", 0.677, 0.790),
+    _study("M2TR", "noise", 0.494, 0.497),
+    _study("M2TR", "blur", 0.600, 0.873),
+    _study("M2TR", "crop", 0.844, 0.982),
+    _study("Xception", None, 0.963, 0.996),
+    _study("Xception", "rotation", 0.767, 0.829),
+    _study("Xception", "noise", 0.494, 0.528),
+    _study("Xception", "blur", 0.669, 0.838),
+    _study("Xception", "crop", 0.950, 0.994),
+    PublishedFigure(
+        model="M2TR, Swin-Tiny", data="FF++, Deepfakes only", accuracy=0.9698, auc=0.9915, source=OTHER_STUDIES
+    ),
+    PublishedFigure(
+        model="EfficientNet-B4, 20 epochs",
+        data="FF++, four manipulations",
+        accuracy=0.935,
+        auc=0.9708,
+        source=OTHER_STUDIES,
+    ),
+    PublishedFigure(
+        model="EfficientNet-B4, 20 epochs", data="FF++ and Celeb-DF", accuracy=0.9902, auc=0.9983, source=OTHER_STUDIES
+    ),
+    PublishedFigure(model="EfficientNetV2-B0", data="FF++, 5 classes", accuracy=0.9626, auc=0.9970, source=ATTRIBUTION),
+)
+
+
+def beside_published(model: str, groups: Sequence[GroupMetrics]) -> list[Comparison]:
+    """Return ours and the published figures of unperturbed images, data by data, ours first.
+
+    Published lines of data that we have not measured stay away, unless none is known for ours: then all are shown.
+
+    Args:
+        model: our model's name.
+        groups: our metrics; those of single manipulations are left out.
+    """
+    ours = list(_ours(model, groups))
+    measured = {line.data for line in ours}
+    theirs = [
+        Comparison(
+            model=found.model,
+            data=found.data,
+            level="",
+            accuracy=Figure(value=found.accuracy, reason=None if found.accuracy is not None else "not published"),
+            auc=Figure(value=found.auc, reason=None if found.auc is not None else "not published"),
+            source=found.source,
+        )
+        for found in PUBLISHED
+        if found.perturbation is None
+    ]
+    known = [line for line in theirs if line.data in measured]
+    return sorted([*ours, *(known or theirs)], key=lambda line: line.data)
+
+
+def published_robustness(model: str) -> list[PublishedFigure]:
+    """Return what the robustness study says of a model, the unperturbed line first; nothing of other models.
+
+    Args:
+        model: its name, with or without its folder in brackets.
+    """
+    name = model.partition(" (")[0].lower()
+    return [
+        found
+        for found in PUBLISHED
+        if found.source == ROBUSTNESS_STUDY and found.model.lower() in (name, name.removeprefix("legacy_"))
+    ]
+
+
+def data_name(dataset: str | None, compression: str | None) -> str:
+    """Return what papers call a part of an evaluation."""
+    if dataset is None:
+        return "all"
+    return DATA_NAMES.get((dataset, compression), f"{dataset} {compression or ''}".strip())
+
+
+def published_markdown(comparisons: Sequence[Comparison]) -> str:
+    """Return ours beside the published figures as a Markdown table; ours in bold."""
+    lines = ["| Data | Model | Level | Accuracy | AUC | Source |", "| :-- | :-- | :-- | --: | --: | :-- |"]
+    for line in comparisons:
+        mark = "" if line.source else "**"
+        cells = (line.data, f"{mark}{line.model}{mark}", line.level or "–", percent(line.accuracy), percent(line.auc))
+        lines.append("| " + " | ".join((*cells, line.source or "this evaluation")) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def percent(figure: Figure, *, with_interval: bool = True) -> str:
+    """Return a figure as percent with its interval, such as `97.93 [97.1, 98.6]`; a dash for none."""
+    if figure.value is None:
+        return "–"
+    text = f"{100 * figure.value:.2f}"
+    if not with_interval or figure.low is None or figure.high is None:
+        return text
+    return f"{text} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+
+
+def _ours(model: str, groups: Sequence[GroupMetrics]) -> Iterator[Comparison]:
+    for group in groups:
+        if group.manipulation is None and group.dataset is not None:
+            yield Comparison(
+                model=model,
+                data=data_name(group.dataset, group.compression),
+                level=group.level,
+                accuracy=group.figures["accuracy"],
+                auc=group.figures["auc"],
+                source="",
+            )

@@ -1,0 +1,1 @@
+"""The evaluation report: figures, Markdown, HTML page."""

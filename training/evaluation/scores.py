@@ -1,0 +1,304 @@
+"""`Scores`: what a detector said about every frame of an evaluation, as arrays, as Parquet, and per video.
+
+A row is one frame, or one clip of a model that judges clips as a whole. `to_videos` makes the table of the same form in
+which a row is one person of one video. Nothing here computes a metric: see `training.evaluation.statistics.metrics`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from manifests.errors import UserError
+from storage.files.layout import PARTIAL_PREFIX, publish
+from storage.format.arrays import require_array
+
+TextArray = npt.NDArray[np.object_]
+
+# Column → Arrow type, in the order of the file; behind them one float64 column `p_<class>` per class, if any.
+COLUMN_TYPES: dict[str, str] = {
+    "key": "string",
+    "dataset": "string",
+    "video_id": "string",
+    "track_id": "int64",
+    "frame_index": "int64",
+    "num_frames": "int64",
+    "manipulation": "string",  # null for real
+    "compression": "string",  # null where the dataset has none
+    "label": "int64",  # 0 real, 1 fake
+    "p_fake": "float64",
+    "class_label": "int64",  # only with classes
+}
+_NUMPY_TYPES: dict[str, npt.DTypeLike] = {"string": np.object_, "int64": np.int64, "float64": np.float64}
+_CLASS_NAMES_KEY = b"class_names"  # in the Parquet file's own metadata: the names in order, one per line
+_REAL_CLASS = 0  # of several classes the first is the real one
+_SUM_TOLERANCE = 1e-3  # of probabilities over classes: bfloat16 keeps some three digits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores:
+    """N scored frames (or clips, or videos), one row each, no row twice.
+
+    Raises:
+        TypeError: an array of another dtype than its field says.
+        ValueError: arrays of different lengths, a score that is not a probability, a label other than 0 and 1, a row
+            that stands there twice, or classes without their names.
+    """
+
+    key: TextArray
+    # (N,) str, the record's key in its store; of a video `{video_id}/{track_id:02d}`
+
+    dataset: TextArray
+    # (N,) str
+
+    video_id: TextArray
+    # (N,) str; says manipulation and compression, too
+
+    track_id: npt.NDArray[np.int64]
+    # (N,) which person of the video
+
+    frame_index: npt.NDArray[np.int64]
+    # (N,) of the (first) frame, position in the whole video, 0-based
+
+    num_frames: npt.NDArray[np.int64]
+    # (N,) how many frames the score is of: 1, or the frames of a clip or video
+
+    manipulation: TextArray
+    # (N,) str, or None for real
+
+    compression: TextArray
+    # (N,) str, or None where the dataset has none
+
+    label: npt.NDArray[np.int64]
+    # (N,) 0 real, 1 fake
+
+    p_fake: npt.NDArray[np.float64]
+    # (N,) 0..1
+
+    class_names: tuple[str, ...] | None = None
+    # C names, the real one first; None for a model with two classes
+
+    class_label: npt.NDArray[np.int64] | None = None
+    # (N,) true class 0..C-1, or -1 where the model does not know the class
+
+    class_probabilities: npt.NDArray[np.float64] | None = None
+    # (N,C) 0..1, rows sum to 1
+
+    def __post_init__(self) -> None:
+        """Refuse what the type checker cannot see."""
+        for name in _column_names(self):
+            kind = _NUMPY_TYPES[COLUMN_TYPES[name]]
+            require_array("Scores", name, getattr(self, name), kind, (len(self.key),))
+        if not np.isin(self.label, (0, 1)).all():
+            raise ValueError(f"Scores.label: got {sorted(set(self.label.tolist()))}, expected 0 (real) and 1 (fake)")
+        _require_probabilities("p_fake", self.p_fake, self.key)
+        _require_classes(self)
+        repeated = self.repeated
+        if repeated.any():
+            raise ValueError(
+                f"Scores: got {int(repeated.sum())} rows twice, such as {self.key[repeated][0]!r}, expected each frame "
+                "once; a distributed sampler pads its last batch: join the parts with `join_scores`"
+            )
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @property
+    def repeated(self) -> npt.NDArray[np.bool_]:
+        """Return (N,) whether a row has been there before."""
+        table = pd.DataFrame({"dataset": self.dataset, "key": self.key, "frame": self.frame_index})
+        return np.asarray(table.duplicated(), dtype=np.bool_)
+
+    def where(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Scores:
+        """Return the rows chosen by a (N,) mask or by their positions."""
+        names = [*_column_names(self), *(["class_probabilities"] if self.class_probabilities is not None else [])]
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+
+def scores_from_columns(columns: Mapping[str, Any]) -> Scores:
+    """Return the table of some columns, converting lists and other number types.
+
+    Args:
+        columns: field of `Scores` → N values (`class_names`: C names). `num_frames` may be left out (1 each), and so
+            may the three fields about classes by a model with two.
+
+    Raises:
+        ValueError: a column is missing or unknown, or as in `Scores`.
+    """
+    wanted = [name for name in COLUMN_TYPES if name != "class_label"]
+    unknown = set(columns) - {item.name for item in fields(Scores)}
+    missing = set(wanted) - set(columns) - {"num_frames"}
+    if unknown or missing:
+        raise ValueError(f"columns of scores: got {sorted(columns)}, expected {wanted}")
+    columns = {"num_frames": np.ones(len(columns["key"])), **columns}
+    converted: dict[str, Any] = {
+        name: _as_array(columns[name], kind) for name, kind in COLUMN_TYPES.items() if columns.get(name) is not None
+    }
+    if columns.get("class_names") is not None:
+        converted["class_names"] = tuple(columns["class_names"])
+    if columns.get("class_probabilities") is not None:
+        converted["class_probabilities"] = np.asarray(columns["class_probabilities"], dtype=np.float64)
+    return Scores(**converted)
+
+
+def join_scores(parts: Sequence[Scores]) -> Scores:
+    """Return all rows in one table; a row that several parts have (a sampler's padding) comes from the first.
+
+    Raises:
+        ValueError: no part, or parts with different classes.
+    """
+    if not parts:
+        raise ValueError("parts of scores: got none, expected at least one")
+    if len({part.class_names for part in parts}) > 1:
+        found = sorted({str(part.class_names) for part in parts})
+        raise ValueError(f"classes of scores: got {found}, expected the same in each part")
+    names = [*_column_names(parts[0]), *(["class_probabilities"] if parts[0].class_names else [])]
+    table = pd.DataFrame(
+        {
+            "dataset": np.concatenate([part.dataset for part in parts]),
+            "key": np.concatenate([part.key for part in parts]),
+            "frame": np.concatenate([part.frame_index for part in parts]),
+        }
+    )
+    first = ~np.asarray(table.duplicated(), dtype=np.bool_)
+    joined = {name: np.concatenate([getattr(part, name) for part in parts])[first] for name in names}
+    return Scores(**joined, class_names=parts[0].class_names)
+
+
+def to_videos(scores: Scores) -> Scores:
+    """Return one row per (dataset, video_id, track_id) with the mean of its scores, in order of first appearance.
+
+    The `video_id` holds the manipulation, so the four forgeries of one pair of people stay four videos.
+
+    Raises:
+        ValueError: rows of one video differ in label, manipulation or compression.
+    """
+    group, first = group_rows(scores.dataset, scores.video_id, scores.track_id)
+    for name in ("label", "manipulation", "compression"):
+        column = getattr(scores, name)
+        mixed = column != column[first][group]
+        if mixed.any():
+            video_id = scores.video_id[mixed][0]
+            raise ValueError(f"{name} of {video_id!r}: got more than one, expected the same in all of its rows")
+    counts = np.bincount(group, minlength=len(first))
+    means = np.bincount(group, weights=scores.p_fake, minlength=len(first)) / counts
+    num_frames = np.bincount(group, weights=scores.num_frames, minlength=len(first)).astype(np.int64)
+    keys = [f"{video_id}/{track_id:02d}" for video_id, track_id in zip(scores.video_id, scores.track_id, strict=True)]
+    probabilities = scores.class_probabilities
+    if probabilities is not None:
+        sums = np.zeros((len(first), probabilities.shape[1]))
+        np.add.at(sums, group, probabilities)
+        probabilities = sums / counts[:, None]
+    return replace(
+        scores.where(first),
+        key=np.array(keys, dtype=np.object_)[first],
+        num_frames=num_frames,
+        p_fake=np.clip(means, 0.0, 1.0),  # a mean of ones may be a rounding above one
+        class_probabilities=probabilities,
+    )
+
+
+def group_rows(*columns: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Group rows that agree in all columns of (N,).
+
+    Returns:
+        (N,) the number of each row's group, by first appearance, and (G,) the first row of each group.
+    """
+    table = pd.DataFrame({str(number): column for number, column in enumerate(columns)})
+    group = np.asarray(table.groupby(list(table.columns), sort=False, dropna=False).ngroup(), dtype=np.int64)
+    first = np.unique(group, return_index=True)[1].astype(np.int64)
+    return np.asarray(group), np.asarray(first)
+
+
+def write_scores(path: Path, scores: Scores) -> None:
+    """Write the table as Parquet, complete or not at all."""
+    kinds = {name: pa.type_for_alias(COLUMN_TYPES[name]) for name in _column_names(scores)}
+    columns = [pa.array(getattr(scores, name), type=kind) for name, kind in kinds.items()]
+    names, metadata = list(kinds), {}
+    if scores.class_names is not None and scores.class_probabilities is not None:
+        columns += [pa.array(column) for column in scores.class_probabilities.T]
+        names += [_probability_column(name) for name in scores.class_names]
+        metadata[_CLASS_NAMES_KEY] = "\n".join(scores.class_names).encode()
+    table = pa.table(columns, names=names).replace_schema_metadata(metadata or None)
+    partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        pq.write_table(table, partial, compression="zstd")
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_scores(path: Path) -> Scores:
+    """Return the table that `write_scores` wrote.
+
+    Raises:
+        UserError: it is not such a file.
+    """
+    try:
+        table = pq.read_table(path)
+        packed = (table.schema.metadata or {}).get(_CLASS_NAMES_KEY)
+        class_names = tuple(packed.decode().split("\n")) if packed is not None else None
+        names = [name for name in COLUMN_TYPES if name != "class_label" or class_names is not None]
+        columns: dict[str, Any] = {name: table.column(name).to_pylist() for name in names}
+        if class_names is not None:
+            probabilities = [table.column(_probability_column(name)).to_numpy() for name in class_names]
+            columns |= {"class_names": class_names, "class_probabilities": np.stack(probabilities, axis=1)}
+        return scores_from_columns(columns)
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: got {error}, expected a table of scores; evaluate again, or name another file"
+        ) from error
+
+
+def _column_names(scores: Scores) -> list[str]:
+    """Return the names of the (N,) columns that this table has."""
+    return [
+        item.name for item in fields(scores) if item.name in COLUMN_TYPES and getattr(scores, item.name) is not None
+    ]
+
+
+def _as_array(values: Sequence[Any] | npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+    return np.asarray(values, dtype=_NUMPY_TYPES[kind])
+
+
+def _probability_column(class_name: str) -> str:
+    return f"p_{class_name}"
+
+
+def _require_probabilities(name: str, values: npt.NDArray[np.float64], keys: TextArray) -> None:
+    wrong = ~((values >= 0.0) & (values <= 1.0))  # catches NaN, too
+    if wrong.any():
+        row = int(np.nonzero(wrong)[0][0])
+        raise ValueError(
+            f"Scores.{name}: got {values[row]} for {keys[row]!r} (and {int(wrong.sum()) - 1} more), expected 0..1; "
+            "NaN means that the model has diverged: evaluate an earlier checkpoint"
+        )
+
+
+def _require_classes(scores: Scores) -> None:
+    """Refuse classes of which only a part is there, or that contradict `p_fake`."""
+    given = [scores.class_names is not None, scores.class_label is not None, scores.class_probabilities is not None]
+    if not any(given):
+        return
+    if scores.class_names is None or scores.class_label is None or scores.class_probabilities is None:
+        raise ValueError(
+            "Scores: got a part of class_names, class_label, class_probabilities, expected all of them or none"
+        )
+    num_classes = len(scores.class_names)
+    require_array("Scores", "class_probabilities", scores.class_probabilities, np.float64, (len(scores), num_classes))
+    _require_probabilities("class_probabilities", scores.class_probabilities.min(axis=1, initial=1.0), scores.key)
+    if not ((scores.class_label >= -1) & (scores.class_label < num_classes)).all():
+        raise ValueError(f"Scores.class_label: got another value, expected -1 (unknown) to {num_classes - 1}")
+    if (abs(scores.class_probabilities.sum(axis=1) - 1.0) > _SUM_TOLERANCE).any():
+        raise ValueError("Scores.class_probabilities: got rows with another sum, expected 1; apply a softmax first")
+    if (abs(1.0 - scores.class_probabilities[:, _REAL_CLASS] - scores.p_fake) > _SUM_TOLERANCE).any():
+        raise ValueError(f"Scores.p_fake: got another value than 1 − p({scores.class_names[_REAL_CLASS]}), expected it")

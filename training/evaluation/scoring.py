@@ -1,0 +1,160 @@
+"""A trained model on the items of stores: a score for each, and for some of them what the model looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from training.data.augment import Resize, Transform
+from training.data.batch import Batch
+from training.data.dataset import BINARY_CLASSES, StoreDataset
+from training.data.loader import make_loader
+from training.data.order import InOrder
+from training.evaluation.perturbations.perturb import Perturbation
+from training.evaluation.scores import Scores, join_scores, scores_from_columns
+from training.fit.lightning_module import REAL
+from training.models.checkpoint import AboutModel
+from training.models.deepfake_detector import ModelOutput
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbed:
+    """A transform that disturbs crops before they are resized to what the model takes; each item in its own way."""
+
+    perturbation: Perturbation
+
+    level: int
+    # 1 the weakest
+
+    img_size: int
+    # side of what comes out, pixels
+
+    def __call__(self, crops: Pixels, masks: Pixels | None, seed: Sequence[int]) -> tuple[Pixels, Pixels | None]:
+        """Return (T,S,S,3) crops and (T,S,S) masks; the masks are only resized."""
+        first, *place = seed
+        disturbed = self.perturbation.apply(crops, self.level, first, key="/".join(map(str, place)))
+        return Resize(self.img_size)(disturbed, masks, seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringSettings:
+    """How items are scored; changes no score."""
+
+    batch_size: int = 32
+    # items at a time
+
+    workers: int = 0
+    # processes that decode
+
+    device: str = "cpu"
+    # of the network
+
+
+def dataset_for(
+    about: AboutModel,
+    stores: Sequence[Path],
+    split: str,
+    *,
+    transform: Transform | None = None,
+    seed: int = 0,
+    manipulations: Iterable[str] | None = None,
+    compressions: Iterable[str] | None = None,
+) -> StoreDataset:
+    """Return the items of a split as a model takes them; a forgery that is none of its classes has the class −1.
+
+    Args:
+        about: the model.
+        stores: their folders.
+        split: `train`, `val` or `test`.
+        transform: in place of the plain resize.
+        seed: of the transform.
+        manipulations: leave out the fakes of all others; None for all.
+        compressions: leave out videos of all others; None for all.
+
+    Raises:
+        StoreError: a store cannot be read.
+        ConfigError: there is nothing in the split.
+    """
+    classes = "binary" if about.class_names == BINARY_CLASSES else about.class_names
+    return StoreDataset(
+        stores,
+        split,
+        transform=transform or Resize(about.img_size),
+        classes=classes,  # type: ignore[arg-type]  # the one word, or names
+        frames="single" if about.clip_length is None else "clip",
+        manipulations=manipulations,
+        compressions=compressions,
+        with_masks=False,
+        seed=seed,
+        allow_unknown=True,
+    )
+
+
+def score(
+    model: nn.Module,
+    dataset: StoreDataset,
+    settings: ScoringSettings,
+    on_items: Callable[[int], None] = lambda _: None,
+) -> Scores:
+    """Return the model's score of every item, once each, in the dataset's order.
+
+    Args:
+        model: in evaluation mode; it is moved to the device.
+        dataset: what is scored.
+        settings: how.
+        on_items: called with the number of items of each batch, when it is done.
+    """
+    device = torch.device(settings.device)
+    model.to(device).eval()
+    loader = make_loader(dataset, InOrder(len(dataset)), settings.batch_size, settings.workers)
+    parts: list[Scores] = []
+    try:
+        for batch in loader:
+            parts.append(_scored(model, batch.to(device), dataset))
+            on_items(len(batch))
+    finally:
+        loader.close()
+    return join_scores(parts)
+
+
+def probabilities(model: nn.Module, images: torch.Tensor) -> npt.NDArray[np.float64]:
+    """Return (B,C) float64 class probabilities of (B,3,S,S) or (B,T,3,S,S) normalised images."""
+    half = images.device.type == "cuda"
+    with torch.inference_mode(), torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
+        output = cast(ModelOutput, model(images))
+    found: npt.NDArray[np.float64] = output.logits.double().softmax(dim=1).cpu().numpy()
+    return found
+
+
+def _scored(model: nn.Module, batch: Batch, dataset: StoreDataset) -> Scores:
+    found = probabilities(model, batch.images)
+    # By the class: a fake whose dataset names no manipulation is one all the same.
+    labels: npt.NDArray[np.int64] = batch.labels.cpu().numpy()
+    columns: dict[str, Any] = {
+        "key": batch.keys,
+        "dataset": batch.datasets,
+        "video_id": batch.video_ids,
+        "track_id": batch.track_ids,
+        "frame_index": batch.frame_indices,
+        "num_frames": [dataset.clip_length or 1] * len(batch),
+        "manipulation": batch.manipulations,
+        "compression": batch.compressions,
+        "label": (labels != REAL).astype(np.int64),
+        "p_fake": (1.0 - found[:, REAL]).clip(0.0, 1.0),
+    }
+    if found.shape[1] > 2:
+        columns |= {
+            "class_names": dataset.class_names,
+            "class_label": labels,
+            "class_probabilities": found,
+        }
+    return scores_from_columns(columns)

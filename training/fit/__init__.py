@@ -1,0 +1,1 @@
+"""Training runs: Lightning module, data module, losses, callbacks."""

@@ -1,0 +1,165 @@
+"""The training and validation splits of a run's stores, as Lightning takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+
+from manifests.errors import ConfigError, StoreError
+from storage.files.layout import RECORDS_NAME
+from storage.index import read_index
+from storage.records_table import read_rows
+from training.config import DataSettings, TrainConfig
+from training.data.augment import PaperAugmentation, Resize, Transform
+from training.data.batch import Batch
+from training.data.dataset import StoreDataset
+from training.data.loader import Loader, make_loader
+from training.data.order import BlockShuffle, InOrder
+from training.models.checkpoint import AboutModel
+
+
+class Feed:
+    """A loader as Lightning takes it: what it does not see (a sampler, a state) it leaves alone."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        """Batches in a whole epoch."""
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield what is left of the epoch."""
+        return iter(self._loader)
+
+
+class StoreData(lightning.LightningDataModule):
+    """The training and validation splits of the stores."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self._config = config
+        self.train_set = self._dataset("train", transform_for(config.data, config.model.img_size))
+        self._val_set = self._val_dataset()
+        self._train_loader: Loader | None = None
+        self._val_loader: Loader | None = None
+        self._resume: dict[str, Any] | None = None
+
+    @property
+    def has_val(self) -> bool:
+        """Whether there is a validation split with both real and fake items."""
+        return self._val_set is not None
+
+    def about_model(self) -> AboutModel:
+        """Return what a model that is trained on this data is."""
+        model = self._config.model
+        is_clip = self._config.data.frames == "clip"
+        return AboutModel(
+            name=model.name,
+            img_size=model.img_size,
+            class_names=self.train_set.class_names,
+            num_stages=model.num_stages,
+            backbone=model.backbone,
+            dropout=model.dropout,
+            head=model.head if is_clip else None,
+            clip_length=self.train_set.clip_length,
+            crops=dict(read_index(self._config.stores[0]).config),
+            trained_on=datasets_of(self._config.stores, "train"),
+        )
+
+    def train_dataloader(self) -> Feed:
+        """Return the shuffled, balanced loader of this process."""
+        trainer, data = self._trainer_of(), self._config.data
+        sampler = BlockShuffle(
+            self.train_set.labels,
+            self.train_set.methods,
+            seed=self._config.trainer.seed,
+            balance=data.balance,
+            num_draws=data.epoch_items,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        loader = make_loader(
+            self.train_set, sampler, data.batch_size, data.workers, drop_last=len(sampler) >= data.batch_size
+        )
+        if self._resume is not None:
+            loader.load_state_dict(self._resume)
+        self._train_loader = loader
+        return Feed(loader)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the order of training stands. Lightning keeps the state of loaders within an epoch only."""
+        return {} if self._train_loader is None else self._train_loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there, once the loader is made."""
+        self._resume = state_dict
+
+    def val_dataloader(self) -> Feed | list[Feed]:
+        """Return the loader of the validation split, in order; none where there is no such split."""
+        if self._val_set is None:
+            return []
+        trainer = self._trainer_of()
+        if len(self._val_set) < trainer.world_size:
+            raise ConfigError(
+                f"trainer.devices: got {trainer.world_size} processes, expected at most {len(self._val_set)}, the "
+                "items of val; take fewer"
+            )
+        sampler = InOrder(len(self._val_set), rank=trainer.global_rank, world_size=trainer.world_size)
+        loader = make_loader(self._val_set, sampler, self._config.data.batch_size, self._config.data.workers)
+        self._val_loader = loader
+        return Feed(loader)
+
+    def close(self) -> None:
+        """End the processes that decode."""
+        for loader in (self._train_loader, self._val_loader):
+            if loader is not None:
+                loader.close()
+
+    def _trainer_of(self) -> lightning.Trainer:
+        return cast(lightning.Trainer, self.trainer)
+
+    def _dataset(self, split: str, transform: Transform) -> StoreDataset:
+        config = self._config
+        return StoreDataset(
+            config.stores,
+            split,
+            transform=transform,
+            classes=config.model.classes or "binary",
+            frames=config.data.frames,
+            manipulations=config.data.manipulations,
+            compressions=config.data.compressions,
+            with_masks=config.loss.weights[1] > 0,
+            seed=config.trainer.seed,
+        )
+
+    def _val_dataset(self) -> StoreDataset | None:
+        try:
+            found = self._dataset("val", Resize(self._config.model.img_size))
+        except StoreError:
+            raise
+        except ConfigError:  # nothing in it
+            return None
+        return found if len(set((found.labels != 0).tolist())) == 2 else None
+
+
+def datasets_of(stores: Sequence[Path], split: str) -> tuple[str, ...]:
+    """Return the names of the datasets in a split of some stores, sorted."""
+    rows = (row for store in stores for row in read_rows(store / RECORDS_NAME, ["dataset", "split"]))
+    return tuple(sorted({dataset for dataset, where in rows if where == split}))
+
+
+def transform_for(data: DataSettings, img_size: int) -> Transform:
+    """Return what is done to the crops of training."""
+    if data.augment == "paper":
+        return PaperAugmentation(img_size)
+    if data.augment == "flip":
+        flips = replace(
+            PaperAugmentation(img_size), colour_probability=0.0, noise_probability=0.0, jpeg_probability=0.0
+        )
+        return replace(flips, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
+    return Resize(img_size)

@@ -1,0 +1,1 @@
+"""Detector networks: M2TR, baselines, clip models, checkpoints."""

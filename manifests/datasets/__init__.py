@@ -6,11 +6,17 @@ from manifests.datasets.dfdc import DFDC
 from manifests.datasets.ffpp import FaceForensicsPP
 from manifests.datasets.ffpp_kaggle import FaceForensicsPPOnKaggle
 from manifests.datasets.folder import Folder
+from manifests.registry import Registry
 
-DATASETS: dict[str, Dataset] = {
-    "ffpp": FaceForensicsPP(),
-    "ffpp_kaggle": FaceForensicsPPOnKaggle(),
-    "celeb_df": CelebDF(),
-    "dfdc": DFDC(),
-    "folder": Folder(),
-}
+DATASETS = Registry[Dataset](
+    "dataset",
+    "faceshards.datasets",
+    {
+        "ffpp": FaceForensicsPP(),
+        "ffpp_kaggle": FaceForensicsPPOnKaggle(),
+        "celeb_df": CelebDF(),
+        "dfdc": DFDC(),
+        "folder": Folder(),
+    },
+    needs=("recognise", "survey", "title", "expects"),
+)

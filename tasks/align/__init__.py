@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 
+from manifests.registry import Registry
 from tasks.align.aligner import Aligner
 from tasks.align.five_point import FivePointAligner
 from tasks.align.lrw import LRWAligner
 from tasks.align.square import SquareAligner
 
-ALIGNERS: dict[str, Callable[..., Aligner]] = {
-    "square": SquareAligner,
-    "five_point": FivePointAligner,
-    "lrw": LRWAligner,
-}
+ALIGNERS = Registry[Callable[..., Aligner]](
+    "aligner",
+    "faceshards.aligners",
+    {"square": SquareAligner, "five_point": FivePointAligner, "lrw": LRWAligner},
+    needs=("align",),
+)

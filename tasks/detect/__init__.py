@@ -1,10 +1,13 @@
 """The face detectors: one file and one line here for each."""
 
+from manifests.registry import Registry
 from tasks.detect.detector import FaceDetector
 from tasks.detect.mtcnn.detector import MTCNNDetector
 from tasks.detect.s3fd import S3FDDetector
 
-DETECTORS: dict[str, type[FaceDetector]] = {
-    "mtcnn": MTCNNDetector,
-    "s3fd": S3FDDetector,
-}
+DETECTORS = Registry[type[FaceDetector]](
+    "detector",
+    "faceshards.detectors",
+    {"mtcnn": MTCNNDetector, "s3fd": S3FDDetector},
+    needs=("detect",),
+)

@@ -1,12 +1,14 @@
 """The landmarkers: one file and one line here for each."""
 
+from manifests.registry import Registry
 from tasks.landmarks.dlib import DlibLandmarker
 from tasks.landmarks.fan import FANLandmarker
 from tasks.landmarks.five_points import DetectorLandmarks
 from tasks.landmarks.landmarker import Landmarker
 
-LANDMARKERS: dict[str, type[Landmarker]] = {
-    "detector": DetectorLandmarks,
-    "fan": FANLandmarker,
-    "dlib": DlibLandmarker,
-}
+LANDMARKERS = Registry[type[Landmarker]](
+    "landmarker",
+    "faceshards.landmarkers",
+    {"detector": DetectorLandmarks, "fan": FANLandmarker, "dlib": DlibLandmarker},
+    needs=("locate",),
+)

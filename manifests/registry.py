@@ -1,0 +1,110 @@
+"""Registries: the implementations of one family by name, ours and those of other installed distributions.
+
+A family is a folder; its registry is made in the folder's `__init__.py`:
+
+    DETECTORS = Registry("detector", "faceshards.detectors", {"mtcnn": MTCNNDetector}, needs=("detect",))
+
+Another distribution adds an implementation by an entry point, without a fork:
+
+    [project.entry-points."faceshards.detectors"]
+    my-detector = "mylab.faces:MyDetector"
+
+Names of entry points are read from the metadata of installed distributions when a registry is first listed; the code
+behind a name is imported when the name is first asked for, in each process that asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Generic, TypeVar, cast
+
+from manifests.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class Registry(MutableMapping[str, T], Generic[T]):
+    """Implementations by name: ours first, then those of entry points, sorted by name.
+
+    Args:
+        family: what one of them is called in messages, such as `detector`.
+        group: the entry point group, such as `faceshards.detectors`.
+        own: our implementations, in the order in which they are listed.
+        needs: attributes that the object behind an entry point must have.
+    """
+
+    def __init__(self, family: str, group: str, own: Mapping[str, T], needs: Collection[str] = ()) -> None:
+        self.family, self.group = family, group
+        self._own = dict(own)
+        self._needs = tuple(needs)
+
+    @cached_property
+    def entry_points(self) -> dict[str, EntryPoint]:
+        """Entry points of the group by name, sorted."""
+        return {found.name: found for found in sorted(entry_points(group=self.group), key=lambda one: one.name)}
+
+    def origin(self, name: str) -> tuple[str, str] | None:
+        """Return (distribution, version) of an implementation that is not ours; None for ours."""
+        found = self.entry_points.get(name)
+        return None if found is None or found.dist is None else (found.dist.name, found.dist.version)
+
+    def __getitem__(self, name: str) -> T:
+        """Return an implementation; import it where an entry point names it.
+
+        Raises:
+            KeyError: there is none of this name.
+            ConfigError: the entry point cannot be loaded, names an object of another kind, or takes a name of ours.
+        """
+        found = self.entry_points.get(name)
+        if found is None:
+            return self._own[name]
+        if name in self._own:
+            raise ConfigError(
+                f"{self.family} {name}: got a second one from {_source(found)}, expected another name than ours; "
+                "rename that entry point, or uninstall its distribution"
+            )
+        return self._loaded(found)
+
+    def __setitem__(self, name: str, implementation: T) -> None:
+        """Add an implementation to this process alone; worker processes do not see it."""
+        self._own[name] = implementation
+
+    def __delitem__(self, name: str) -> None:
+        """Take an implementation of ours, or one that was set, away again."""
+        del self._own[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Whether there is one of this name; nothing is imported."""
+        return name in self._own or name in self.entry_points
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the names; nothing is imported."""
+        return iter(dict.fromkeys((*self._own, *self.entry_points)))
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return len(self._own.keys() | self.entry_points.keys())
+
+    def _loaded(self, found: EntryPoint) -> T:
+        try:
+            implementation = found.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise ConfigError(
+                f"{self.family} {found.name}: got {type(error).__name__} ({error}) from {_source(found)}, expected to "
+                "import it; mend or uninstall that distribution"
+            ) from error
+        missing = [name for name in self._needs if not hasattr(implementation, name)]
+        if missing:
+            raise ConfigError(
+                f"{self.family} {found.name}: got an object without {', '.join(missing)} from {_source(found)}, "
+                f"expected the contract of a {self.family}; see CONTRIBUTING.md"
+            )
+        return cast(T, implementation)
+
+
+def _source(found: EntryPoint) -> str:
+    """Where an entry point comes from, for messages."""
+    dist = "an unknown distribution" if found.dist is None else f"{found.dist.name} {found.dist.version}"
+    return f"{dist} ({found.group}: {found.value})"

@@ -67,13 +67,13 @@ class ReferenceClip:
     """What the second implementation makes of T frames."""
 
     matrices: npt.NDArray[np.float64]
-    # (T,2,3) full-frame pixels → crop pixels
+    """(T,2,3) full-frame pixels → crop pixels."""
 
     crops: npt.NDArray[np.uint8]
-    # (T,S,S,3) RGB
+    """(T,S,S,3) RGB."""
 
     missing: list[bool]
-    # T, frames whose landmarks come from others
+    """T, frames whose landmarks come from others."""
 
 
 def reference_alignment(
@@ -181,16 +181,16 @@ class Stillness:
     """How far eyes and mouth move in the crops of one clip."""
 
     eyes_px: float
-    # standard deviation over time, mean of both eyes, crop pixels
+    """Standard deviation over time, mean of both eyes, crop pixels."""
 
     mouth_px: float
-    # of the mouth
+    """Of the mouth."""
 
     step_px: float
-    # from frame to frame, root mean square over eyes and mouth
+    """From frame to frame, root mean square over eyes and mouth."""
 
     eye_distance_px: float
-    # mean distance of the centres of the eyes, crop pixels
+    """Mean distance of the centres of the eyes, crop pixels."""
 
     @property
     def eyes_share(self) -> float:
@@ -208,31 +208,31 @@ class ClipFigures:
     """What was measured on one clip."""
 
     path: str
-    # relative to the clips' folder
+    """Relative to the clips' folder."""
 
     num_frames: int = 0
-    # that were looked at
+    """That were looked at."""
 
     refused: str | None = None
-    # why it was not aligned
+    """Why it was not aligned."""
 
     share_interpolated: float = 0.0
-    # of the frames, 0..1
+    """Of the frames, 0..1."""
 
     matrix_difference: float = 0.0
-    # largest difference of an entry from the second implementation's
+    """Largest difference of an entry from the second implementation's."""
 
     landmark_difference_px: float = 0.0
-    # farthest that a landmark lies from where the second implementation's matrix puts it, crop pixels
+    """Farthest that a landmark lies from where the second implementation's matrix puts it, crop pixels."""
 
     min_psnr_db: float | None = None
-    # of a crop to the second implementation's; None where all are equal
+    """Of a crop to the second implementation's; None where all are equal."""
 
     lrw: Stillness | None = None
-    # in the LRW crops
+    """In the LRW crops."""
 
     square: Stillness | None = None
-    # in the square aligner's
+    """In the square aligner's."""
 
 
 def stillness(clip: AlignedClip, missing: npt.NDArray[np.bool_]) -> Stillness:

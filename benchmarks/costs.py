@@ -26,13 +26,13 @@ class Cost:
     """What one command cost."""
 
     wall_seconds: float
-    # from start to exit
+    """From start to exit."""
 
     cpu_seconds: float
-    # of the process and of all its children that it waited for, user and system
+    """Of the process and of all its children that it waited for, user and system."""
 
     output: str
-    # what it printed
+    """What it printed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,7 +42,7 @@ class Steps:
     wall_seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     peak_mib: dict[str, float] = field(default_factory=dict)
-    # resident memory, the most until the end of the step
+    """Resident memory, the most until the end of the step."""
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

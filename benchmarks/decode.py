@@ -112,37 +112,37 @@ class Measurement:
     """What one reader did with one file."""
 
     reader: str
-    # key of READERS, led by the distribution if another than the installed one
+    """Key of READERS, led by the distribution if another than the installed one."""
 
     clip: str
-    # the clip's name
+    """The clip's name."""
 
     rule: str
-    # key of RULES
+    """Key of RULES."""
 
     num_wanted: int = 0
-    # frames asked for
+    """Frames asked for."""
 
     num_exact: int = 0
-    # of those, the ones that came and are the right ones
+    """Of those, the ones that came and are the right ones."""
 
     num_wrong: int = 0
-    # frames that came and are other ones
+    """Frames that came and are other ones."""
 
     error: str = ""
-    # exception, or how the process ended; empty if it ended well
+    """Exception, or how the process ended; empty if it ended well."""
 
     cpu_ms: float = 0.0
-    # CPU time to open, read and convert, in milliseconds; not the import
+    """CPU time to open, read and convert, in milliseconds; not the import."""
 
     cpu_ratio: float = 0.0
-    # the same over that of decoding the whole clip and converting nothing
+    """The same over that of decoding the whole clip and converting nothing."""
 
     peak_mib: float = 0.0
-    # most memory of the process in MiB
+    """Most memory of the process in MiB."""
 
     import_mib: float = 0.0
-    # what importing the decoder added, in MiB
+    """What importing the decoder added, in MiB."""
 
     @property
     def verdict(self) -> str:
@@ -228,13 +228,13 @@ class Subject:
     """One reader of one package."""
 
     reader: str
-    # key of READERS
+    """Key of READERS."""
 
     package: str = ""
-    # distribution and version if another than the installed one
+    """Distribution and version if another than the installed one."""
 
     folder: Path | None = None
-    # what goes first on PYTHONPATH for it
+    """What goes first on PYTHONPATH for it."""
 
     @property
     def name(self) -> str:

@@ -60,25 +60,25 @@ class Recipe:
     """How a copy is encoded; by default as x264 does it, 250 frames between key frames."""
 
     name: str
-    # for the tables
+    """For the tables."""
 
     crf: int = 23
-    # x264's quality; 40 is about a tenth of the bytes
+    """X264's quality; 40 is about a tenth of the bytes."""
 
     scale: float = 1.0
-    # of width and height
+    """Of width and height."""
 
     fps: int | None = None
-    # frames per second; None keeps them
+    """Frames per second; None keeps them."""
 
     skip_seconds: float = 0.0
-    # cut off the beginning
+    """Cut off the beginning."""
 
     gain: float = 1.0
-    # of luma
+    """Of luma."""
 
     group: int = 250
-    # longest distance between key frames
+    """Longest distance between key frames."""
 
 
 RECIPES = (
@@ -100,13 +100,13 @@ class Compared:
     """Two videos and the distances of their words."""
 
     names: tuple[str, str]
-    # clip and recipe, or two videos
+    """Clip and recipe, or two videos."""
 
     bits: Bits
-    # (4,) Hamming distances at POSITIONS, None where empty
+    """(4,) Hamming distances at POSITIONS, None where empty."""
 
     bits_at_quarters: Bits
-    # (4,) the same at QUARTERS
+    """(4,) the same at QUARTERS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +114,10 @@ class Hashed:
     """The words of one video."""
 
     at_positions: Words
-    # (4,) at POSITIONS
+    """(4,) at POSITIONS."""
 
     at_quarters: Words
-    # (4,) at QUARTERS
+    """(4,) at QUARTERS."""
 
 
 def hashed(path: Path) -> Hashed:

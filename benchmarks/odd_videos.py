@@ -34,16 +34,16 @@ class Clip:
     """One file and what it must show."""
 
     name: str
-    # for the tables
+    """For the tables."""
 
     path: Path
-    # the file
+    """The file."""
 
     truth: Thumbnails
-    # (T,h,w,3) every frame a player shows, in order; of a damaged file, those that are still in it
+    """(T,h,w,3) every frame a player shows, in order; of a damaged file, those that are still in it."""
 
     is_whole: bool = True
-    # False: a decoder has to say that frames are missing
+    """False: a decoder has to say that frames are missing."""
 
 
 def paint(number: int, height: int, width: int) -> Pixels:

@@ -16,7 +16,7 @@ class OpenVideo(Protocol):
     """One reader on one file."""
 
     num_frames: int
-    # how many the reader says there are
+    """How many the reader says there are."""
 
     def read(self, frame_indices: npt.NDArray[np.int64]) -> Pixels:
         """Return the (T,H,W,3) RGB frames that the reader gives for these increasing (T,) positions."""

@@ -49,19 +49,19 @@ class FrameScore:
     """The score of one frame, or of one clip by its first frame."""
 
     frame_index: int
-    # position in the whole video
+    """Position in the whole video."""
 
     pts_seconds: float
-    # presentation time in seconds
+    """Presentation time in seconds."""
 
     p_fake: float
-    # 0..1
+    """0..1."""
 
     box_xyxy: tuple[float, float, float, float]
-    # pixels of the full frame
+    """Pixels of the full frame."""
 
     interpolated: bool
-    # whether the face was not seen in it
+    """Whether the face was not seen in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,31 +69,31 @@ class Prediction:
     """What a model says about a video."""
 
     video: str
-    # its file name
+    """Its file name."""
 
     model: str
-    # its name
+    """Its name."""
 
     trained_on: tuple[str, ...]
-    # datasets
+    """Datasets."""
 
     threshold: float
-    # from which a video is called fake
+    """From which a video is called fake."""
 
     p_fake: float
-    # mean over the frames
+    """Mean over the frames."""
 
     verdict: str
-    # `fake` or `real`, by the threshold: see `warning`
+    """`fake` or `real`, by the threshold: see `warning`."""
 
     warning: str
-    # what the score is worth
+    """What the score is worth."""
 
     frames: tuple[FrameScore, ...]
-    # in the order of time
+    """In the order of time."""
 
     out: str
-    # folder with plot and clip
+    """Folder with plot and clip."""
 
 
 def predict(checkpoint: Path, video: Path, out_dir: Path, device: str = "auto") -> Prediction:

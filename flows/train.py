@@ -21,19 +21,38 @@ from training.config import Section, TrainConfig
 class EvaluateConfig(Section):
     """Everything that an evaluation can be told."""
 
-    checkpoints: tuple[Path, ...] = Field(min_length=1, description="model.pt of the model, and of others beside it")
-    stores: tuple[Path, ...] = Field(min_length=1, description="folders of stores to test on")
-    out: Path = Field(description="folder of the page and of everything behind it")
-    split: str = Field("test", pattern="^(train|val|test)$", description="which split of the stores")
-    perturbations: tuple[str, ...] = Field((), description="score everything again under these, at every level")
-    explain: bool = Field(True, description="make sheets of Grad-CAM overlays")
-    explain_layers: tuple[str, ...] = Field(
-        (), description="of which layers: last, fine (M2TR's last stage), or modules' names; none: last"
-    )
-    batch_size: int = Field(32, ge=1, description="items at a time")
-    workers: int = Field(2, ge=0, description="processes that decode")
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
-    seed: int = Field(0, ge=0, description="of resampling and perturbations")
+    checkpoints: tuple[Path, ...] = Field(min_length=1)
+    """model.pt of the model, and of others beside it."""
+
+    stores: tuple[Path, ...] = Field(min_length=1)
+    """Folders of stores to test on."""
+
+    out: Path
+    """Folder of the page and of everything behind it."""
+
+    split: str = Field("test", pattern="^(train|val|test)$")
+    """Which split of the stores."""
+
+    perturbations: tuple[str, ...] = ()
+    """Score everything again under these, at every level."""
+
+    explain: bool = True
+    """Make sheets of Grad-CAM overlays."""
+
+    explain_layers: tuple[str, ...] = ()
+    """Of which layers: last, fine (M2TR's last stage), or modules' names; none: last."""
+
+    batch_size: int = Field(32, ge=1)
+    """Items at a time."""
+
+    workers: int = Field(2, ge=0)
+    """Processes that decode."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Auto, cpu, cuda or cuda:N."""
+
+    seed: int = Field(0, ge=0)
+    """Of resampling and perturbations."""
 
 
 @flow(name="train-m2tr", flow_run_name="{config.run.name}", persist_result=False)

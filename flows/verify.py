@@ -29,7 +29,8 @@ MAX_LISTED = 1000  # rows of the table artifact; the log has all of them
 class VerifyConfig(Settings):
     """Which stores are verified."""
 
-    stores: tuple[Path, ...] = Field(min_length=1, description="folders of stores; nothing in them is changed")
+    stores: tuple[Path, ...] = Field(min_length=1)
+    """Folders of stores; nothing in them is changed."""
 
 
 @flow(name="verify-store", flow_run_name="verify-{config.stores[0].name}", persist_result=False)

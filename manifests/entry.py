@@ -23,79 +23,79 @@ class VideoEntry:
     """
 
     video_id: str
-    # unique in a store: `<dataset>/<collection>/…/<name>`, such as `ffpp/Deepfakes/c23/519_515`
+    """Unique in a store: `<dataset>/<collection>/…/<name>`, such as `ffpp/Deepfakes/c23/519_515`."""
 
     path: str
-    # POSIX path relative to the dataset root
+    """POSIX path relative to the dataset root."""
 
     mask_path: str | None = None
-    # POSIX path of the manipulation-mask video relative to the dataset root
+    """POSIX path of the manipulation-mask video relative to the dataset root."""
 
     dataset: str
-    # whose videos these are: `ffpp`, `celeb_df`, …; two layouts of one dataset share it
+    """Whose videos these are: `ffpp`, `celeb_df`, …; two layouts of one dataset share it."""
 
     label: Label
-    # as an integer: real 0, fake 1
+    """As an integer: real 0, fake 1."""
 
     manipulation: str | None = None
-    # the forgery's name, None for a real video
+    """The forgery's name, None for a real video."""
 
     compression: str | None = None
-    # `raw`, `c23` or `c40`; None where the dataset has none
+    """`raw`, `c23` or `c40`; None where the dataset has none."""
 
     target_id: str
-    # the footage: for a real video its own id
+    """The footage: for a real video its own id."""
 
     target_identity: str | None = None
-    # the person in the footage; None where the dataset does not say
+    """The person in the footage; None where the dataset does not say."""
 
     source_id: str | None = None
-    # the donor of the face, a person like `target_identity`; None for a real video and where the dataset does not say
+    """The donor of the face, a person like `target_identity`; None for real videos and where the dataset is silent."""
 
     group_id: str
-    # what must not cross splits: the connected component of targets and sources
+    """What must not cross splits: the connected component of targets and sources."""
 
     listed_split: Split | None = None
-    # what a list that came with the dataset says, such as Celeb-DF's list of testing videos
+    """What a list that came with the dataset says, such as Celeb-DF's list of testing videos."""
 
     split: Split | None = None
-    # None until assigned
+    """None until assigned."""
 
     num_frames: int | None = None
-    # frames that the container holds; None until probed, as everything below
+    """Frames that the container holds; None until probed, as everything below."""
 
     fps: Fraction | None = None
-    # exact average frames per second
+    """Exact average frames per second."""
 
     width: int | None = None
-    # pixels, as displayed: after the container's rotation
+    """Pixels, as displayed: after the container's rotation."""
 
     height: int | None = None
-    # pixels, as displayed
+    """Pixels, as displayed."""
 
     rotation_degrees: int | None = None
-    # clockwise rotation that the container asks of a player: 0, 90, 180 or 270
+    """Clockwise rotation that the container asks of a player: 0, 90, 180 or 270."""
 
     num_bytes: int | None = None
-    # size of the video file
+    """Size of the video file."""
 
     mtime_ns: int | None = None
-    # when the video file was last modified, nanoseconds since 1970; with num_bytes, says whether to probe again
+    """When the video file was last modified, nanoseconds since 1970; with num_bytes, says whether to probe again."""
 
     mask_num_bytes: int | None = None
-    # size of the mask file
+    """Size of the mask file."""
 
     mask_mtime_ns: int | None = None
-    # when the mask file was last modified, nanoseconds since 1970
+    """When the mask file was last modified, nanoseconds since 1970."""
 
     sha256: str | None = None
-    # hex digest of the video file's bytes
+    """Hex digest of the video file's bytes."""
 
     mask_sha256: str | None = None
-    # hex digest of the mask file's bytes
+    """Hex digest of the mask file's bytes."""
 
     frame_hashes: str | None = None
-    # hex digits of perceptual hashes of a few frames: see `manifests.probe.frame_hashes`
+    """Hex digits of perceptual hashes of a few frames: see `manifests.probe.frame_hashes`."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

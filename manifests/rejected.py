@@ -49,13 +49,13 @@ class Rejected:
     """One video that is in the index and not among the records."""
 
     video_id: str
-    # `/`-separated identity; for a file whose name says nothing, its path relative to the dataset root
+    """`/`-separated identity; for a file whose name says nothing, its path relative to the dataset root."""
 
     stage: Stage
-    # where it was dropped
+    """Where it was dropped."""
 
     reason: Reason
-    # why, for programs
+    """Why, for programs."""
 
     detail: str
-    # why, for a person: one line, with the values that were seen
+    """Why, for a person: one line, with the values that were seen."""

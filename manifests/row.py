@@ -22,61 +22,61 @@ class ManifestRow:
     """
 
     video_id: str
-    # the entry's, or the path of a file that could not be placed
+    """The entry's, or the path of a file that could not be placed."""
 
     path: str
-    # POSIX path relative to the dataset root
+    """POSIX path relative to the dataset root."""
 
     entry: VideoEntry | None = None
-    # identity and measurements; None for a file that could not be placed
+    """Identity and measurements; None for a file that could not be placed."""
 
     status: Status = "pending"
-    # `pending` until a shard holds the video or a stage has rejected it
+    """`pending` until a shard holds the video or a stage has rejected it."""
 
     stage: Stage | None = None
-    # where it was rejected
+    """Where it was rejected."""
 
     reason: Reason | None = None
-    # why it was rejected, for programs
+    """Why it was rejected, for programs."""
 
     detail: str | None = None
-    # why it was rejected, for a person
+    """Why it was rejected, for a person."""
 
     config_digest: str | None = None
-    # hex SHA-256 of the settings under which the status was reached; None for a rejection that no setting changes
+    """Hex SHA-256 of the settings under which the status was reached; None for a rejection that no setting changes."""
 
     relatives_digest: str | None = None
-    # hex SHA-256 of what the records depend on of other videos, an original or a fake's mask; None: of nothing
+    """Hex SHA-256 of what the records depend on of other videos, an original or a fake's mask; None: of nothing."""
 
     shard: str | None = None
-    # file name of the shard that holds the records, or the rejection
+    """File name of the shard that holds the records, or the rejection."""
 
     num_records: int = 0
-    # records stored
+    """Records stored."""
 
     frames_wanted: int = 0
-    # frames that the sampling rule asked for
+    """Frames that the sampling rule asked for."""
 
     frames_got: int = 0
-    # frames that were decoded
+    """Frames that were decoded."""
 
     num_interpolated: int = 0
-    # stored frames whose box comes from neighbouring frames
+    """Stored frames whose box comes from neighbouring frames."""
 
     num_faces: int = 0
-    # faces seen in all sampled frames together
+    """Faces seen in all sampled frames together."""
 
     num_tracks: int = 0
-    # people seen: the stored track and its runners-up
+    """People seen: the stored track and its runners-up."""
 
     num_masks: int = 0
-    # stored frames with a manipulation mask
+    """Stored frames with a manipulation mask."""
 
     num_dropped: int = 0
-    # clips of the main face that were not stored, because too few of their frames show it
+    """Clips of the main face that were not stored, because too few of their frames show it."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    # wall seconds by stage, keys from TIMED_STAGES
+    """Wall seconds by stage, keys from TIMED_STAGES."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

@@ -23,37 +23,37 @@ class ShardEntry:
     """
 
     name: str
-    # file name in `shards/`, such as `train-00003.lmdb`
+    """File name in `shards/`, such as `train-00003.lmdb`."""
 
     split: str
-    # `train`, `val` or `test`, of every record in it
+    """`train`, `val` or `test`, of every record in it."""
 
     number: int
-    # counted within the split, 0 first
+    """Counted within the split, 0 first."""
 
     num_records: int
-    # records in the file, superseded ones included
+    """Records in the file, superseded ones included."""
 
     num_videos: int
-    # outcomes that the shard holds: videos stored and rejected
+    """Outcomes that the shard holds: videos stored and rejected."""
 
     num_bytes: int
-    # size of the file
+    """Size of the file."""
 
     sha256: str
-    # hex digest of the file
+    """Hex digest of the file."""
 
     records_sha256: str
-    # hex digest of keys and records alone: equal for equal records, whoever wrote them and when
+    """Hex digest of keys and records alone: equal for equal records, whoever wrote them and when."""
 
     config_digest: str
-    # hex digest of the settings that made the records
+    """Hex digest of the settings that made the records."""
 
     superseded: tuple[str, ...] = ()
-    # video_ids in this shard whose records no longer count, sorted: a later shard holds them anew
+    """video_ids in this shard whose records no longer count, sorted: a later shard holds them anew."""
 
     num_superseded_records: int = 0
-    # records of those videos
+    """Records of those videos."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -97,40 +97,40 @@ class StoreIndex:
     """
 
     format_version: int = FORMAT_VERSION
-    # of index, shards and records together
+    """Of index, shards and records together."""
 
     faceshards_version: str
-    # of the program that wrote the index
+    """Of the program that wrote the index."""
 
     complete: bool
-    # whether every video of the last run has its outcome
+    """Whether every video of the last run has its outcome."""
 
     config_digest: str
-    # hex digest of the settings that made the records
+    """Hex digest of the settings that made the records."""
 
     config: dict[str, Any]
-    # the settings themselves, as JSON
+    """The settings themselves, as JSON."""
 
     shards: tuple[ShardEntry, ...]
-    # in the order of `ordered_shards`
+    """In the order of `ordered_shards`."""
 
     test_datasets: tuple[str, ...] = ()
-    # datasets that are for testing only, sorted
+    """Datasets that are for testing only, sorted."""
 
     leakage_allowed: bool = False
-    # whether a run was told to store a split even if it breaks its policy's promise
+    """Whether a run was told to store a split even if it breaks its policy's promise."""
 
     store_id: str = ""
-    # of the folder's first run, hex: copies of one store have the same; empty before there were copies
+    """Of the folder's first run, hex: copies of one store have the same; empty before there were copies."""
 
     version: int = 0
-    # which version of the store this is, or was before the run that is at work: `storage.upkeep.versions`
+    """Which version of the store this is, or was before the run that is at work: `storage.upkeep.versions`."""
 
     redoing: bool = False
-    # whether the store is being made anew: a run that is told so again goes on with it
+    """Whether the store is being made anew: a run that is told so again goes on with it."""
 
     discarded: tuple[str, ...] = ()
-    # shard files that lie in the folder, no longer count, and are deleted once the store is complete again; sorted
+    """Shard files that lie in the folder, no longer count, and are deleted once the store is complete again; sorted."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see, and bring the shards into order."""

@@ -45,28 +45,28 @@ class ShardMeta:
     """What a shard says about itself."""
 
     format_version: int
-    # of index, shards and records together
+    """Of index, shards and records together."""
 
     split: str
-    # of every record in it
+    """Of every record in it."""
 
     number: int
-    # counted within the split
+    """Counted within the split."""
 
     config_digest: str
-    # hex digest of the settings that made the records
+    """Hex digest of the settings that made the records."""
 
     num_records: int
-    # records, this description not counted
+    """Records, this description not counted."""
 
     records_sha256: str
-    # hex SHA-256 over `len(key), key, len(value), value` of each record in key order; lengths as uint32 little-endian
+    """Hex SHA-256 over `len(key), key, len(value), value` of all records by key; lengths: uint32, little-endian."""
 
     videos: tuple[dict[str, Any], ...]
-    # outcome of each video, stored or rejected, as JSON; each has `video_id` and `content_digest`
+    """Outcome of each video, stored or rejected, as JSON; each has `video_id` and `content_digest`."""
 
     made_with: dict[str, str]
-    # versions by distribution name
+    """Versions by distribution name."""
 
 
 class RecordsDigest:

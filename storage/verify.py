@@ -33,16 +33,16 @@ class VerifyReport:
     """What was read, and what is wrong."""
 
     num_shards: int
-    # shards that are intact as files
+    """Shards that are intact as files."""
 
     num_records: int
-    # records read; superseded ones do not count
+    """Records read; superseded ones do not count."""
 
     num_images: int
-    # crops and masks decoded
+    """Crops and masks decoded."""
 
     problems: tuple[str, ...]
-    # one line each; none if the store is what it promises
+    """One line each; none if the store is what it promises."""
 
     @property
     def ok(self) -> bool:
@@ -58,11 +58,14 @@ class _Seen:
     num_shards: int = 0
     num_records: int = 0
     num_images: int = 0
-    crop_px: int | None = None  # of the first record; all others must agree
+    crop_px: int | None = None
+    """Of the first record; all others must agree."""
+
     shard_of_video: dict[str, str] = field(default_factory=dict)
     split_of_group: dict[str, str] = field(default_factory=dict)
     records_of_video: Counter[str] = field(default_factory=Counter)
-    keeps_groups: bool = True  # whether the store promises that no leakage group is in two splits
+    keeps_groups: bool = True
+    """Whether the store promises that no leakage group is in two splits."""
 
 
 def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyReport:

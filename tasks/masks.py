@@ -20,10 +20,10 @@ class MaskBatch:
     """The masks of some frames."""
 
     data: npt.NDArray[np.uint8]
-    # (T,H,W) uint8, 255 where manipulated, 0 where there is no mask
+    """(T,H,W) uint8, 255 where manipulated, 0 where there is no mask."""
 
     is_present: npt.NDArray[np.bool_]
-    # (T,) bool, False behind the end of the mask video
+    """(T,) bool, False behind the end of the mask video."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

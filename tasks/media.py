@@ -30,16 +30,16 @@ class FrameBatch:
     """Some frames of one video, in display order."""
 
     data: npt.NDArray[np.uint8]
-    # (T,H,W,3) uint8 RGB
+    """(T,H,W,3) uint8 RGB."""
 
     frame_indices: npt.NDArray[np.int64]
-    # (T,) int64 in the whole video, 0-based, increasing
+    """(T,) int64 in the whole video, 0-based, increasing."""
 
     pts_seconds: npt.NDArray[np.float64]
-    # (T,) float64 presentation time in seconds
+    """(T,) float64 presentation time in seconds."""
 
     num_decode_failures: int = 0
-    # frames that were asked for and did not come; a strict decoder raises instead
+    """Frames that were asked for and did not come; a strict decoder raises instead."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -64,20 +64,21 @@ class FaceDetection:
     """One face in one frame."""
 
     box_xyxy: npt.NDArray[np.float32]
-    # (4,) float32 left, top, right, bottom in pixels of the full frame; may reach over its border
+    """(4,) float32 left, top, right, bottom in pixels of the full frame; may reach over its border."""
 
     score: float
-    # the detector's confidence, 0..1
+    """The detector's confidence, 0..1."""
 
     landmarks: npt.NDArray[np.float32]
-    # (K,2) float32 (x, y) pixels of the full frame. K = 5: left eye, right eye, nose, mouth corners, as seen in the
-    # image; K = 68: iBUG's order; K = 0 from a detector that gives boxes alone
+    """(K,2) float32 (x, y) pixels of the full frame. K = 5: left eye, right eye, nose, mouth corners, as seen in the
+    image; K = 68: iBUG's order; K = 0 from a detector that gives boxes alone.
+    """
 
     landmark_scores: npt.NDArray[np.float32] | None = None
-    # (K,) float32, the landmarker's confidence in each, about 0..1; None from one that does not say
+    """(K,) float32, the landmarker's confidence in each, about 0..1; None from one that does not say."""
 
     found_by: FoundBy = FoundBy.DETECTOR
-    # which way led to it
+    """Which way led to it."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -99,28 +100,28 @@ class FaceTrack:
     """One person through the sampled frames of one video."""
 
     track_id: int
-    # order in which the track was opened, 0 first
+    """Order in which the track was opened, 0 first."""
 
     frame_indices: npt.NDArray[np.int64]
-    # (T,) int64 in the whole video, increasing
+    """(T,) int64 in the whole video, increasing."""
 
     boxes_xyxy: npt.NDArray[np.float32]
-    # (T,4) float32 pixels of the full frame
+    """(T,4) float32 pixels of the full frame."""
 
     landmarks: npt.NDArray[np.float32]
-    # (T,K,2) float32 (x, y) pixels of the full frame, K = 5 or 68
+    """(T,K,2) float32 (x, y) pixels of the full frame, K = 5 or 68."""
 
     scores: npt.NDArray[np.float32]
-    # (T,) float32 0..1; 0 where interpolated
+    """(T,) float32 0..1; 0 where interpolated."""
 
     interpolated: npt.NDArray[np.bool_]
-    # (T,) bool, whether the frame showed no face of this track
+    """(T,) bool, whether the frame showed no face of this track."""
 
     landmark_scores: npt.NDArray[np.float32] | None = None
-    # (T,K) float32, the landmarker's confidence in each, 0 where interpolated; None from one that does not say
+    """(T,K) float32, the landmarker's confidence in each, 0 where interpolated; None from one that does not say."""
 
     found_by: npt.NDArray[np.uint8] | None = None
-    # (T,) uint8, a FoundBy for each row; None where nobody asked
+    """(T,) uint8, a FoundBy for each row; None where nobody asked."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -167,25 +168,25 @@ class AlignedClip:
     """The crops of one track."""
 
     crops: npt.NDArray[np.uint8]
-    # (T,S,S,3) uint8 RGB
+    """(T,S,S,3) uint8 RGB."""
 
     matrices: npt.NDArray[np.float64]
-    # (T,2,3) float64, full-frame pixels → crop pixels
+    """(T,2,3) float64, full-frame pixels → crop pixels."""
 
     landmarks: npt.NDArray[np.float32]
-    # (T,K,2) float32 (x, y) in crop pixels
+    """(T,K,2) float32 (x, y) in crop pixels."""
 
     masks: npt.NDArray[np.uint8] | None = None
-    # (T,S,S) uint8, 255 where manipulated; None where there is no mask
+    """(T,S,S) uint8, 255 where manipulated; None where there is no mask."""
 
     frame_indices: npt.NDArray[np.int64]
-    # (T,) int64 in the whole video
+    """(T,) int64 in the whole video."""
 
     pts_seconds: npt.NDArray[np.float64]
-    # (T,) float64 presentation time in seconds
+    """(T,) float64 presentation time in seconds."""
 
     interpolated: npt.NDArray[np.bool_] | None = None
-    # (T,) bool, whose landmarks come from neighbouring frames; None from an aligner that adds none to the track's
+    """(T,) bool, whose landmarks come from neighbouring frames; None from an aligner that adds none to the track's."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

@@ -34,37 +34,37 @@ class ShardPlan:
     """Which videos go into one shard."""
 
     roots: Mapping[str, Path]
-    # the folder of each dataset, by `VideoEntry.dataset`
+    """The folder of each dataset, by `VideoEntry.dataset`."""
 
     store_dir: Path
-    # the store's folder
+    """The store's folder."""
 
     split: str
-    # of every video in it
+    """Of every video in it."""
 
     number: int
-    # counted within the split
+    """Counted within the split."""
 
     entries: tuple[VideoEntry, ...]
-    # ordered by video_id, as the shard's keys are
+    """Ordered by video_id, as the shard's keys are."""
 
     originals: Mapping[str, VideoEntry]
-    # video_id of a fake → its footage, for those that are at hand
+    """video_id of a fake → its footage, for those that are at hand."""
 
     choice_masks: Mapping[str, str]
-    # video_id of a real video → path of the mask of one of its fakes
+    """video_id of a real video → path of the mask of one of its fakes."""
 
     relatives: Mapping[str, str]
-    # video_id → hex digest of what its records depend on of other videos
+    """video_id → hex digest of what its records depend on of other videos."""
 
     asked_originals: frozenset[str]
-    # video_ids of originals whose geometry fakes may ask for, in this shard or another
+    """video_ids of originals whose geometry fakes may ask for, in this shard or another."""
 
     config_digest: str
-    # hex digest of the settings that decide the records' bytes
+    """Hex digest of the settings that decide the records' bytes."""
 
     workers: WorkerSettings
-    # who does the work
+    """Who does the work."""
 
     @property
     def name(self) -> str:
@@ -97,10 +97,10 @@ class ShardReport:
     """What a finished shard is and holds."""
 
     shard: ShardEntry
-    # its entry in the store's index
+    """Its entry in the store's index."""
 
     rows: tuple[ManifestRow, ...]
-    # one per video of the plan, stored or rejected
+    """One per video of the plan, stored or rejected."""
 
 
 # No retries and no caching: the store on disk is the only truth about what is done.

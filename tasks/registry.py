@@ -20,10 +20,10 @@ class OneOf(GroupedMetadata):
     """
 
     registry: Collection[str]
-    # the allowed names, in the order in which they are listed
+    """The allowed names, in the order in which they are listed."""
 
     or_none: bool = False
-    # whether nothing may be named
+    """Whether nothing may be named."""
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the validator and the JSON schema, as pydantic wants them."""

@@ -30,32 +30,37 @@ Score = Annotated[float, Field(ge=0, le=1)]  # a detector's confidence
 class Settings(BaseModel):
     """A section of the configuration: unknown keys are errors, values do not change once validated."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class FrameSettings(Settings):
     """Which frames of a video are taken."""
 
-    mode: Literal["uniform", "stride", "all", "clips"] = Field(
-        "uniform",
-        description="uniform: `count` frames evenly over the video; stride: every `stride`-th; all: every one; "
-        "clips: records of `clip_frames` frames each",
-    )
-    count: int = Field(32, ge=1, description="frames per video in mode uniform; a shorter video gives all it has")
-    stride: int = Field(10, ge=1, description="distance of frames in mode stride, frames")
-    clip_seconds: float = Field(3.0, gt=0, le=3600, description="length of a clip, seconds (2–4 in DFD-FCG)")
-    clip_frames: int = Field(10, ge=2, description="frames taken evenly of a clip: T of its record")
-    short_video: Literal["pad", "reject"] = Field(
-        "pad", description="a video shorter than a clip: pad repeats its last frame; reject drops it, with the reason"
-    )
-    at_least: int = Field(
-        0,
-        ge=0,
-        description="in place of `count`: frames with a face that a video must give, looked for until found; 0: off",
-    )
-    max_visits: int = Field(
-        128, ge=1, description="frames looked at for `at_least` before lower thresholds and the rest are tried"
-    )
+    mode: Literal["uniform", "stride", "all", "clips"] = "uniform"
+    """uniform: `count` frames evenly over the video; stride: every `stride`-th; all: every one; clips: records of
+    `clip_frames` frames each.
+    """
+
+    count: int = Field(32, ge=1)
+    """Frames per video in mode uniform; a shorter video gives all it has."""
+
+    stride: int = Field(10, ge=1)
+    """Distance of frames in mode stride, frames."""
+
+    clip_seconds: float = Field(3.0, gt=0, le=3600)
+    """Length of a clip, seconds (2–4 in DFD-FCG)."""
+
+    clip_frames: int = Field(10, ge=2)
+    """Frames taken evenly of a clip: T of its record."""
+
+    short_video: Literal["pad", "reject"] = "pad"
+    """A video shorter than a clip: pad repeats its last frame; reject drops it, with the reason."""
+
+    at_least: int = Field(0, ge=0)
+    """In place of `count`: frames with a face that a video must give, looked for until found; 0: off."""
+
+    max_visits: int = Field(128, ge=1)
+    """Frames looked at for `at_least` before lower thresholds and the rest are tried."""
 
     @model_validator(mode="after")
     def _refuse_quota_elsewhere(self) -> FrameSettings:
@@ -67,102 +72,95 @@ class FrameSettings(Settings):
 class DecodeSettings(Settings):
     """How frames come out of the file."""
 
-    backend: Annotated[str, OneOf(DECODERS)] = Field(
-        "decord", description="decoder: decord, walked forward; pyav, which decodes only what the wanted frames need"
-    )
-    timeout_s: float = Field(
-        120.0,
-        gt=0,
-        le=86400,
-        description="hard limit for one visit of the decoder to a file, seconds; changes no record",
-    )
+    backend: Annotated[str, OneOf(DECODERS)] = "decord"
+    """decoder: decord, walked forward; pyav, which decodes only what the wanted frames need."""
+
+    timeout_s: float = Field(120.0, gt=0, le=86400)
+    """Hard limit for one visit of the decoder to a file, seconds; changes no record."""
 
 
 class DetectSettings(Settings):
     """How faces are found."""
 
-    kind: Annotated[str, OneOf(DETECTORS)] = Field(
-        "mtcnn", description="detector: mtcnn, facenet-pytorch's; s3fd, face-alignment's"
-    )
-    min_face_px: int = Field(
-        20, ge=12, description="smallest face looked for, pixels; changes every box, not only speed"
-    )
-    thresholds: tuple[Score, Score, Score] = Field(
-        (0.6, 0.7, 0.7), description="lowest scores of P-Net, R-Net and O-Net (facenet-pytorch's own defaults)"
-    )
-    scale_factor: float = Field(0.709, gt=0.1, lt=1, description="step of the scale pyramid (facenet-pytorch's own)")
-    search: Literal["follow", "full"] = Field(
-        "follow",
-        description="mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, "
-        "and at a glance for new ones of 0.6 of the largest's size or more; full: every frame, as on a GPU",
-    )
-    s3fd_threshold: float = Field(0.5, gt=0, lt=1, description="lowest score of s3fd (face-alignment's own)")
-    max_side_px: int = Field(
-        0, ge=0, description="frames are shrunk to this long side for detector and landmarker; 0: not (DFD-FCG: 800)"
-    )
-    every: int = Field(
-        1,
-        ge=1,
-        le=FRAMES_PER_BATCH - 1,
-        description="detect in every n-th of the frames looked at; between them boxes are interpolated, "
-        "and landmarks measured: landmark.kind fan or dlib",
-    )
-    second: Annotated[str | None, OneOf(DETECTORS, or_none=True)] = Field(
-        None, description="second detector, a rung of the ladder of frames.at_least"
-    )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    kind: Annotated[str, OneOf(DETECTORS)] = "mtcnn"
+    """detector: mtcnn, facenet-pytorch's; s3fd, face-alignment's."""
+
+    min_face_px: int = Field(20, ge=12)
+    """Smallest face looked for, pixels; changes every box, not only speed."""
+
+    thresholds: tuple[Score, Score, Score] = (0.6, 0.7, 0.7)
+    """Lowest scores of P-Net, R-Net and O-Net (facenet-pytorch's own defaults)."""
+
+    scale_factor: float = Field(0.709, gt=0.1, lt=1)
+    """Step of the scale pyramid (facenet-pytorch's own)."""
+
+    search: Literal["follow", "full"] = "follow"
+    """Mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, and at a glance
+    for new ones of 0.6 of the largest's size or more; full: every frame, as on a GPU.
+    """
+
+    s3fd_threshold: float = Field(0.5, gt=0, lt=1)
+    """Lowest score of s3fd (face-alignment's own)."""
+
+    max_side_px: int = Field(0, ge=0)
+    """Frames are shrunk to this long side for detector and landmarker; 0: not (DFD-FCG: 800)."""
+
+    every: int = Field(1, ge=1, le=FRAMES_PER_BATCH - 1)
+    """Detect in every n-th of the frames looked at; between them boxes are interpolated, and landmarks measured:
+    landmark.kind fan or dlib.
+    """
+
+    second: Annotated[str | None, OneOf(DETECTORS, or_none=True)] = None
+    """Second detector, a rung of the ladder of frames.at_least."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Auto, cpu, cuda or cuda:N."""
 
 
 class LandmarkSettings(Settings):
     """Where the landmarks of a track come from."""
 
-    kind: Annotated[str, OneOf(LANDMARKERS)] = Field(
-        "detector",
-        description="detector: the five landmarks that come with each box; fan: 2D-FAN, 68; dlib: 68, needs the extra; "
-        "fan where lrw or s3fd are asked for, and nothing else is",
-    )
+    kind: Annotated[str, OneOf(LANDMARKERS)] = "detector"
+    """detector: the five landmarks that come with each box; fan: 2D-FAN, 68; dlib: 68, needs the extra; fan where lrw
+    or s3fd are asked for, and nothing else is.
+    """
 
 
 class TrackSettings(Settings):
     """Whose face is stored, and when it is good enough."""
 
-    min_coverage: float = Field(
-        0.5,
-        ge=0,
-        le=1,
-        description="least share of a video's frames (in mode clips: of each clip's) that must show the face; "
-        "others interpolate",
-    )
-    max_tracks: int = Field(
-        1, ge=1, le=99, description="people stored of a video: the main face, marked, and the longest of the others"
-    )
-    reuse_geometry: bool = Field(
-        False, description="take boxes, landmarks and frames of a fake from its original: pixel-aligned pairs"
-    )
+    min_coverage: float = Field(0.5, ge=0, le=1)
+    """Least share of a video's frames (in mode clips: of each clip's) that must show the face; others interpolate."""
+
+    max_tracks: int = Field(1, ge=1, le=99)
+    """People stored of a video: the main face, marked, and the longest of the others."""
+
+    reuse_geometry: bool = False
+    """Take boxes, landmarks and frames of a fake from its original: pixel-aligned pairs."""
 
 
 class CropSettings(Settings):
     """How the face is cut out."""
 
-    kind: Annotated[str, OneOf(ALIGNERS)] = Field(
-        "square",
-        description="square: upright, around the box; five_point: landmarks onto the template; "
-        "lrw: 68 landmarks, smoothed, onto a mean face",
-    )
-    size_px: int = Field(
-        DEFAULT_CROP_PX,
-        ge=16,
-        le=4096,
-        description="side of the crop, pixels (320 for M2TR); of lrw 150 (the face, its default) or 96 (the mouth)",
-    )
-    margin: float = Field(
-        1.3, ge=0.5, le=5, description="side of the square over the face box's longer side, or over the template's side"
-    )
-    template: Annotated[str, OneOf(TEMPLATES)] = Field("arcface", description="template of the aligner five_point")
-    mean_face: Path | None = Field(None, description="a .npy file with another (68, 2) mean face for lrw")
-    strict: bool = Field(
-        False, description="lrw as DFD-FCG does it: black frames without a face, coverage of at least 0.9"
-    )
+    kind: Annotated[str, OneOf(ALIGNERS)] = "square"
+    """square: upright, around the box; five_point: landmarks onto the template; lrw: 68 landmarks, smoothed, onto a
+    mean face.
+    """
+
+    size_px: int = Field(DEFAULT_CROP_PX, ge=16, le=4096)
+    """Side of the crop, pixels (320 for M2TR); of lrw 150 (the face, its default) or 96 (the mouth)."""
+
+    margin: float = Field(1.3, ge=0.5, le=5)
+    """Side of the square over the face box's longer side, or over the template's side."""
+
+    template: Annotated[str, OneOf(TEMPLATES)] = "arcface"
+    """Template of the aligner five_point."""
+
+    mean_face: Path | None = None
+    """A .npy file with another (68, 2) mean face for lrw."""
+
+    strict: bool = False
+    """Lrw as DFD-FCG does it: black frames without a face, coverage of at least 0.9."""
 
     @model_validator(mode="before")
     @classmethod
@@ -182,8 +180,11 @@ class CropSettings(Settings):
 class EncodeSettings(Settings):
     """How crops are stored."""
 
-    image_format: ImageFormat = Field("jpeg", description="jpeg (4:4:4), png, or lossless webp")
-    quality: int = Field(95, ge=1, le=100, description="JPEG quality")
+    image_format: ImageFormat = "jpeg"
+    """Jpeg (4:4:4), png, or lossless webp."""
+
+    quality: int = Field(95, ge=1, le=100)
+    """JPEG quality."""
 
 
 class StageSettings(Settings):
@@ -195,13 +196,12 @@ class StageSettings(Settings):
     landmark: LandmarkSettings = LandmarkSettings()
     track: TrackSettings = TrackSettings()
     crop: CropSettings = CropSettings()
-    masks: Literal["none", "difference"] = Field(
-        "none", description="of fakes whose dataset has no masks: none, or the difference from their originals"
-    )
+    masks: Literal["none", "difference"] = "none"
+    """Of fakes whose dataset has no masks: none, or the difference from their originals."""
+
     encode: EncodeSettings = EncodeSettings()
-    weights_dir: Path | None = Field(
-        None, description="folder with weight files; else $FACESHARDS_WEIGHTS, and torch hub's cache"
-    )
+    weights_dir: Path | None = None
+    """Folder with weight files; else $FACESHARDS_WEIGHTS, and torch hub's cache."""
 
     @model_validator(mode="before")
     @classmethod

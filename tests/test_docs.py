@@ -38,7 +38,7 @@ def described_settings() -> Iterator[str]:
         for name, setting in ({"": field} if inner is None else inner).items():
             dotted = f"{section}.{name}" if name else section
             default = "–" if setting.default is PydanticUndefined else plain(setting.default)
-            yield f"| `{dotted}` | {default} | {setting.description} |"
+            yield f"| `{dotted}` | {default} | {' '.join((setting.description or '').split())} |"
 
 
 def plain(value: Any) -> str:

@@ -34,19 +34,19 @@ class RunState:
     """How far the last start of a run came."""
 
     num_epochs: int
-    # whole ones, of the run
+    """Whole ones, of the run."""
 
     num_steps: int
-    # optimiser steps of the run
+    """Optimiser steps of the run."""
 
     stopped_early: bool
-    # whether its patience ended it: no epoch is left, whatever `trainer.epochs`
+    """Whether its patience ended it: no epoch is left, whatever `trainer.epochs`."""
 
     val_auc: float | None
-    # of the kept model on the validation split, frames (or clips); None without one
+    """Of the kept model on the validation split, frames (or clips); None without one."""
 
     threshold: float | None = None
-    # that the validation split gives the kept model; None: not chosen yet, or no such split
+    """That the validation split gives the kept model; None: not chosen yet, or no such split."""
 
     def is_complete(self, epochs: int) -> bool:
         """Return whether a run of so many epochs has nothing left to do."""

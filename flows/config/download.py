@@ -32,10 +32,17 @@ Model = TypeVar("Model", bound=Settings)
 class ServerSettings(Settings):
     """How a server is talked to."""
 
-    connections: int = Field(MAX_CONNECTIONS, description="connections at once, 4 at most")
-    connect_timeout_s: float = Field(10.0, gt=0, le=600, description="for a connection to be made, seconds")
-    read_timeout_s: float = Field(60.0, gt=0, le=3600, description="without a single byte, seconds")
-    max_tries: int = Field(8, ge=1, le=100, description="how often a file is tried without getting on")
+    connections: int = MAX_CONNECTIONS
+    """Connections at once, 4 at most."""
+
+    connect_timeout_s: float = Field(10.0, gt=0, le=600)
+    """For a connection to be made, seconds."""
+
+    read_timeout_s: float = Field(60.0, gt=0, le=3600)
+    """Without a single byte, seconds."""
+
+    max_tries: int = Field(8, ge=1, le=100)
+    """How often a file is tried without getting on."""
 
     @field_validator("connections")
     @classmethod
@@ -50,21 +57,30 @@ class ServerSettings(Settings):
 class DownloadConfig(ServerSettings):
     """Everything that a download of FaceForensics++ can be told."""
 
-    out: Path = Field(description="the dataset's folder, in the official layout")
+    out: Path
+    """The dataset's folder, in the official layout."""
+
     server: SecretStr | None = Field(None, description=f"address that came with the grant, or ${SERVER_VARIABLE}")
-    accept_terms: bool = Field(False, description="you were granted access and keep to the terms of use")
-    manipulations: tuple[Annotated[str, OneOf(MANIPULATIONS)], ...] = Field(
-        PAPER_MANIPULATIONS, description="forgeries; none for originals only"
-    )
-    originals: bool = Field(True, description="also the real videos")
-    compressions: tuple[Annotated[str, OneOf(COMPRESSIONS)], ...] = Field(
-        ("c23",), min_length=1, description="raw, c23, c40"
-    )
-    masks: bool = Field(False, description="also the masks of the forgeries")
-    videos: tuple[str, ...] | None = Field(
-        None, min_length=1, description="only these, with the fakes of their footage"
-    )
-    limit: int | None = Field(None, ge=1, description="videos of each kind, the first of the server's list")
+    accept_terms: bool = False
+    """You were granted access and keep to the terms of use."""
+
+    manipulations: tuple[Annotated[str, OneOf(MANIPULATIONS)], ...] = PAPER_MANIPULATIONS
+    """Forgeries; none for originals only."""
+
+    originals: bool = True
+    """Also the real videos."""
+
+    compressions: tuple[Annotated[str, OneOf(COMPRESSIONS)], ...] = Field(("c23",), min_length=1)
+    """Raw, c23, c40."""
+
+    masks: bool = False
+    """Also the masks of the forgeries."""
+
+    videos: tuple[str, ...] | None = Field(None, min_length=1)
+    """Only these, with the fakes of their footage."""
+
+    limit: int | None = Field(None, ge=1)
+    """Videos of each kind, the first of the server's list."""
 
     @field_validator("server")
     @classmethod
@@ -107,11 +123,20 @@ class DownloadConfig(ServerSettings):
 class ArchiveConfig(ServerSettings):
     """Everything that a download of archives can be told."""
 
-    out: Path = Field(description="the folder that they are extracted to")
-    sources: tuple[SecretStr, ...] = Field(min_length=1, description="archives: local files, or http(s) addresses")
-    sha256: tuple[str, ...] = Field((), description="their checksums, in the same order, or none")
-    headers: tuple[SecretStr, ...] = Field((), description="sent to the addresses' own hosts, such as 'Cookie: …'")
-    extract: bool = Field(True, description="extract them, too")
+    out: Path
+    """The folder that they are extracted to."""
+
+    sources: tuple[SecretStr, ...] = Field(min_length=1)
+    """archives: local files, or http(s) addresses."""
+
+    sha256: tuple[str, ...] = ()
+    """Their checksums, in the same order, or none."""
+
+    headers: tuple[SecretStr, ...] = ()
+    """Sent to the addresses' own hosts, such as 'Cookie: …'."""
+
+    extract: bool = True
+    """Extract them, too."""
 
     @field_validator("headers")
     @classmethod

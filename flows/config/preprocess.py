@@ -55,14 +55,17 @@ CHANGE_NO_RECORD: Final[dict[str, Any]] = {
 class DatasetSettings(Settings):
     """Which dataset, and which part of it."""
 
-    name: Annotated[str, OneOf(LAYOUTS)] = Field(AUTO, description="layout; auto: found by a look at the root")
-    root: Path = Field(description="the dataset's folder")
-    manipulations: tuple[str, ...] | None = Field(
-        None, min_length=1, description="only these forgeries and their real videos; all that are there by default"
-    )
-    compressions: tuple[str, ...] | None = Field(
-        None, min_length=1, description="only these compressions; all that are there by default"
-    )
+    name: Annotated[str, OneOf(LAYOUTS)] = AUTO
+    """Layout; auto: found by a look at the root."""
+
+    root: Path
+    """The dataset's folder."""
+
+    manipulations: tuple[str, ...] | None = Field(None, min_length=1)
+    """Only these forgeries and their real videos; all that are there by default."""
+
+    compressions: tuple[str, ...] | None = Field(None, min_length=1)
+    """Only these compressions; all that are there by default."""
 
     @field_validator("manipulations", "compressions")
     @classmethod
@@ -77,60 +80,67 @@ class DatasetSettings(Settings):
 class HeldOutSettings(DatasetSettings):
     """A dataset that is for testing only: a model trained on another one is tested on it."""
 
-    only_listed: bool = Field(False, description="only the videos of the dataset's own list of test videos")
+    only_listed: bool = False
+    """Only the videos of the dataset's own list of test videos."""
 
 
 class SplitSettings(Settings):
     """How videos are split."""
 
-    policy: Annotated[str, OneOf(POLICIES)] = Field(
-        "group", description="group: whole leakage groups; official: the dataset's lists; video: naive; file: your CSV"
-    )
-    ratios: tuple[float, float, float] = Field(DEFAULT_RATIOS, description="shares of train, val and test")
-    seed: int = Field(0, description="which of the many fair splits")
-    official_dir: Path | None = Field(None, description="folder with FaceForensics++'s train, val and test lists")
-    file: Path | None = Field(None, description="CSV with video_id or path, and split, for the policy file")
-    allow_leakage: bool = Field(
-        False, description="store a split that breaks its policy's promise; the store says so, changes no record"
-    )
+    policy: Annotated[str, OneOf(POLICIES)] = "group"
+    """group: whole leakage groups; official: the dataset's lists; video: naive; file: your CSV."""
+
+    ratios: tuple[float, float, float] = DEFAULT_RATIOS
+    """Shares of train, val and test."""
+
+    seed: int = 0
+    """Which of the many fair splits."""
+
+    official_dir: Path | None = None
+    """Folder with FaceForensics++'s train, val and test lists."""
+
+    file: Path | None = None
+    """CSV with video_id or path, and split, for the policy file."""
+
+    allow_leakage: bool = False
+    """Store a split that breaks its policy's promise; the store says so, changes no record."""
 
 
 class ShardSettings(Settings):
     """How records are grouped into files."""
 
-    videos: int = Field(32, ge=1, description="videos per shard; a shard is also the unit of work that a kill loses")
-    compact_above: float = Field(
-        0.3, ge=0, le=1, description="share of superseded records above which a shard is written anew without them"
-    )
+    videos: int = Field(32, ge=1)
+    """Videos per shard; a shard is also the unit of work that a kill loses."""
+
+    compact_above: float = Field(0.3, ge=0, le=1)
+    """Share of superseded records above which a shard is written anew without them."""
 
 
 class VersionSettings(Settings):
     """What is kept of a store as it was."""
 
-    keep: int = Field(2, ge=1, description="versions of the store that are kept, the current one among them")
+    keep: int = Field(2, ge=1)
+    """Versions of the store that are kept, the current one among them."""
 
 
 class RunnerSettings(Settings):
     """Where the work runs."""
 
-    kind: Literal["thread", "process", "dask", "ray"] = Field(
-        "thread",
-        description="Prefect task runner that carries the shards; all but thread need a Prefect server of their own",
-    )
-    workers: int = Field(
-        0,
-        ge=0,
-        description="worker processes on this machine, 0 for one per core; thread: each takes a video, of GPUs each "
-        "serves its share of them; process, dask, ray: each takes a shard",
-    )
-    address: str | None = Field(
-        None,
-        description="where the cluster is: tcp://HOST:8786 of a Dask scheduler, HOST:6379 of Ray's head; without one "
-        "dask and ray start their own on this machine",
-    )
-    processes_per_worker: int = Field(
-        1, ge=1, description="process, dask, ray: processes of each worker that take its shard's videos"
-    )
+    kind: Literal["thread", "process", "dask", "ray"] = "thread"
+    """Prefect task runner that carries the shards; all but thread need a Prefect server of their own."""
+
+    workers: int = Field(0, ge=0)
+    """Worker processes on this machine, 0 for one per core; thread: each takes a video, of GPUs each serves its share
+    of them; process, dask, ray: each takes a shard.
+    """
+
+    address: str | None = None
+    """Where the cluster is: tcp://HOST:8786 of a Dask scheduler, HOST:6379 of Ray's head; without one dask and ray
+    start their own on this machine.
+    """
+
+    processes_per_worker: int = Field(1, ge=1)
+    """Process, dask, ray: processes of each worker that take its shard's videos."""
 
     @property
     def num_local(self) -> int:
@@ -146,42 +156,41 @@ class RunnerSettings(Settings):
 class ReportSettings(Settings):
     """What of a run's outcome others are told."""
 
-    max_rejected_share: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="rejected share of the indexed videos above which faceshards.rejections-high goes out",
-    )
+    max_rejected_share: float = Field(0.1, ge=0, le=1)
+    """Rejected share of the indexed videos above which faceshards.rejections-high goes out."""
 
 
 class IndexConfig(Settings):
     """What a manifest depends on: which videos, and how they are split."""
 
     dataset: DatasetSettings
-    test_datasets: tuple[HeldOutSettings, ...] = Field(
-        (), description="other datasets, for testing only; each with the settings of `dataset`, and only_listed"
-    )
+    test_datasets: tuple[HeldOutSettings, ...] = ()
+    """Other datasets, for testing only; each with the settings of `dataset`, and only_listed."""
+
     split: SplitSettings = SplitSettings()
 
 
 class PreprocessConfig(StageSettings, IndexConfig):
     """Everything that a run of `preprocess` can be told."""
 
-    out: Path = Field(description="the store's folder")
+    out: Path
+    """The store's folder."""
+
     shard: ShardSettings = ShardSettings()
     runner: RunnerSettings = RunnerSettings()
     report: ReportSettings = ReportSettings()
     versions: VersionSettings = VersionSettings()
-    vanished: Literal["keep", "drop"] = Field(
-        "keep", description="stored videos whose files are gone; keep: a disk may be unmounted"
-    )
-    remake: Literal["never", "code"] = Field(
-        "never", description="code: make again what another version of faceshards, or other weights, made"
-    )
-    mirror: str | None = Field(
-        None, description="where each run copies the finished store: a folder, or a URL such as s3://bucket/store"
-    )
-    reprocess: bool = Field(False, description="make the store anew where it was made with another configuration")
+    vanished: Literal["keep", "drop"] = "keep"
+    """Stored videos whose files are gone; keep: a disk may be unmounted."""
+
+    remake: Literal["never", "code"] = "never"
+    """code: make again what another version of faceshards, or other weights, made."""
+
+    mirror: str | None = None
+    """Where each run copies the finished store: a folder, or a URL such as s3://bucket/store."""
+
+    reprocess: bool = False
+    """Make the store anew where it was made with another configuration."""
 
     @field_validator("out")
     @classmethod

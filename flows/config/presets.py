@@ -19,19 +19,19 @@ class Preset:
     """A published preprocessing, or a recipe for training."""
 
     name: str
-    # of its file, without the suffix
+    """Of its file, without the suffix."""
 
     about: str
-    # what it makes, in a line
+    """What it makes, in a line."""
 
     source: str
-    # whose it is, and where it differs
+    """Whose it is, and where it differs."""
 
     settings: dict[str, Any]
-    # nested like the configuration
+    """Nested like the configuration."""
 
     expected: str = ""
-    # of a preprocessing: how many records come of which dataset
+    """Of a preprocessing: how many records come of which dataset."""
 
 
 def preset_names(folder: Path = PRESETS_DIR) -> list[str]:

@@ -54,34 +54,34 @@ class SheetFrame:
     """One stored frame as it is shown."""
 
     key: str
-    # of its record
+    """Of its record."""
 
     frame_index: int
-    # position in the whole video, 0-based
+    """Position in the whole video, 0-based."""
 
     pts_seconds: float
-    # presentation time, seconds
+    """Presentation time, seconds."""
 
     score: float
-    # the detector's confidence 0..1; 0 where interpolated
+    """The detector's confidence 0..1; 0 where interpolated."""
 
     interpolated: bool
-    # whether the box comes from neighbouring frames
+    """Whether the box comes from neighbouring frames."""
 
     found_by: str
-    # the rung of `frames.at_least` that found the face, where that was not the detector as configured; else empty
+    """The rung of `frames.at_least` that found the face, where that was not the detector as configured; else empty."""
 
     is_bystander: bool
-    # whether this is another person than the one that the video is about
+    """Whether this is another person than the one that the video is about."""
 
     crop_uri: str
-    # data URI of the crop with its landmarks, as a JPEG of THUMBNAIL_PX, or of its own size if that is smaller
+    """Data URI of the crop with its landmarks, as a JPEG of THUMBNAIL_PX, or of its own size if that is smaller."""
 
     mask_uri: str | None
-    # data URI of the same picture with the mask tinted and outlined, or None where there is no mask
+    """Data URI of the same picture with the mask tinted and outlined, or None where there is no mask."""
 
     mask_share: float | None
-    # of the crop that is manipulated, 0..1
+    """Of the crop that is manipulated, 0..1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,25 +89,25 @@ class SheetVideo:
     """One video's row of the sheet."""
 
     row: ManifestRow
-    # its fate: stored
+    """Its fate: stored."""
 
     entry: VideoEntry
-    # its identity, with a split
+    """Its identity, with a split."""
 
     kind: str
-    # `real` or the manipulation
+    """`real` or the manipulation."""
 
     num_frames: int
-    # stored, of which `frames` shows some
+    """Stored, of which `frames` shows some."""
 
     score_min: float | None
-    # over the stored frames that were not interpolated; None where there is none
+    """Over the stored frames that were not interpolated; None where there is none."""
 
     score_mean: float | None
-    # over the same frames
+    """Over the same frames."""
 
     frames: tuple[SheetFrame, ...]
-    # in display order
+    """In display order."""
 
     @property
     def num_shown(self) -> int:

@@ -41,19 +41,19 @@ class Changed:
     """One video that is not what it was."""
 
     video_id: str
-    # identity, or the path of a file that could not be placed
+    """Identity, or the path of a file that could not be placed."""
 
     change: str
-    # a key of CHANGES
+    """A key of CHANGES."""
 
     kind: str
-    # `real`, the manipulation, or NO_KIND
+    """`real`, the manipulation, or NO_KIND."""
 
     split: str
-    # `train`, `val`, `test`, or NO_SPLIT
+    """`train`, `val`, `test`, or NO_SPLIT."""
 
     why: str = ""
-    # why it was made again: `settings`, `code`, `relatives`; or the reason of a rejection
+    """Why it was made again: `settings`, `code`, `relatives`; or the reason of a rejection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,25 +64,25 @@ class Difference:
     """
 
     since: int
-    # number of the version that the run began from
+    """Number of the version that the run began from."""
 
     counts: dict[str, dict[str, dict[str, int]]]
-    # change → kind → split → videos, where there are any
+    """Change → kind → split → videos, where there are any."""
 
     listed: tuple[Changed, ...] = ()
-    # the first MAX_LISTED of each change, by change and video_id
+    """The first MAX_LISTED of each change, by change and video_id."""
 
     settings: tuple[str, ...] = ()
-    # `name: before → after` of each setting that differs
+    """`name: before → after` of each setting that differs."""
 
     num_vanished: int = 0
-    # stored videos whose files are no longer on disk; their records stay
+    """Stored videos whose files are no longer on disk; their records stay."""
 
     vanished: tuple[str, ...] = ()
-    # the first MAX_LISTED of their video_ids
+    """The first MAX_LISTED of their video_ids."""
 
     other_code: dict[str, int] = field(default_factory=dict)
-    # versions other than the run's → stored videos that they made
+    """Versions other than the run's → stored videos that they made."""
 
     @property
     def totals(self) -> dict[str, int]:

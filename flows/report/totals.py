@@ -32,19 +32,19 @@ class Cell:
     """The stored videos of one kind in one split."""
 
     kind: str
-    # `real` or the manipulation
+    """`real` or the manipulation."""
 
     split: str
-    # `train`, `val` or `test`
+    """`train`, `val` or `test`."""
 
     num_videos: int
-    # stored videos
+    """Stored videos."""
 
     num_records: int
-    # their records
+    """Their records."""
 
     share: float | None
-    # of the kind's stored videos, 0..1; None where the kind has none
+    """Of the kind's stored videos, 0..1; None where the kind has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,25 +52,25 @@ class SplitSummary:
     """One split as a whole."""
 
     split: str
-    # `train`, `val` or `test`
+    """`train`, `val` or `test`."""
 
     num_videos: int
-    # stored videos
+    """Stored videos."""
 
     num_records: int
-    # their records
+    """Their records."""
 
     num_groups: int
-    # leakage groups with a video in this split, stored or not
+    """Leakage groups with a video in this split, stored or not."""
 
     share: float | None
-    # of all stored videos but those of datasets for testing only, 0..1; None where there are none
+    """Of all stored videos but those of datasets for testing only, 0..1; None where there are none."""
 
     wanted_share: float | None
-    # what `split.ratios` asks for; None where the policy does not aim at ratios
+    """What `split.ratios` asks for; None where the policy does not aim at ratios."""
 
     difference: float | None
-    # share − wanted_share
+    """Share − wanted_share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,19 +78,19 @@ class Rejection:
     """One rejected video."""
 
     video_id: str
-    # identity, or the path of a file that could not be placed
+    """Identity, or the path of a file that could not be placed."""
 
     path: str
-    # POSIX path relative to the dataset root
+    """POSIX path relative to the dataset root."""
 
     stage: str
-    # where it was dropped
+    """Where it was dropped."""
 
     reason: str
-    # why, for programs
+    """Why, for programs."""
 
     detail: str
-    # why, for people
+    """Why, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,16 +98,16 @@ class StageTime:
     """What one stage cost, rejected videos included."""
 
     stage: str
-    # a name in TIMED_STAGES
+    """A name in TIMED_STAGES."""
 
     seconds: float
-    # wall seconds, sum over videos; workers run side by side, so a run takes less
+    """Wall seconds, sum over videos; workers run side by side, so a run takes less."""
 
     num_videos: int
-    # videos that came to this stage
+    """Videos that came to this stage."""
 
     mean_seconds: float | None
-    # per such video
+    """Per such video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,19 +115,19 @@ class ShardSummary:
     """One file of the store."""
 
     name: str
-    # file name in `shards/`
+    """File name in `shards/`."""
 
     num_records: int
-    # records that count
+    """Records that count."""
 
     num_videos: int
-    # outcomes that it holds: videos stored and rejected
+    """Outcomes that it holds: videos stored and rejected."""
 
     num_bytes: int
-    # size of the file
+    """Size of the file."""
 
     sha256: str
-    # hex digest of the file
+    """Hex digest of the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,76 +135,76 @@ class Report:
     """Everything that is shown, in the order in which it is shown; `asdict` gives `report.json`."""
 
     complete: bool
-    # whether every video of the last run has its outcome
+    """Whether every video of the last run has its outcome."""
 
     datasets: tuple[str, ...]
-    # names, sorted
+    """Names, sorted."""
 
     totals: dict[str, int]
-    # counts of the whole store, see `_totals`
+    """Counts of the whole store, see `_totals`."""
 
     kinds: tuple[str, ...]
-    # `real` and the manipulations that were indexed, in the datasets' own order
+    """`real` and the manipulations that were indexed, in the datasets' own order."""
 
     split_policy: str | None
-    # how videos were split; None where the configuration does not say
+    """How videos were split; None where the configuration does not say."""
 
     test_datasets: tuple[str, ...]
-    # datasets for testing only, sorted
+    """Datasets for testing only, sorted."""
 
     leakage_allowed: bool
-    # whether a run was told to store a split even if it breaks its policy's promise
+    """Whether a run was told to store a split even if it breaks its policy's promise."""
 
     leakage: LeakageReport
-    # what the splits share, and where real and fake videos differ in more than the forgery; of the stored videos
+    """What the splits share, and where real and fake videos differ in more than the forgery; of the stored videos."""
 
     cells: tuple[Cell, ...]
-    # kind by kind, each with the three splits
+    """Kind by kind, each with the three splits."""
 
     splits: tuple[SplitSummary, ...]
-    # train, val, test
+    """Train, val, test."""
 
     num_groups: int
-    # leakage groups of the videos that have a split
+    """Leakage groups of the videos that have a split."""
 
     groups_crossing: dict[str, tuple[str, ...]]
-    # group_id → splits, of every group in more than one split: must be empty
+    """group_id → splits, of every group in more than one split: must be empty."""
 
     rejection_counts: dict[str, dict[str, int]]
-    # stage → reason → videos, in the order of the stages
+    """Stage → reason → videos, in the order of the stages."""
 
     rejections: tuple[Rejection, ...]
-    # ordered by stage, reason, video_id
+    """Ordered by stage, reason, video_id."""
 
     several_tracks: dict[str, int]
-    # video_id → face tracks, of every stored video with more than one
+    """video_id → face tracks, of every stored video with more than one."""
 
     notes: dict[str, str]
-    # video_id → remark, of every stored video that has one
+    """video_id → remark, of every stored video that has one."""
 
     stages: tuple[StageTime, ...]
-    # in the order of TIMED_STAGES
+    """In the order of TIMED_STAGES."""
 
     configuration: dict[str, Any]
-    # dotted name → value of each setting that decides the records' bytes
+    """Dotted name → value of each setting that decides the records' bytes."""
 
     format_version: int
-    # of index, shards and records together
+    """Of index, shards and records together."""
 
     config_digest: str
-    # hex digest of these settings
+    """Hex digest of these settings."""
 
     store_sha256: str
-    # hex digest over all records: equal for equal stores
+    """Hex digest over all records: equal for equal stores."""
 
     shards: tuple[ShardSummary, ...]
-    # in the store's order
+    """In the store's order."""
 
     versions: dict[str, tuple[str, ...]]
-    # distribution → versions that made the shards, sorted
+    """Distribution → versions that made the shards, sorted."""
 
     difference: Difference | None
-    # what the last run that changed something changed; None for the store's first
+    """What the last run that changed something changed; None for the store's first."""
 
     @property
     def num_stored(self) -> int:

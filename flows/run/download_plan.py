@@ -30,13 +30,13 @@ class Survey:
     """What is there, what is to be fetched, and how long that is."""
 
     missing: tuple[Wanted, ...]
-    # files to be fetched, with their lengths where the server says them
+    """Files to be fetched, with their lengths where the server says them."""
 
     num_already_there: int
-    # files that stand under their names
+    """Files that stand under their names."""
 
     problems: Mapping[Path, str]
-    # files that the server did not give a length for, because it does not give them at all
+    """Files that the server did not give a length for, because it does not give them at all."""
 
     @property
     def num_planned(self) -> int:

@@ -17,16 +17,16 @@ class Relatives:
     """Of some videos."""
 
     originals: dict[str, VideoEntry]
-    # video_id of a fake → its footage
+    """video_id of a fake → its footage."""
 
     masked: dict[str, VideoEntry]
-    # video_id of a real video → one of its fakes that has a mask
+    """video_id of a real video → one of its fakes that has a mask."""
 
     digests: dict[str, str]
-    # video_id → hex SHA-256 of what its records depend on of others; videos that depend on none are left out
+    """video_id → hex SHA-256 of what its records depend on of others; videos that depend on none are left out."""
 
     reuses_geometry: bool
-    # whether fakes take over the geometry of their originals
+    """Whether fakes take over the geometry of their originals."""
 
     @classmethod
     def among(

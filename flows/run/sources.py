@@ -24,13 +24,13 @@ class Indexed:
     """One manifest of every dataset of a run."""
 
     rows: tuple[ManifestRow, ...]
-    # every file found, ordered by video_id; none has a split but from an earlier run
+    """Every file found, ordered by video_id; none has a split but from an earlier run."""
 
     roots: dict[str, Path]
-    # `VideoEntry.dataset` → its folder
+    """`VideoEntry.dataset` → its folder."""
 
     test_datasets: tuple[str, ...]
-    # those that are for testing only, sorted
+    """Those that are for testing only, sorted."""
 
 
 def layout_of(settings: DatasetSettings) -> tuple[Dataset, str]:

@@ -37,19 +37,19 @@ class Work:
     """What a run has found out before it writes anything."""
 
     rows: tuple[ManifestRow, ...]
-    # every indexed file, with its split
+    """Every indexed file, with its split."""
 
     missing: tuple[VideoEntry, ...]
-    # videos that have to be processed
+    """Videos that have to be processed."""
 
     relatives: Relatives
-    # what the videos on disk know of each other
+    """What the videos on disk know of each other."""
 
     test_datasets: tuple[str, ...]
-    # datasets that are for testing only, those of earlier runs among them, sorted
+    """Datasets that are for testing only, those of earlier runs among them, sorted."""
 
     vanished: frozenset[str]
-    # video_ids of stored videos whose files are gone, and whose records stay
+    """video_ids of stored videos whose files are gone, and whose records stay."""
 
 
 def find_work(config: PreprocessConfig, indexed: Indexed, ledger: Ledger) -> Work:

@@ -16,16 +16,16 @@ class Claim:
     """What a dataset's own metadata says about one video; what is measured must agree."""
 
     source: str
-    # the file that says so, POSIX path relative to the dataset root
+    """The file that says so, POSIX path relative to the dataset root."""
 
     num_frames: int | None = None
-    # frames
+    """Frames."""
 
     width: int | None = None
-    # pixels
+    """Pixels."""
 
     height: int | None = None
-    # pixels
+    """Pixels."""
 
 
 class Dataset(Protocol):
@@ -35,19 +35,19 @@ class Dataset(Protocol):
     """
 
     name: str
-    # the layout's name in the registry; two layouts of one dataset give the same `VideoEntry.dataset`
+    """The layout's name in the registry; two layouts of one dataset give the same `VideoEntry.dataset`."""
 
     title: str
-    # the same for people, such as `FaceForensics++, official tree`
+    """The same for people, such as `FaceForensics++, official tree`."""
 
     expects: str
-    # what lies in the root, in a few words, for messages that say what was looked for
+    """What lies in the root, in a few words, for messages that say what was looked for."""
 
     manipulations: tuple[str, ...]
-    # the forgeries it knows, in the order in which reports list them; empty where folders or lists name their own
+    """The forgeries it knows, in the order in which reports list them; empty where folders or lists name their own."""
 
     compressions: tuple[str, ...]
-    # the compressions it knows, empty where it has none
+    """The compressions it knows, empty where it has none."""
 
     def recognise(self, root: Path) -> str | None:
         """Return what in the folder `root` marks this layout, for a person; None where it is another one.

@@ -66,9 +66,14 @@ NAME_EXAMPLES = {YOUTUBE: "519.mp4 or 519_515.mp4", ACTORS: "01__exit_phone_room
 class _Place:
     """Where a file stands in the tree: the folders of its path, taken apart."""
 
-    folder: str  # youtube, actors or the manipulation
-    compression: str  # raw, c23 or c40
-    footage: str  # youtube or actors: whose naming rule holds
+    folder: str
+    """Youtube, actors or the manipulation."""
+
+    compression: str
+    """Raw, c23 or c40."""
+
+    footage: str
+    """Youtube or actors: whose naming rule holds."""
 
 
 class FaceForensicsPP(Dataset):

@@ -56,10 +56,17 @@ LABELS = {"REAL": "real", "FAKE": "fake"}
 class _Line:
     """One line of the table."""
 
-    number: int  # in the file, from 1
-    path: str  # as written
-    label: str  # REAL or FAKE
-    claim: Claim  # what it says of the video
+    number: int
+    """In the file, from 1."""
+
+    path: str
+    """As written."""
+
+    label: str
+    """REAL or FAKE."""
+
+    claim: Claim
+    """What it says of the video."""
 
 
 class FaceForensicsPPOnKaggle(Dataset):

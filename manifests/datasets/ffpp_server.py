@@ -46,22 +46,22 @@ class ServerChoice:
     """Which part of the dataset is wanted."""
 
     manipulations: tuple[str, ...] = PAPER_MANIPULATIONS
-    # names of folders below `manipulated_sequences`; may be empty
+    """Names of folders below `manipulated_sequences`; may be empty."""
 
     originals: bool = True
-    # also the real videos that those were made from; without any manipulation, YouTube's
+    """Also the real videos that those were made from; without any manipulation, YouTube's."""
 
     compressions: tuple[str, ...] = ("c23",)
-    # folders of each kind
+    """Folders of each kind."""
 
     masks: bool = False
-    # also the masks of the fakes, where there are any
+    """Also the masks of the fakes, where there are any."""
 
     videos: tuple[str, ...] | None = None
-    # only these: an original's name stands for itself and for the fakes of its footage; None for all
+    """Only these: an original's name stands for itself and for the fakes of its footage; None for all."""
 
     limit: int | None = None
-    # videos of each kind, the first ones of the server's list; None for all
+    """Videos of each kind, the first ones of the server's list; None for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +69,13 @@ class _Kind:
     """One folder of videos, such as Deepfakes, whatever the compression."""
 
     folder: str
-    # `original_sequences/youtube`, `manipulated_sequences/Deepfakes`, …
+    """`original_sequences/youtube`, `manipulated_sequences/Deepfakes`, …."""
 
     names: tuple[str, ...]
-    # file names without `.mp4`, in the server's order
+    """File names without `.mp4`, in the server's order."""
 
     has_masks: bool
-    # whether there is a mask video for each name
+    """Whether there is a mask video for each name."""
 
 
 def lists_needed(choice: ServerChoice) -> tuple[str, ...]:

@@ -20,10 +20,10 @@ class Recognised:
     """A folder's layout, and what gave it away."""
 
     dataset: Dataset
-    # the layout
+    """The layout."""
 
     why: str
-    # what was found, for a person
+    """What was found, for a person."""
 
 
 def recognise_layout(root: Path) -> Recognised:

@@ -24,19 +24,19 @@ class TreeFile(NamedTuple):
     """
 
     path: str
-    # POSIX, relative to the root
+    """POSIX, relative to the root."""
 
     folders: tuple[str, ...]
-    # those between the root and the file, outermost first
+    """Those between the root and the file, outermost first."""
 
     name: str
-    # the last part of the path
+    """The last part of the path."""
 
     stem: str
-    # the name without its suffix
+    """The name without its suffix."""
 
     suffix: str
-    # from the last dot on, in lower case; empty where there is none, or where nothing stands before it
+    """From the last dot on, in lower case; empty where there is none, or where nothing stands before it."""
 
     @property
     def is_video(self) -> bool:

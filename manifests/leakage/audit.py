@@ -70,13 +70,13 @@ class Example:
     """One value that is shared."""
 
     value: str
-    # the name, the digest, or of a near-duplicate how many bits of 64 the frames are apart
+    """The name, the digest, or of a near-duplicate how many bits of 64 the frames are apart."""
 
     splits: tuple[str, ...]
-    # in which splits, in the order of SPLITS
+    """In which splits, in the order of SPLITS."""
 
     video_ids: tuple[str, ...]
-    # the first video by name in each of these splits
+    """The first video by name in each of these splits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,22 +84,22 @@ class Shared:
     """What the splits share of one kind."""
 
     kind: str
-    # a name in KINDS
+    """A name in KINDS."""
 
     num_values: int
-    # distinct values, shared or not; of near-duplicates, videos that were compared
+    """Distinct values, shared or not; of near-duplicates, videos that were compared."""
 
     num_shared: int
-    # values in more than one split; of near-duplicates, pairs of videos
+    """Values in more than one split; of near-duplicates, pairs of videos."""
 
     by_splits: dict[str, int]
-    # `train-val`, `train-test`, `val-test` → values in both; one that is in all three counts in each
+    """`train-val`, `train-test`, `val-test` → values in both; one that is in all three counts in each."""
 
     num_videos: dict[str, int]
-    # split → videos that carry a shared value
+    """Split → videos that carry a shared value."""
 
     examples: tuple[Example, ...]
-    # up to MAX_EXAMPLES, by value; near-duplicates nearest first
+    """Up to MAX_EXAMPLES, by value; near-duplicates nearest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,25 +111,25 @@ class HeldOut:
     """
 
     dataset: str
-    # its name
+    """Its name."""
 
     num_test_fakes: int
-    # fakes in test of which the footage is known
+    """Fakes in test of which the footage is known."""
 
     num_test_fakes_from_other_footage: int
-    # of these, made from footage whose real video is in train or val
+    """Of these, made from footage whose real video is in train or val."""
 
     num_other_fakes: int
-    # fakes in train and val of which the footage is known
+    """Fakes in train and val of which the footage is known."""
 
     num_other_fakes_from_test_footage: int
-    # of these, made from footage whose real video is in test
+    """Of these, made from footage whose real video is in test."""
 
     num_test_identities: int
-    # people in test
+    """People in test."""
 
     num_test_identities_in_other_fakes: int
-    # of these, people whose footage or face is in a fake of train or val
+    """Of these, people whose footage or face is in a fake of train or val."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,13 +137,13 @@ class Donors:
     """Where the donors of one split's fakes are seen themselves."""
 
     split: str
-    # `train`, `val` or `test`
+    """`train`, `val` or `test`."""
 
     num_fakes: int
-    # fakes whose donor the dataset names
+    """Fakes whose donor the dataset names."""
 
     num_elsewhere: int
-    # of these, with a real video of the donor in another split
+    """Of these, with a real video of the donor in another split."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,31 +151,31 @@ class LeakageReport:
     """What the splits share, and where real and fake differ in more than the forgery."""
 
     num_videos: dict[str, int]
-    # split → videos
+    """Split → videos."""
 
     num_without_split: int
-    # videos that were left out because no split has been assigned
+    """Videos that were left out because no split has been assigned."""
 
     num_measured: int
-    # videos with a split whose frames and size are known
+    """Videos with a split whose frames and size are known."""
 
     num_digested: int
-    # videos with a split whose bytes could be compared
+    """Videos with a split whose bytes could be compared."""
 
     num_hashed: int
-    # videos with a split whose frames could be compared
+    """Videos with a split whose frames could be compared."""
 
     shared: tuple[Shared, ...]
-    # in the order of KINDS
+    """In the order of KINDS."""
 
     held_out: tuple[HeldOut, ...]
-    # by dataset, of those that have a video in test
+    """By dataset, of those that have a video in test."""
 
     donors: tuple[Donors, ...]
-    # in the order of SPLITS
+    """In the order of SPLITS."""
 
     confounds: tuple[Confound, ...]
-    # warnings, ordered by kind and split
+    """Warnings, ordered by kind and split."""
 
     @property
     def by_kind(self) -> dict[str, Shared]:

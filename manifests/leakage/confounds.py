@@ -37,19 +37,19 @@ class Confound:
     """One warning."""
 
     kind: str
-    # a name in KINDS
+    """A name in KINDS."""
 
     split: str
-    # `train`, `val`, `test` or `all`
+    """`train`, `val`, `test` or `all`."""
 
     message: str
-    # a sentence without the split, no full stop
+    """A sentence without the split, no full stop."""
 
     statistic: float | None
-    # Kolmogorov-Smirnov distance, Cramér's V, share of fakes without original, or larger class over smaller
+    """Kolmogorov-Smirnov distance, Cramér's V, share of fakes without original, or larger class over smaller."""
 
     p: float | None
-    # of the statistic if real and fake were alike; None where there is no test
+    """Of the statistic if real and fake were alike; None where there is no test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +57,13 @@ class _Column:
     """A measured property in which real and fake may differ."""
 
     value: Callable[[VideoEntry], float | None]
-    # None where it was not measured
+    """None where it was not measured."""
 
     unit: str
-    # as it follows a number
+    """As it follows a number."""
 
     digits: int
-    # behind the point when shown
+    """Behind the point when shown."""
 
 
 def _bits_per_pixel(entry: VideoEntry) -> float | None:

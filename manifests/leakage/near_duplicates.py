@@ -36,10 +36,10 @@ class Rule:
     """
 
     min_words: int
-    # 1..4; an empty word is near to none
+    """1..4; an empty word is near to none."""
 
     max_bits: int
-    # Hamming distance, 0..64
+    """Hamming distance, 0..64."""
 
 
 # Measured by benchmarks/near_duplicates.py, where this rule finds 65 of 70 copies (encoded anew, half size, 15 frames a
@@ -55,13 +55,13 @@ class NearPair:
     """Two videos in different splits that look alike."""
 
     video_ids: tuple[str, str]
-    # in the order of their splits
+    """In the order of their splits."""
 
     splits: tuple[Split, Split]
-    # train before val before test
+    """Train before val before test."""
 
     bits: tuple[int | None, ...]
-    # (4,) Hamming distances by position, 0..64; None where one of the two has an empty word
+    """(4,) Hamming distances by position, 0..64; None where one of the two has an empty word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,16 +69,16 @@ class NearDuplicates:
     """All near pairs, counted."""
 
     num_compared: int
-    # videos with a split and at least one word that is not empty
+    """Videos with a split and at least one word that is not empty."""
 
     by_splits: dict[tuple[Split, Split], int]
-    # two splits → near pairs of videos
+    """Two splits → near pairs of videos."""
 
     num_videos: dict[Split, int]
-    # split → videos that are in a near pair
+    """Split → videos that are in a near pair."""
 
     closest: tuple[NearPair, ...]
-    # by their nearest words, then by video_id
+    """By their nearest words, then by video_id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,19 +86,19 @@ class _Hashes:
     """The videos of one split as arrays, ordered by video_id."""
 
     video_ids: list[str]
-    # (N,)
+    """(N,)."""
 
     words: Words
-    # (N,4) uint64; 0 where empty
+    """(N,4) uint64; 0 where empty."""
 
     present: Flags
-    # (N,4) bool; False where empty
+    """(N,4) bool; False where empty."""
 
     footage: Indices
-    # (N,) intp: equal numbers mean one footage
+    """(N,) intp: equal numbers mean one footage."""
 
     content: Indices
-    # (N,) intp: equal numbers mean the same bytes
+    """(N,) intp: equal numbers mean the same bytes."""
 
 
 def find_near_duplicates(entries: Iterable[VideoEntry], rule: Rule = RULE, *, max_examples: int = 5) -> NearDuplicates:

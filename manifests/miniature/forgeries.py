@@ -44,10 +44,10 @@ class Repaint:
     """What a manipulation puts over the target's face."""
 
     rgba: Image
-    # (348,448,4) uint8 RGB and opacity in the target's portrait pixels; opacity 0 or at least `LEAST_OPACITY`
+    """(348,448,4) uint8 RGB and opacity in the target's portrait pixels; opacity 0 or at least `LEAST_OPACITY`."""
 
     poses: list[Pose]
-    # how the repainted face moves; one for each frame of the forgery, which may be shorter than the footage
+    """How the repainted face moves; one for each frame of the forgery, which may be shorter than the footage."""
 
 
 Manipulation = Callable[[Scene, Portrait, list[Pose], np.random.Generator], Repaint]

@@ -38,34 +38,34 @@ class Pose:
     """Where the head is and what the face does in one frame."""
 
     neck_xy: tuple[float, float]
-    # where the neck is, pixels of the frame
+    """Where the neck is, pixels of the frame."""
 
     scale: float
-    # frame pixels per portrait pixel
+    """Frame pixels per portrait pixel."""
 
     roll_degrees: float
-    # rotation of the whole figure, clockwise as seen
+    """Rotation of the whole figure, clockwise as seen."""
 
     tilt_degrees: float
-    # rotation of the head against the shoulders, clockwise as seen
+    """Rotation of the head against the shoulders, clockwise as seen."""
 
     turn_xy: tuple[float, float]
-    # how far the nose is turned to the right and downwards, portrait pixels
+    """How far the nose is turned to the right and downwards, portrait pixels."""
 
     jaw: float
-    # −1 closed .. 1 open; 0 as in the photograph
+    """−1 closed .. 1 open; 0 as in the photograph."""
 
     smile: float
-    # −1 .. 1; 0 as in the photograph
+    """−1 .. 1; 0 as in the photograph."""
 
     blink: float
-    # 0 eyes open .. 1 closed
+    """0 eyes open .. 1 closed."""
 
     brightness: float
-    # factor on the light
+    """Factor on the light."""
 
     light_slope: float
-    # difference of the light between the right and the left border of the frame, as a share of it
+    """Difference of the light between the right and the left border of the frame, as a share of it."""
 
 
 def plan_motion(

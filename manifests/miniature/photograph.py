@@ -72,13 +72,13 @@ class Tint:
     """What recolouring does to a part of the picture, in CIE Lab."""
 
     lightness: float = 1.0
-    # factor on L
+    """Factor on L."""
 
     chroma: float = 1.0
-    # factor on a and b: the colour that is there
+    """Factor on a and b: the colour that is there."""
 
     shift_ab: tuple[float, float] = (0.0, 0.0)
-    # added to a (green to red) and b (blue to yellow) afterwards
+    """Added to a (green to red) and b (blue to yellow) afterwards."""
 
     def applied(self, lab: Floats) -> Floats:
         """(H,W,3) float32 Lab in the new colours."""
@@ -90,13 +90,13 @@ class Cloth:
     """The colour of the clothes, in place of the suit's orange."""
 
     hue_degrees: float
-    # on the colour circle: 0 red, 120 green, 240 blue
+    """On the colour circle: 0 red, 120 green, 240 blue."""
 
     saturation: float
-    # factor on the suit's
+    """Factor on the suit's."""
 
     value: float
-    # factor on the suit's
+    """Factor on the suit's."""
 
 
 # Skin stays near what the photograph's light allows: other people, not a painted face.

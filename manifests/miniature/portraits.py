@@ -42,13 +42,13 @@ class _Trait:
     """One way in which faces differ: points that move together, the surroundings following smoothly."""
 
     points: tuple[tuple[float, float], ...]
-    # x, y in portrait pixels
+    """X, y in portrait pixels."""
 
     directions: tuple[tuple[float, float], ...]
-    # where each point goes when the trait is +1, pixels
+    """Where each point goes when the trait is +1, pixels."""
 
     spread_px: float
-    # standard deviation of the Gaussian in which the surroundings follow
+    """Standard deviation of the Gaussian in which the surroundings follow."""
 
 
 SHAPE_TRAITS = (
@@ -75,16 +75,16 @@ class Portrait:
     """One identity, ready to be moved about."""
 
     rgba: Image
-    # (348,448,4) uint8 RGB and opacity, portrait pixels; not premultiplied
+    """(348,448,4) uint8 RGB and opacity, portrait pixels; not premultiplied."""
 
     landmarks: Floats
-    # (5,2) float32 x, y in portrait pixels: left eye, right eye, nose tip, mouth corners, as seen in the image
+    """(5,2) float32 x, y in portrait pixels: left eye, right eye, nose tip, mouth corners, as seen in the image."""
 
     outline: Floats
-    # (4,2) float32 x, y in portrait pixels: bends of the jaw on the left and right, chin, hairline
+    """(4,2) float32 x, y in portrait pixels: bends of the jaw on the left and right, chin, hairline."""
 
     regions: dict[str, Floats]
-    # by name, each (348,448) float32 0..1 with a hard edge: `inner_face`, `face_hull`, `lower_face`, `mouth`
+    """By name, each (348,448) float32 0..1 with a hard edge: `inner_face`, `face_hull`, `lower_face`, `mouth`."""
 
     @property
     def rgb(self) -> Image:

@@ -17,16 +17,16 @@ class Frame:
     """One frame of footage, with what a forgery of it needs to know."""
 
     rgb: Image
-    # (H,W,3) uint8 RGB
+    """(H,W,3) uint8 RGB."""
 
     pose: Pose
-    # of the head
+    """Of the head."""
 
     positions: Floats
-    # (H,W,2) float32 x, y in portrait pixels of what is seen at each pixel
+    """(H,W,2) float32 x, y in portrait pixels of what is seen at each pixel."""
 
     light: Floats
-    # (W,) float32 factor on the light in each column
+    """(W,) float32 factor on the light in each column."""
 
 
 class Scene:

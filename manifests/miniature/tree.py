@@ -37,16 +37,16 @@ class Parameters:
     """
 
     layout: str = "ffpp"
-    # a key of `LAYOUTS`
+    """A key of `LAYOUTS`."""
 
     num_pairs: int = 20
-    # pairs of people who are put into each other's footage
+    """Pairs of people who are put into each other's footage."""
 
     seconds: tuple[float, float] = (2.0, 4.0)
-    # shortest and longest footage
+    """Shortest and longest footage."""
 
     seed: int = 0
-    # which of many such datasets
+    """Which of many such datasets."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be made."""
@@ -78,10 +78,10 @@ class ClipId:
     """Names one piece of footage."""
 
     identity: int
-    # the person
+    """The person."""
 
     take: int = 0
-    # 0 for the person's first clip
+    """0 for the person's first clip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +89,16 @@ class FakePlan:
     """One forgery of a clip."""
 
     manipulation: str
-    # a key of `MANIPULATIONS`
+    """A key of `MANIPULATIONS`."""
 
     donor: ClipId
-    # whose face, or whose expression
+    """Whose face, or whose expression."""
 
     path: str
-    # POSIX, relative to the root
+    """POSIX, relative to the root."""
 
     mask_path: str | None = None
-    # POSIX, relative to the root; None where the dataset has no masks
+    """POSIX, relative to the root; None where the dataset has no masks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +106,13 @@ class ClipPlan:
     """One piece of footage and what is forged from it."""
 
     clip: ClipId
-    # whose footage
+    """Whose footage."""
 
     path: str
-    # POSIX, relative to the root
+    """POSIX, relative to the root."""
 
     fakes: tuple[FakePlan, ...] = ()
-    # in the order of their paths
+    """In the order of their paths."""
 
     @property
     def video_paths(self) -> list[str]:

@@ -58,16 +58,16 @@ class MiniatureSummary:
     """What is in the folder now."""
 
     num_videos: int
-    # real and fake ones
+    """Real and fake ones."""
 
     num_masks: int
-    # mask videos
+    """Mask videos."""
 
     num_bytes: int
-    # of all those files
+    """Of all those files."""
 
     num_written: int
-    # how many of the videos and masks this call made; 0 when the folder was complete before
+    """How many of the videos and masks this call made; 0 when the folder was complete before."""
 
 
 def write_miniature(

@@ -23,10 +23,10 @@ class CodedFrame:
     """One coded frame of the stream."""
 
     pts_seconds: Fraction
-    # exact presentation time in seconds
+    """Exact presentation time in seconds."""
 
     is_shown: bool
-    # False before the start or behind the end of the container's edit list: decoded for others' sake, never displayed
+    """False outside the container's edit list: decoded because other frames refer to it, never displayed."""
 
 
 @contextmanager

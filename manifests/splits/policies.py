@@ -43,19 +43,19 @@ class Rule:
     """What a policy may take into account beside the entries."""
 
     ratios: Ratios
-    # shares of train, val and test
+    """Shares of train, val and test."""
 
     seed: int
-    # which of the many fair splits
+    """Which of the many fair splits."""
 
     official_dir: Path | None
-    # folder with FaceForensics++'s three lists
+    """Folder with FaceForensics++'s three lists."""
 
     split_file: Path | None
-    # CSV of the user's own
+    """CSV of the user's own."""
 
     test_datasets: frozenset[str]
-    # datasets that no list divides: all of their videos are in test already
+    """Datasets that no list divides: all of their videos are in test already."""
 
 
 def assign(

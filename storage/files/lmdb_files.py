@@ -27,13 +27,13 @@ class SharedEnvironment:
     """One open file."""
 
     environment: lmdb.Environment
-    # read-only, without a lock file
+    """Read-only, without a lock file."""
 
     identity: tuple[int, int]
-    # device and inode
+    """Device and inode."""
 
     num_users: int
-    # readers that have not let go
+    """Readers that have not let go."""
 
 
 _shared: dict[tuple[int, int], SharedEnvironment] = {}  # by identity

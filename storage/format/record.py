@@ -44,85 +44,85 @@ class Record:
     """
 
     key: str
-    # unique in the store, ASCII, at most 511 bytes: `{video_id}/{track_id:02d}/{first frame index:06d}`
+    """Unique in the store, ASCII, at most 511 bytes: `{video_id}/{track_id:02d}/{first frame index:06d}`."""
 
     video_id: str
-    # the entry's identity, such as `ffpp/Deepfakes/c23/519_515`
+    """The entry's identity, such as `ffpp/Deepfakes/c23/519_515`."""
 
     dataset: str
-    # name of the dataset
+    """Name of the dataset."""
 
     manipulation: str | None
-    # the forgery's name, None for real
+    """The forgery's name, None for real."""
 
     compression: str | None
-    # `raw`, `c23`, `c40` or None
+    """`raw`, `c23`, `c40` or None."""
 
     split: str
-    # `train`, `val` or `test`
+    """`train`, `val` or `test`."""
 
     label: int
-    # 0 real, 1 fake
+    """0 real, 1 fake."""
 
     target_id: str
-    # the footage
+    """The footage."""
 
     source_id: str | None
-    # the donor of the face, None for real
+    """The donor of the face, None for real."""
 
     group_id: str
-    # what must not cross splits
+    """What must not cross splits."""
 
     track_id: int
-    # which person of the video, 0 for the first track that was opened
+    """Which person of the video, 0 for the first track that was opened."""
 
     crops_encoded: tuple[bytes, ...]
-    # T encoded RGB images of S×S pixels (JPEG, PNG or WebP)
+    """T encoded RGB images of S×S pixels (JPEG, PNG or WebP)."""
 
     masks_encoded: tuple[bytes, ...] | None
-    # T PNGs of S×S grey pixels, or None where there is no mask
+    """T PNGs of S×S grey pixels, or None where there is no mask."""
 
     boxes_xyxy: npt.NDArray[np.float32]
-    # (T,4) float32, pixels of the full frame: left, top, right, bottom
+    """(T,4) float32, pixels of the full frame: left, top, right, bottom."""
 
     landmarks: npt.NDArray[np.float32]
-    # (T,K,2) float32 (x, y) in crop pixels, K = 5 or 68
+    """(T,K,2) float32 (x, y) in crop pixels, K = 5 or 68."""
 
     matrices: npt.NDArray[np.float64]
-    # (T,2,3) float64, full-frame pixels → crop pixels
+    """(T,2,3) float64, full-frame pixels → crop pixels."""
 
     frame_indices: npt.NDArray[np.int64]
-    # (T,) int64, position in the whole video, display order, 0-based
+    """(T,) int64, position in the whole video, display order, 0-based."""
 
     pts_seconds: npt.NDArray[np.float64]
-    # (T,) float64, presentation time in seconds
+    """(T,) float64, presentation time in seconds."""
 
     scores: npt.NDArray[np.float32]
-    # (T,) float32, the detector's confidence 0..1; 0 where interpolated
+    """(T,) float32, the detector's confidence 0..1; 0 where interpolated."""
 
     interpolated: npt.NDArray[np.bool_]
-    # (T,) bool, whether box and landmarks come from neighbouring frames
+    """(T,) bool, whether box and landmarks come from neighbouring frames."""
 
     landmark_scores: npt.NDArray[np.float32] | None = None
-    # (T,K) float32, the landmarker's confidence in each, about 0..1; 0 where interpolated; None if it does not say
+    """(T,K) float32, the landmarker's confidence in each, about 0..1; 0 where interpolated; None if it does not say."""
 
     found_by: npt.NDArray[np.uint8] | None = None
-    # (T,) uint8, a FoundBy for each frame: which way led to the face
+    """(T,) uint8, a FoundBy for each frame: which way led to the face."""
 
     track_choice: TrackChoice | None = None
-    # why this person of the video: `mask`, `longest`, `original` (its main face), or `bystander`
+    """Why this person of the video: `mask`, `longest`, `original` (its main face), or `bystander`."""
 
     geometry_from: str | None = None
-    # video_id of the original whose boxes and landmarks these are; None for the video's own
+    """video_id of the original whose boxes and landmarks these are; None for the video's own."""
 
     mask_source: MaskSource | None = None
-    # whose masks: `dataset`, or `difference` from the original; None without any
+    """Whose masks: `dataset`, or `difference` from the original; None without any."""
 
     content_digest: str
-    # hex SHA-256 of what was read: the video and its mask
+    """Hex SHA-256 of what was read: the video and its mask."""
 
     config_digest: str
-    # hex SHA-256 of the settings that made the bytes
+    """Hex SHA-256 of the settings that made the bytes."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

@@ -28,16 +28,16 @@ class Compaction:
     """What a compaction did."""
 
     num_old: int = 0
-    # shards of which nothing counts any more
+    """Shards of which nothing counts any more."""
 
     num_new: int = 0
-    # shards that took over
+    """Shards that took over."""
 
     num_bytes_old: int = 0
-    # size of the former
+    """Size of the former."""
 
     num_bytes_new: int = 0
-    # size of the latter
+    """Size of the latter."""
 
 
 def sparse_shards(shards: Iterable[ShardEntry], above: float) -> list[ShardEntry]:

@@ -41,16 +41,16 @@ class Copied:
     """What a push or a pull did."""
 
     num_copied: int
-    # shards
+    """Shards."""
 
     num_already_there: int
-    # shards
+    """Shards."""
 
     num_deleted: int
-    # shards that the store no longer lists
+    """Shards that the store no longer lists."""
 
     num_bytes: int
-    # of the shards that were copied
+    """Of the shards that were copied."""
 
 
 class Remote:

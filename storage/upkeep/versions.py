@@ -44,19 +44,19 @@ class Version:
     """One kept version of a store."""
 
     number: int
-    # counted from 1; 0 is a store that was made before there were versions
+    """Counted from 1; 0 is a store that was made before there were versions."""
 
     completed_at: str
-    # when its run completed the store, UTC, ISO 8601 to the second
+    """When its run completed the store, UTC, ISO 8601 to the second."""
 
     num_videos: int
-    # stored videos
+    """Stored videos."""
 
     folder: Path
-    # where its files lie
+    """Where its files lie."""
 
     index: StoreIndex
-    # which shards it consists of
+    """Which shards it consists of."""
 
     @property
     def num_records(self) -> int:

@@ -14,7 +14,7 @@ class Aligner(Protocol):
     """Cuts a tracked face out of its frames, by one similarity transform per frame."""
 
     smooths: bool
-    # whether a frame's transform depends on its neighbours': the track must then have a row for every frame
+    """Whether a frame's transform depends on its neighbours': the track must then have a row for every frame."""
 
     def accepts(self, face: FaceDetection) -> bool:
         """Whether a similarity maps this face onto the crop; a frame with no other counts as one without a face."""

@@ -53,10 +53,10 @@ class Region:
     """What is cut out of the aligned 256×256 frame."""
 
     first_landmark: int
-    # the square's centre is the mean of the landmarks from this one …
+    """The square's centre is the mean of the landmarks from this one …."""
 
     end_landmark: int
-    # … to before this one
+    """… to before this one."""
 
 
 # Side of the crop in pixels → what it shows.
@@ -71,16 +71,16 @@ class _Plan:
     """The transforms of every row of a track."""
 
     track: FaceTrack
-    # its missing landmarks filled
+    """Its missing landmarks filled."""
 
     matrices: npt.NDArray[np.float64]
-    # (T,2,3) full-frame pixels → pixels of the 256×256 frame
+    """(T,2,3) full-frame pixels → pixels of the 256×256 frame."""
 
     corners: npt.NDArray[np.int64]
-    # (T,2) x and y of the crop's top left pixel in the 256×256 frame
+    """(T,2) x and y of the crop's top left pixel in the 256×256 frame."""
 
     missing: npt.NDArray[np.bool_]
-    # (T,) frames without landmarks of their own, or whose landmarks no transform fits
+    """(T,) frames without landmarks of their own, or whose landmarks no transform fits."""
 
 
 class LRWAligner:

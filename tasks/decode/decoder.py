@@ -34,10 +34,10 @@ class VideoReader(Protocol):
     """One open video. A context manager: leaving it frees the decoder."""
 
     num_frames: int
-    # frames in display order that can be asked for
+    """Frames in display order that can be asked for."""
 
     pts_seconds: npt.NDArray[np.float64]
-    # (N,) float64 presentation times of all of them, in seconds
+    """(N,) float64 presentation times of all of them, in seconds."""
 
     def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
         """Return exactly these frames.

@@ -46,16 +46,16 @@ class PacketUse:
     """What one packet is for."""
 
     starts_group: bool
-    # it is an instantaneous refresh
+    """It is an instantaneous refresh."""
 
     is_unreferenced: bool
-    # no picture of its own or a lower layer refers to it
+    """No picture of its own or a lower layer refers to it."""
 
     layer: int
-    # temporal layer, 0 first; 0 in H.264
+    """Temporal layer, 0 first; 0 in H.264."""
 
     settings: frozenset[bytes]
-    # units that change how later packets are decoded, whole
+    """Units that change how later packets are decoded, whole."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +63,19 @@ class DecodePlan:
     """The P packets of a stream in decoding order, and its N frames."""
 
     numbers: npt.NDArray[np.int64]
-    # (P,) int64 number of each packet's frame in display order, or HIDDEN
+    """(P,) int64 number of each packet's frame in display order, or HIDDEN."""
 
     packets: npt.NDArray[np.int64]
-    # (N,) int64 packet of each frame
+    """(N,) int64 packet of each frame."""
 
     groups: npt.NDArray[np.int64]
-    # (P,) int64 group that each packet belongs to, 0 first, never falling
+    """(P,) int64 group that each packet belongs to, 0 first, never falling."""
 
     is_unreferenced: npt.NDArray[np.bool_]
-    # (P,) bool
+    """(P,) bool."""
 
     number_of_pts: dict[int, int]
-    # number of the frame with a presentation time, in the stream's time base
+    """Number of the frame with a presentation time, in the stream's time base."""
 
     def needed(self, frame_indices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which packets to decode for these (T,) increasing frames, (P,) bool.

@@ -25,7 +25,7 @@ class Samples:
     """The frames that are stored, record by record."""
 
     records: tuple[FrameIndices, ...]
-    # (T,) int64 each: the frames of one record; T = 1, or a clip's. A number comes twice where nothing newer is shown
+    """(T,) int64 each: the frames of one record; T = 1, or a clip's. A number repeats where nothing newer is shown."""
 
     @property
     def frame_indices(self) -> FrameIndices:

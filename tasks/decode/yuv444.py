@@ -41,22 +41,22 @@ class Weights(NamedTuple):
     """What a frame's samples weigh in red, green and blue."""
 
     luma: int
-    # Y in each, 8192ths
+    """Y in each, 8192ths."""
 
     offset: int
-    # what is taken from Y first, 512ths
+    """What is taken from Y first, 512ths."""
 
     red_v: int
-    # V in red, 8192ths
+    """V in red, 8192ths."""
 
     green_v: int
-    # V in green, 8192ths
+    """V in green, 8192ths."""
 
     green_u: int
-    # U in green, 8192ths
+    """U in green, 8192ths."""
 
     blue_u: int
-    # U in blue, 8192ths
+    """U in blue, 8192ths."""
 
 
 def weights_of(frame: VideoFrame) -> Weights | None:

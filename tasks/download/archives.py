@@ -66,13 +66,13 @@ class Member:
     """One file of an archive."""
 
     name: str
-    # POSIX path below the folder of extraction
+    """POSIX path below the folder of extraction."""
 
     num_bytes: int
-    # length of its contents as the archive claims it; may be a lie
+    """Length of its contents as the archive claims it; may be a lie."""
 
     handle: Any
-    # how its archive knows it: a ZipInfo or TarInfo
+    """How its archive knows it: a ZipInfo or TarInfo."""
 
 
 class Archive(Protocol):

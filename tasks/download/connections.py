@@ -83,16 +83,16 @@ class ConnectionSettings:
     """How a server is talked to."""
 
     connections: int = MAX_CONNECTIONS
-    # at once, in all
+    """At once, in all."""
 
     connect_timeout_s: float = 10.0
-    # for a connection to be made, seconds; also the longest that Ctrl-C may have to wait
+    """For a connection to be made, seconds; also the longest that Ctrl-C may have to wait."""
 
     read_timeout_s: float = 60.0
-    # without a single byte, seconds
+    """Without a single byte, seconds."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
-    # sent to the host that a URL names, never to one that it redirects to
+    """Sent to the host that a URL names, never to one that it redirects to."""
 
     def __post_init__(self) -> None:
         """Refuse to be dropped by the server."""

@@ -33,13 +33,13 @@ class Judgement:
     """What an archive would bring to a folder."""
 
     missing: tuple[Member, ...]
-    # files to be written, in the archive's order
+    """Files to be written, in the archive's order."""
 
     num_already_there: int
-    # files that stand there with the right length
+    """Files that stand there with the right length."""
 
     num_bytes: int
-    # length of the missing ones together
+    """Length of the missing ones together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +47,13 @@ class Extracted:
     """What an archive brought."""
 
     num_written: int
-    # files
+    """Files."""
 
     num_already_there: int
-    # files that an earlier run had written
+    """Files that an earlier run had written."""
 
     num_bytes: int
-    # written
+    """Written."""
 
 
 def judge_archive(path: Path, out: Path, should_stop: Callable[[], bool] = lambda: False) -> Judgement:

@@ -64,19 +64,19 @@ class Wanted:
     """A file that is to be fetched."""
 
     url: str
-    # http or https; may hold a secret, so it is never shown as it is
+    """Http or https; may hold a secret, so it is never shown as it is."""
 
     path: Path
-    # where it will stand
+    """Where it will stand."""
 
     content: Content
-    # what its first bytes must show
+    """What its first bytes must show."""
 
     num_bytes: int | None = None
-    # its length, if it is known already; another one is refused
+    """Its length, if it is known already; another one is refused."""
 
     sha256: str | None = None
-    # hex digest, if it is known
+    """Hex digest, if it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +84,19 @@ class Fetched:
     """What became of a file."""
 
     path: Path
-    # where it stands or should
+    """Where it stands or should."""
 
     status: Literal["fetched", "already_there", "failed"]
-    # the three add up to what was wanted
+    """The three add up to what was wanted."""
 
     num_bytes: int = 0
-    # its length; 0 for one that failed
+    """Its length; 0 for one that failed."""
 
     reason: FetchReason | None = None
-    # why it failed, for programs
+    """Why it failed, for programs."""
 
     detail: str = ""
-    # why it failed, for a person
+    """Why it failed, for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +104,10 @@ class RemoteSize:
     """What a server says about a file's length."""
 
     num_bytes: int | None
-    # None where it does not say
+    """None where it does not say."""
 
     problem: str = ""
-    # why there is no answer; empty where the file is there
+    """Why there is no answer; empty where the file is there."""
 
 
 class Fetcher:

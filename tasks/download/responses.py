@@ -18,13 +18,13 @@ class ContentRange:
     """What part of a file a 206 answer carries."""
 
     first: int
-    # position of the first byte, from 0
+    """Position of the first byte, from 0."""
 
     last: int
-    # position of the last byte, inclusive
+    """Position of the last byte, inclusive."""
 
     total: int | None
-    # length of the whole file, bytes; None where the server does not say
+    """Length of the whole file, bytes; None where the server does not say."""
 
 
 def shown(url: str) -> str:

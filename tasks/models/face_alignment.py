@@ -22,10 +22,10 @@ class FromFaceAlignment:
     """A stage with one network of face-alignment's, whose weights lie in a file."""
 
     weights: ClassVar[tuple[str, ...]]
-    # the one name in `tasks.models.weights.WEIGHTS`
+    """The one name in `tasks.models.weights.WEIGHTS`."""
 
     title: ClassVar[str]
-    # what it is, for messages
+    """What it is, for messages."""
 
     uses_gpu: ClassVar[bool] = True
 

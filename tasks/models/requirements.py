@@ -10,10 +10,10 @@ class UsesModels(Protocol):
     """A stage that loads networks or other models."""
 
     weights: ClassVar[tuple[str, ...]]
-    # names in `tasks.models.weights.WEIGHTS` of the files that it loads
+    """Names in `tasks.models.weights.WEIGHTS` of the files that it loads."""
 
     uses_gpu: ClassVar[bool]
-    # whether it can run on a GPU
+    """Whether it can run on a GPU."""
 
     @classmethod
     def require_models(cls, weights_dir: Path | None) -> None:

@@ -60,25 +60,25 @@ class WeightFile:
     """A published weight file."""
 
     name: str
-    # by which faceshards knows it
+    """By which faceshards knows it."""
 
     file_name: str
-    # under which it is published and looked for
+    """Under which it is published and looked for."""
 
     url: str
-    # where it is published
+    """Where it is published."""
 
     num_bytes: int | None
-    # its length; None where that is not known
+    """Its length; None where that is not known."""
 
     sha256: str
-    # hex digest of its bytes
+    """Hex digest of its bytes."""
 
     licence: str
-    # of code and training data, for a person
+    """Of code and training data, for a person."""
 
     used_by: str
-    # the setting that needs it
+    """The setting that needs it."""
 
 
 _PUBLISHED = (

@@ -19,10 +19,10 @@ class ChosenTrack:
     """One person that is stored."""
 
     track: FaceTrack
-    # one row for each frame that was looked at
+    """One row for each frame that was looked at."""
 
     choice: TrackChoice
-    # why this one
+    """Why this one."""
 
 
 # Asks for the main face of a fake's original, gaps filled; it may cost a visit to another file.

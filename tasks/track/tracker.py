@@ -25,10 +25,13 @@ class _OpenTrack:
     """A track while it grows."""
 
     track_id: int
-    points: npt.NDArray[np.float64]  # (2+K,2) averaged box corners, then landmarks, full-frame pixels
+    points: npt.NDArray[np.float64]
+    """(2+K,2) averaged box corners, then landmarks, full-frame pixels."""
+
     frame_indices: list[int] = field(default_factory=list)
     faces: list[FaceDetection] = field(default_factory=list)
-    mask_overlap: float = 0.0  # sum over frames of the share of the manipulation mask inside the box
+    mask_overlap: float = 0.0
+    """Sum over frames of the share of the manipulation mask inside the box."""
 
     def distance_to(self, face: FaceDetection) -> float:
         """Mean distance of the corners plus that of the landmarks, pixels; without landmarks, twice the corners'."""
@@ -100,10 +103,10 @@ class SeenTrack:
     """One person, as far as it was seen."""
 
     track: FaceTrack
-    # only the frames that show its face
+    """Only the frames that show its face."""
 
     mask_overlap: float
-    # sum over frames of the share of the manipulation mask inside its box; 0 without masks
+    """Sum over frames of the share of the manipulation mask inside its box; 0 without masks."""
 
 
 def _as_track(opened: _OpenTrack) -> FaceTrack:

@@ -17,16 +17,16 @@ class Look:
     """What was seen in one frame."""
 
     frame_index: int
-    # position in the whole video
+    """Position in the whole video."""
 
     faces: list[FaceDetection]
-    # full-frame pixels
+    """Full-frame pixels."""
 
     mask_shares: list[float]
-    # of each face, the share (0..1) of the frame's mask inside its box; empty without a mask
+    """Of each face, the share (0..1) of the frame's mask inside its box; empty without a mask."""
 
     is_masked: bool
-    # whether the frame's mask marks anything
+    """Whether the frame's mask marks anything."""
 
 
 def look(batch: Batch, finder: FaceFinder, tally: Tally) -> list[Look]:

@@ -28,16 +28,16 @@ class Geometry:
     """The stored people of a video."""
 
     tracks: tuple[ChosenTrack, ...]
-    # the main face first; one row for each frame that was looked at
+    """The main face first; one row for each frame that was looked at."""
 
     samples: Samples
-    # which of these frames make the records
+    """Which of these frames make the records."""
 
     num_faces: int
-    # faces seen in all frames together
+    """Faces seen in all frames together."""
 
     num_tracks: int
-    # people seen
+    """People seen."""
 
 
 def find_geometry(

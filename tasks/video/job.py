@@ -20,28 +20,28 @@ class VideoJob:
     """What to do with one video."""
 
     root: Path
-    # the dataset's folder
+    """The dataset's folder."""
 
     entry: VideoEntry
-    # probed, with its split
+    """Probed, with its split."""
 
     settings: StageSettings
-    # how
+    """How."""
 
     config_digest: str
-    # hex digest of the settings that decide the records' bytes
+    """Hex digest of the settings that decide the records' bytes."""
 
     choice_mask: str | None = None
-    # POSIX path relative to the root: the mask of one of a real video's fakes, which says who of it is manipulated
+    """POSIX path relative to the root: the mask of one of a real video's fakes, which says who of it is manipulated."""
 
     relatives_digest: str | None = None
-    # hex digest of what the records depend on of other videos: the original, the fake whose mask is `choice_mask`
+    """Hex digest of what the records depend on of other videos: the original, the fake whose mask is `choice_mask`."""
 
     original: VideoJob | None = None
-    # of a fake: its footage, where that is at hand
+    """Of a fake: its footage, where that is at hand."""
 
     geometry_dir: Path | None = None
-    # where the people of originals are kept for their fakes while a run lasts; None: nobody asks
+    """Where the people of originals are kept for their fakes while a run lasts; None: nobody asks."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,37 +20,37 @@ class EncodedFrame:
     """One frame of one track, as records hold it."""
 
     crop: bytes
-    # encoded RGB image of S×S pixels
+    """Encoded RGB image of S×S pixels."""
 
     mask: bytes | None
-    # PNG of S×S grey pixels; None where there is no mask
+    """PNG of S×S grey pixels; None where there is no mask."""
 
     box_xyxy: npt.NDArray[np.float32]
-    # (4,) float32 pixels of the full frame
+    """(4,) float32 pixels of the full frame."""
 
     landmarks: npt.NDArray[np.float32]
-    # (K,2) float32 (x, y) in crop pixels
+    """(K,2) float32 (x, y) in crop pixels."""
 
     landmark_scores: npt.NDArray[np.float32] | None
-    # (K,) float32; None from a landmarker that does not say
+    """(K,) float32; None from a landmarker that does not say."""
 
     matrix: npt.NDArray[np.float64]
-    # (2,3) float64, full-frame pixels → crop pixels
+    """(2,3) float64, full-frame pixels → crop pixels."""
 
     frame_index: int
-    # in the whole video
+    """In the whole video."""
 
     pts_seconds: float
-    # presentation time in seconds
+    """Presentation time in seconds."""
 
     score: float
-    # the detector's confidence 0..1; 0 where interpolated
+    """The detector's confidence 0..1; 0 where interpolated."""
 
     interpolated: bool
-    # whether box and landmarks come from neighbouring frames
+    """Whether box and landmarks come from neighbouring frames."""
 
     found_by: FoundBy
-    # which way led to the face
+    """Which way led to the face."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +58,19 @@ class Provenance:
     """What all records of one track have in common beside the video's own identity."""
 
     track_id: int
-    # which person of the video
+    """Which person of the video."""
 
     track_choice: TrackChoice
-    # why this one
+    """Why this one."""
 
     geometry_from: str | None
-    # video_id of the original whose boxes and landmarks these are; None for the video's own
+    """video_id of the original whose boxes and landmarks these are; None for the video's own."""
 
     mask_source: MaskSource | None
-    # whose masks; None without any
+    """Whose masks; None without any."""
 
     config_digest: str
-    # hex digest of the settings that made the crops
+    """Hex digest of the settings that made the crops."""
 
 
 def record_key(video_id: str, track_id: int, frame_index: int) -> str:

@@ -68,16 +68,16 @@ class Models:
     """What looks at frames, whichever process its networks run in."""
 
     detector: FaceDetector
-    # as configured
+    """As configured."""
 
     landmarker: Landmarker
-    # for the faces that any of the detectors finds
+    """For the faces that any of the detectors finds."""
 
     lenient_detector: FaceDetector | None = None
-    # with lower thresholds; None where `frames.at_least` is off
+    """With lower thresholds; None where `frames.at_least` is off."""
 
     second_detector: FaceDetector | None = None
-    # None where none is named
+    """None where none is named."""
 
     @classmethod
     def load(cls, settings: StageSettings, device: str) -> Models:
@@ -98,19 +98,19 @@ class Stages:
     """What a video goes through."""
 
     decoder: Decoder
-    # frames out of files
+    """Frames out of files."""
 
     finder: FaceFinder
-    # faces in frames, as configured
+    """Faces in frames, as configured."""
 
     lenient_finder: FaceFinder | None = None
-    # with lower thresholds; None where `frames.at_least` is off
+    """With lower thresholds; None where `frames.at_least` is off."""
 
     second_finder: FaceFinder | None = None
-    # with the second detector; None where none is named
+    """With the second detector; None where none is named."""
 
     aligner: Aligner
-    # crops out of frames
+    """Crops out of frames."""
 
     @classmethod
     def load(cls, settings: StageSettings, models: Models) -> Stages:

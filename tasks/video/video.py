@@ -40,10 +40,10 @@ class VideoResult:
     """What came of one video."""
 
     row: ManifestRow
-    # the outcome: status `stored` is claimed by the shard's writer, here it is `pending` or `rejected`
+    """The outcome: status `stored` is claimed by the shard's writer, here it is `pending` or `rejected`."""
 
     records: tuple[tuple[str, bytes], ...] = ()
-    # (key, encoded record), keys increasing; empty for a rejected video
+    """(key, encoded record), keys increasing; empty for a rejected video."""
 
 
 def process_video(job: VideoJob, stages: Stages, time_limit: TimeLimit = no_limit) -> VideoResult:

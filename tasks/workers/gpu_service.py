@@ -54,13 +54,13 @@ class Request:
     """What a worker asks; its frames lie at the beginning of the memory that it shares."""
 
     model: str
-    # one of `tasks.video.stages.model_classes`
+    """One of `tasks.video.stages.model_classes`."""
 
     shape: tuple[int, int, int, int]
-    # (T,H,W,3) of the uint8 RGB frames
+    """(T,H,W,3) of the uint8 RGB frames."""
 
     faces: Faces | None
-    # of each of the T frames, for a landmarker; None for a detector
+    """Of each of the T frames, for a landmarker; None for a detector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class SharesMemory:
     """Says that the handle of new shared memory follows."""
 
     num_bytes: int
-    # its size
+    """Its size."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

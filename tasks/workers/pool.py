@@ -58,16 +58,16 @@ class WorkerSettings:
     """How many workers, and on what."""
 
     devices: tuple[str, ...]
-    # `cpu` alone, or one `cuda:N` per GPU; elsewhere the one setting `detect.device`, for that machine to resolve
+    """`cpu` alone, or one `cuda:N` per GPU; elsewhere the one setting `detect.device`, for that machine to resolve."""
 
     num_workers: int
-    # processes that take videos; of several GPUs each serves its share of them
+    """Processes that take videos; of several GPUs each serves its share of them."""
 
     stages: StageSettings
-    # what each worker loads
+    """What each worker loads."""
 
     elsewhere: bool = False
-    # whether shards run in another process than the flow's, with a pool of its own: under Dask, Ray, a process runner
+    """Whether shards run outside the flow's process, with a pool of their own: under Dask, Ray, a process runner."""
 
 
 def resolve_devices(device: str, setting: str = "detect.device") -> tuple[str, ...]:

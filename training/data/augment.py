@@ -81,7 +81,7 @@ class Resize:
     """
 
     img_size: int
-    # S, pixels
+    """S, pixels."""
 
     def __call__(self, crops: Pixels, masks: Pixels | None, seed: Sequence[int]) -> tuple[Pixels, Pixels | None]:
         """Return (T,S,S,3) crops and (T,S,S) masks; see `Transform`."""
@@ -97,10 +97,10 @@ class PaperAugmentation:
     """
 
     img_size: int
-    # S, pixels
+    """S, pixels."""
 
     colour_probability: float = 1.0
-    # of one of the six changes of colour
+    """Of one of the six changes of colour."""
 
     noise_probability: float = 0.5
 
@@ -109,10 +109,10 @@ class PaperAugmentation:
     jpeg_probability: float = 0.5
 
     crop_scale: tuple[float, float] = (0.8, 1.0)
-    # part of the area
+    """Part of the area."""
 
     crop_ratio: tuple[float, float] = (0.75, 1.33)
-    # width / height
+    """Width / height."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

@@ -37,23 +37,23 @@ class Origin:
     """Whose face a sample shows."""
 
     key: str
-    # of the record
+    """Of the record."""
 
     video_id: str
 
     track_id: int
-    # which person of the video
+    """Which person of the video."""
 
     dataset: str
 
     manipulation: str | None
-    # None for real
+    """None for real."""
 
     compression: str | None
-    # `raw`, `c23`, `c40` or None
+    """`raw`, `c23`, `c40` or None."""
 
     frame_index: int
-    # position in the whole video; of a clip's first frame
+    """Position in the whole video; of a clip's first frame."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,16 +61,16 @@ class Item:
     """One item as arrays; T = 1 for a single frame."""
 
     crops: npt.NDArray[np.uint8]
-    # (T,S,S,3) uint8 RGB
+    """(T,S,S,3) uint8 RGB."""
 
     masks: npt.NDArray[np.uint8] | None
-    # (T,S,S) uint8, 255 where altered; None where that is nowhere, or not known
+    """(T,S,S) uint8, 255 where altered; None where that is nowhere, or not known."""
 
     has_mask: bool
-    # whether it is known where the crop is altered: of a real one always (nowhere)
+    """Whether it is known where the crop is altered: of a real one always (nowhere)."""
 
     label: int
-    # class, 0 real
+    """Class, 0 real."""
 
     origin: Origin
 
@@ -80,16 +80,16 @@ class Sample:
     """One item of a dataset."""
 
     pixels: Tensor
-    # (3,S,S) uint8 RGB, or (T,3,S,S) for a clip; channels last in memory
+    """(3,S,S) uint8 RGB, or (T,3,S,S) for a clip; channels last in memory."""
 
     mask_pixels: Tensor | None
-    # (1,S,S) or (T,1,S,S) uint8, 255 where altered; None where that is nowhere, or not known
+    """(1,S,S) or (T,1,S,S) uint8, 255 where altered; None where that is nowhere, or not known."""
 
     has_mask: bool
-    # whether it is known where the crop is altered: of a real one always (nowhere)
+    """Whether it is known where the crop is altered: of a real one always (nowhere)."""
 
     label: int
-    # class, 0 real
+    """Class, 0 real."""
 
     origin: Origin
 
@@ -111,35 +111,35 @@ class Batch:
     """Items that go through the network together."""
 
     pixels: Tensor
-    # (B,3,S,S) uint8 RGB, or (B,T,3,S,S) for clips; channels last in memory. Or float32: normalised already
+    """(B,3,S,S) uint8 RGB, or (B,T,3,S,S) for clips; channels last in memory. Or float32: normalised already."""
 
     labels: Tensor
-    # (B,) int64, class, 0 real
+    """(B,) int64, class, 0 real."""
 
     mask_pixels: Tensor
-    # (B,1,S,S) or (B,T,1,S,S) uint8, 255 where altered; 0 where no mask is known
+    """(B,1,S,S) or (B,T,1,S,S) uint8, 255 where altered; 0 where no mask is known."""
 
     has_mask: Tensor
-    # (B,) bool, whether it is known where the crop is altered: of real ones always (nowhere)
+    """(B,) bool, whether it is known where the crop is altered: of real ones always (nowhere)."""
 
     keys: list[str]
-    # of the records
+    """Of the records."""
 
     video_ids: list[str]
 
     track_ids: list[int]
-    # which person of the video
+    """Which person of the video."""
 
     datasets: list[str]
 
     manipulations: list[str | None]
-    # None for real
+    """None for real."""
 
     compressions: list[str | None]
-    # `raw`, `c23`, `c40` or None
+    """`raw`, `c23`, `c40` or None."""
 
     frame_indices: list[int]
-    # position in the whole video; of a clip's first frame
+    """Position in the whole video; of a clip's first frame."""
 
     def __len__(self) -> int:
         """B."""

@@ -49,16 +49,16 @@ class Plan:
     """The items of a dataset."""
 
     places: npt.NDArray[np.int32]
-    # (N,3) int32: number of the store, number of the record in it, number of the frame in that (0 for a clip)
+    """(N,3) int32: number of the store, number of the record in it, number of the frame in that (0 for a clip)."""
 
     methods: npt.NDArray[np.int32]
-    # (N,) int32, position in method_names
+    """(N,) int32, position in method_names."""
 
     method_names: tuple[str, ...]
-    # the real ones first
+    """The real ones first."""
 
     clip_length: int | None
-    # T; None for single frames
+    """T; None for single frames."""
 
 
 _PLANNED = ("split", "label", "dataset", "manipulation", "compression", "track_choice", "num_frames")

@@ -168,7 +168,7 @@ class _Filled:
     worker: int
     slot: int
     facts: dict[str, list[Any]]
-    # `facts_of`
+    """`facts_of`."""
 
 
 class _Slots:

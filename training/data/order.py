@@ -35,13 +35,13 @@ class Draw(NamedTuple):
     """One item, drawn at one place of an epoch."""
 
     item: int
-    # its number in the dataset
+    """Its number in the dataset."""
 
     epoch: int
-    # 0 first
+    """0 first."""
 
     position: int
-    # place in the epoch over all ranks, 0 first
+    """Place in the epoch over all ranks, 0 first."""
 
 
 class BlockShuffle(Sampler[Draw]):

@@ -48,22 +48,22 @@ class JudgeSettings:
     """What is looked at."""
 
     split: str = "test"
-    # which split of the stores
+    """Which split of the stores."""
 
     scoring: ScoringSettings = field(default_factory=ScoringSettings)
-    # how items are scored
+    """How items are scored."""
 
     perturbations: tuple[str, ...] = ()
-    # names in PERTURBATIONS under which everything is scored again; each at every level
+    """Names in PERTURBATIONS under which everything is scored again; each at every level."""
 
     explain: bool = True
-    # whether sheets of Grad-CAM overlays are made
+    """Whether sheets of Grad-CAM overlays are made."""
 
     explain_layers: tuple[str, ...] = ()
-    # of which layers: `last`, `fine`, or modules' names; none: the last, where the model's is known
+    """Of which layers: `last`, `fine`, or modules' names; none: the last, where the model's is known."""
 
     seed: int = 0
-    # of resampling and perturbations
+    """Of resampling and perturbations."""
 
 
 def evaluate(

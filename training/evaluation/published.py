@@ -31,22 +31,22 @@ class PublishedFigure:
     """What a paper, or whoever tried, says of a model on some data."""
 
     model: str
-    # as it is called there
+    """As it is called there."""
 
     data: str
-    # what it was tested on
+    """What it was tested on."""
 
     accuracy: float | None
-    # 0..1
+    """0..1."""
 
     auc: float | None
-    # 0..1
+    """0..1."""
 
     source: str
-    # where it stands
+    """Where it stands."""
 
     perturbation: str | None = None
-    # of a robustness study; None for images as they are
+    """Of a robustness study; None for images as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,22 +54,22 @@ class Comparison:
     """One line of a table with ours and theirs."""
 
     model: str
-    # its name
+    """Its name."""
 
     data: str
-    # what it was tested on
+    """What it was tested on."""
 
     level: str
-    # frame or video; empty where the source does not say
+    """Frame or video; empty where the source does not say."""
 
     accuracy: Figure
-    # at 0.5
+    """At 0.5."""
 
     auc: Figure
-    # area under the ROC curve
+    """Area under the ROC curve."""
 
     source: str
-    # where it stands; empty for ours
+    """Where it stands; empty for ours."""
 
 
 def _paper(model: str, data: str, accuracy: float, auc: float | None = None) -> PublishedFigure:

@@ -56,13 +56,13 @@ class MissingVideos:
     """Videos of the evaluated splits that have no crop, so that nothing could be said of them."""
 
     num_reals: int
-    # videos
+    """Videos."""
 
     num_fakes: int
-    # videos
+    """Videos."""
 
     accuracy_if_wrong: float | None
-    # of videos at 0.5, if every one of these counts as an error; None without any video
+    """Of videos at 0.5, if every one of these counts as an error; None without any video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,43 +70,43 @@ class Evaluation:
     """What a detector is worth on some data; every number of its page."""
 
     about: dict[str, str]
-    # what was evaluated, for people: `model`, `checkpoint`, `trained on`, … in the order of the page
+    """What was evaluated, for people: `model`, `checkpoint`, `trained on`, … in the order of the page."""
 
     datasets: tuple[str, ...]
-    # by name
+    """By name."""
 
     num_frames: int
-    # scored rows: frames, or clips of a model that judges those
+    """Scored rows: frames, or clips of a model that judges those."""
 
     num_videos: int
-    # persons of videos, each with one score
+    """Persons of videos, each with one score."""
 
     threshold: float | None
-    # chosen on the validation split
+    """Chosen on the validation split."""
 
     seed: int
-    # of the resampling
+    """Of the resampling."""
 
     num_resamples: int
-    # behind each interval
+    """Behind each interval."""
 
     confidence: float
-    # share of resamples in an interval
+    """Share of resamples in an interval."""
 
     missing: MissingVideos | None
-    # None: the evaluation was not told
+    """None: the evaluation was not told."""
 
     groups: tuple[GroupMetrics, ...]
-    # both levels: all, datasets, compressions, manipulations
+    """Both levels: all, datasets, compressions, manipulations."""
 
     confusions: tuple[Confusion, ...]
-    # both levels, at 0.5 and at the validation threshold
+    """Both levels, at 0.5 and at the validation threshold."""
 
     calibrations: dict[Level, tuple[CalibrationBin, ...]]
-    # reliability by level
+    """Reliability by level."""
 
     classes: tuple[MultiClass, ...]
-    # both levels; empty for a model with two classes
+    """Both levels; empty for a model with two classes."""
 
     @property
     def model(self) -> str:
@@ -119,19 +119,19 @@ class Example:
     """A crop that the page shows."""
 
     key: str
-    # of its record
+    """Of its record."""
 
     label: int
-    # 0 real, 1 fake
+    """0 real, 1 fake."""
 
     p_fake: float
-    # 0..1
+    """0..1."""
 
     kind: str
-    # manipulation, or `fake` where none is named, or `real`
+    """Manipulation, or `fake` where none is named, or `real`."""
 
     jpeg: bytes
-    # the thumbnail, encoded
+    """The thumbnail, encoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,13 +139,13 @@ class CurvePoint:
     """One value of a curve of the training."""
 
     step: int
-    # optimiser steps or epochs, the same for all curves
+    """Optimiser steps or epochs, the same for all curves."""
 
     name: str
-    # such as `train/loss`; curves with the same part behind the slash share a plot
+    """Such as `train/loss`; curves with the same part behind the slash share a plot."""
 
     value: float
-    # as it was logged
+    """As it was logged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,25 +153,25 @@ class RobustnessRow:
     """Metrics of one model under one perturbation at one level, without intervals."""
 
     model: str
-    # its name
+    """Its name."""
 
     perturbation: str
-    # a name in PERTURBATIONS, or `none`
+    """A name in PERTURBATIONS, or `none`."""
 
     level: int
-    # 0 for `none`, else 1, 2, …
+    """0 for `none`, else 1, 2, …."""
 
     parameter: float | None
-    # the strength that the level stands for
+    """The strength that the level stands for."""
 
     num_videos: int
-    # persons of videos
+    """Persons of videos."""
 
     frame: dict[str, Figure]
-    # metrics of frames by name
+    """Metrics of frames by name."""
 
     video: dict[str, Figure]
-    # metrics of videos by name
+    """Metrics of videos by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,19 +179,19 @@ class CrossDataset:
     """One metric of models (rows) on datasets (columns)."""
 
     metric: str
-    # a name in METRICS
+    """A name in METRICS."""
 
     level: Level
-    # what was counted
+    """What was counted."""
 
     rows: tuple[str, ...]
-    # what each model was trained on
+    """What each model was trained on."""
 
     columns: tuple[str, ...]
-    # tested on
+    """Tested on."""
 
     figures: tuple[tuple[Figure, ...], ...]
-    # by row and column
+    """By row and column."""
 
 
 def summarise(

@@ -55,43 +55,43 @@ class Scores:
     """
 
     key: TextArray
-    # (N,) str, the record's key in its store; of a video `{video_id}/{track_id:02d}`
+    """(N,) str, the record's key in its store; of a video `{video_id}/{track_id:02d}`."""
 
     dataset: TextArray
-    # (N,) str
+    """(N,) str."""
 
     video_id: TextArray
-    # (N,) str; says manipulation and compression, too
+    """(N,) str; says manipulation and compression, too."""
 
     track_id: npt.NDArray[np.int64]
-    # (N,) which person of the video
+    """(N,) which person of the video."""
 
     frame_index: npt.NDArray[np.int64]
-    # (N,) of the (first) frame, position in the whole video, 0-based
+    """(N,) of the (first) frame, position in the whole video, 0-based."""
 
     num_frames: npt.NDArray[np.int64]
-    # (N,) how many frames the score is of: 1, or the frames of a clip or video
+    """(N,) how many frames the score is of: 1, or the frames of a clip or video."""
 
     manipulation: TextArray
-    # (N,) str, or None for real
+    """(N,) str, or None for real."""
 
     compression: TextArray
-    # (N,) str, or None where the dataset has none
+    """(N,) str, or None where the dataset has none."""
 
     label: npt.NDArray[np.int64]
-    # (N,) 0 real, 1 fake
+    """(N,) 0 real, 1 fake."""
 
     p_fake: npt.NDArray[np.float64]
-    # (N,) 0..1
+    """(N,) 0..1."""
 
     class_names: tuple[str, ...] | None = None
-    # C names, the real one first; None for a model with two classes
+    """C names, the real one first; None for a model with two classes."""
 
     class_label: npt.NDArray[np.int64] | None = None
-    # (N,) true class 0..C-1, or -1 where the model does not know the class
+    """(N,) true class 0..C-1, or -1 where the model does not know the class."""
 
     class_probabilities: npt.NDArray[np.float64] | None = None
-    # (N,C) 0..1, rows sum to 1
+    """(N,C) 0..1, rows sum to 1."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

@@ -33,10 +33,10 @@ class Perturbed:
     perturbation: Perturbation
 
     level: int
-    # 1 the weakest
+    """1 the weakest."""
 
     img_size: int
-    # side of what comes out, pixels
+    """Side of what comes out, pixels."""
 
     def __call__(self, crops: Pixels, masks: Pixels | None, seed: Sequence[int]) -> tuple[Pixels, Pixels | None]:
         """Return (T,S,S,3) crops and (T,S,S) masks; the masks are only resized."""
@@ -50,13 +50,13 @@ class ScoringSettings:
     """How items are scored; changes no score."""
 
     batch_size: int = 32
-    # items at a time
+    """Items at a time."""
 
     workers: int = 0
-    # processes that decode
+    """Processes that decode."""
 
     device: str = "cpu"
-    # of the network
+    """Of the network."""
 
 
 def dataset_for(

@@ -26,16 +26,16 @@ class LossParts:
     """A batch's loss and what it is made of; scalars, float32, the parts without their weights and without gradient."""
 
     total: Tensor
-    # () with gradient
+    """() with gradient."""
 
     classification: Tensor
-    # ()
+    """()."""
 
     segmentation: Tensor
-    # () 0 when no sample has a mask or the model makes none
+    """() 0 when no sample has a mask or the model makes none."""
 
     contrastive: Tensor
-    # () 0 as long as no real has been seen
+    """() 0 as long as no real has been seen."""
 
 
 class ForgeryLoss(nn.Module):

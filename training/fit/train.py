@@ -55,22 +55,22 @@ class TrainResult:
     """What came of a run."""
 
     model: Path
-    # the trained model's file
+    """The trained model's file."""
 
     val_auc: float | None
-    # of the model on the validation split, frames (or clips); None without one
+    """Of the model on the validation split, frames (or clips); None without one."""
 
     threshold: float | None
-    # p_fake from which a video is called fake, chosen on the validation split; None without one
+    """p_fake from which a video is called fake, chosen on the validation split; None without one."""
 
     num_steps: int
-    # optimiser steps of the whole run
+    """Optimiser steps of the whole run."""
 
     is_complete: bool
-    # False if it was stopped by `max_minutes` before its last epoch
+    """False if it was stopped by `max_minutes` before its last epoch."""
 
     had_nothing_to_do: bool
-    # whether an earlier start had completed it
+    """Whether an earlier start had completed it."""
 
 
 def train(config: TrainConfig) -> TrainResult:

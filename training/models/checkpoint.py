@@ -30,37 +30,37 @@ class AboutModel:
     """What a model is, beside its weights."""
 
     name: str
-    # key of `training.models.baselines.MODELS`, or timm's name
+    """Key of `training.models.baselines.MODELS`, or timm's name."""
 
     img_size: int
-    # side of the crops that it takes, pixels
+    """Side of the crops that it takes, pixels."""
 
     class_names: tuple[str, ...]
-    # the real one first
+    """The real one first."""
 
     num_stages: int = 4
-    # of m2tr
+    """Of m2tr."""
 
     backbone: str = BACKBONE
-    # of m2tr
+    """Of m2tr."""
 
     dropout: float = 0.5
-    # of m2tr, in training
+    """Of m2tr, in training."""
 
     head: str | None = None
-    # `mean` or `vtf` of a model of clips; None of one of single frames
+    """`mean` or `vtf` of a model of clips; None of one of single frames."""
 
     clip_length: int | None = None
-    # T of a model of clips
+    """T of a model of clips."""
 
     threshold: float | None = None
-    # p_fake from which a frame (or clip) is called fake, chosen on the validation split; None: 0.5
+    """p_fake from which a frame (or clip) is called fake, chosen on the validation split; None: 0.5."""
 
     crops: dict[str, Any] = field(default_factory=dict)
-    # settings of the store that it was trained on: how its crops were made
+    """Settings of the store that it was trained on: how its crops were made."""
 
     trained_on: tuple[str, ...] = ()
-    # datasets
+    """Datasets."""
 
 
 def make_model(about: AboutModel, *, pretrained: bool = False, weights: Path | None = None) -> nn.Module:

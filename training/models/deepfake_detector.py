@@ -13,23 +13,23 @@ class ModelOutput:
     """What a model says about a batch of crops."""
 
     logits: Tensor
-    # (B,C) raw: no softmax, no sigmoid. Two classes: 0 real, 1 fake
+    """(B,C) raw: no softmax, no sigmoid. Two classes: 0 real, 1 fake."""
 
     features: Tensor
-    # (B,F) pooled, before the classifier
+    """(B,F) pooled, before the classifier."""
 
     mask: Tensor | None = None
-    # (B,1,S,S) 0..1, where the crop is altered; None from a model without a mask decoder
+    """(B,1,S,S) 0..1, where the crop is altered; None from a model without a mask decoder."""
 
 
 class DeepfakeDetector(Protocol):
     """A network from crops to logits; every implementation is a `torch.nn.Module`."""
 
     img_size: int
-    # side S of the crops that it takes, pixels
+    """Side S of the crops that it takes, pixels."""
 
     num_classes: int
-    # C
+    """C."""
 
     def __call__(self, images: Tensor) -> ModelOutput:
         """Return what the network says about (B,3,S,S) float32 images, normalised as ImageNet's are."""

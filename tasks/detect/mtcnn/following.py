@@ -55,10 +55,10 @@ class Known:
     """A face of an earlier frame."""
 
     face: FaceDetection
-    # where it was last
+    """Where it was last."""
 
     is_recent: bool
-    # whether that was in the frame just before
+    """Whether that was in the frame just before."""
 
 
 def follow(cascade: Cascade, images: npt.NDArray[np.uint8], levels: Sequence[Level]) -> list[list[FaceDetection]]:

@@ -30,13 +30,13 @@ class Layer(NamedTuple):
     """A convolution and what follows it."""
 
     weight: Tensor
-    # (outputs,inputs,k,k) channels-last
+    """(outputs,inputs,k,k) channels-last."""
 
     bias: Tensor
-    # (outputs,)
+    """(outputs,)."""
 
     slope: Tensor
-    # (outputs,) of PReLU below 0
+    """(outputs,) of PReLU below 0."""
 
     def convolve(self, values: Tensor) -> Tensor:
         """Return the convolution's answer, (N,outputs,h,w)."""

@@ -30,16 +30,16 @@ class Level:
     """One step of the pyramid of a frame."""
 
     number: int
-    # from 0, the finest
+    """From 0, the finest."""
 
     scale: float
-    # pixels of the level per pixel of the frame
+    """Pixels of the level per pixel of the frame."""
 
     height: int
-    # pixels
+    """Pixels."""
 
     width: int
-    # pixels
+    """Pixels."""
 
     @property
     def face_px(self) -> float:
@@ -52,19 +52,19 @@ class Window:
     """A part of a level; its corner is where a cell begins, and its far sides are there too, or the level's own."""
 
     level: Level
-    # which
+    """Which."""
 
     rows: tuple[int, int]
-    # first, and one past the last, pixels of the level
+    """First, and one past the last, pixels of the level."""
 
     columns: tuple[int, int]
-    # likewise
+    """Likewise."""
 
     least_score: float = 0.0
-    # of a cell, where more is wanted than P-Net's threshold
+    """Of a cell, where more is wanted than P-Net's threshold."""
 
     inner: Window | None = None
-    # where no more is wanted
+    """Where no more is wanted."""
 
     @property
     def height(self) -> int:
@@ -146,16 +146,16 @@ class Canvas:
     """Windows side by side in one picture, so that P-Net runs once for all of them; no cell that counts sees two."""
 
     height: int
-    # pixels
+    """Pixels."""
 
     width: int
-    # pixels
+    """Pixels."""
 
     windows: tuple[Window, ...]
-    # what is on it
+    """What is on it."""
 
     corners: tuple[tuple[int, int], ...]
-    # top and left of each, pixels, even
+    """Top and left of each, pixels, even."""
 
     def owners(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Return (y,x) which window each cell is of, and its least score: above 1 for those that see two windows."""

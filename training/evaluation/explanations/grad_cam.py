@@ -58,12 +58,12 @@ class Layer:
     """A module whose output is a map."""
 
     name: str
-    # dotted
+    """Dotted."""
 
     module: nn.Module
 
     layout: Layout
-    # of its output
+    """Of its output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,13 +71,13 @@ class SheetItem:
     """One picture of a sheet and its map."""
 
     crop: npt.NDArray[np.uint8]
-    # (S,S,3) uint8 RGB
+    """(S,S,3) uint8 RGB."""
 
     cam: npt.NDArray[np.float32]
-    # (S,S) float32 0..1
+    """(S,S) float32 0..1."""
 
     caption: str
-    # ASCII, such as `fake 0.93 Deepfakes`
+    """ASCII, such as `fake 0.93 Deepfakes`."""
 
 
 def find_layer(model: nn.Module, model_name: str, wanted: str = LAST) -> Layer:

@@ -47,22 +47,22 @@ class Perturbation:
     """One kind of perturbation and its strengths."""
 
     name: str
-    # its key in PERTURBATIONS
+    """Its key in PERTURBATIONS."""
 
     title: str
-    # for people
+    """For people."""
 
     belongs_to: PerturbationSet
-    # which set
+    """Which set."""
 
     parameter: str
-    # what a level's number means, with its unit
+    """What a level's number means, with its unit."""
 
     levels: tuple[float, ...]
-    # the parameter at level 1, 2, …; level 0 leaves images as they are
+    """The parameter at level 1, 2, …; level 0 leaves images as they are."""
 
     change: Callable[[Images, float, np.random.Generator], npt.NDArray[np.uint8] | FloatImages]
-    # (T,S,S,3) images, parameter, draws → (T,S,S,3); floats are rounded and clipped
+    """(T,S,S,3) images, parameter, draws → (T,S,S,3); floats are rounded and clipped."""
 
     def apply(self, images: Images, level: int, seed: int, key: str = "") -> Images:
         """Return the crops of one record at a level, always the same for the same (seed, key).

@@ -45,13 +45,13 @@ class Plot:
     """One drawn figure."""
 
     name: str
-    # of its file
+    """Of its file."""
 
     title: str
-    # for people and for readers of screens
+    """For people and for readers of screens."""
 
     svg: str
-    # a whole SVG document
+    """A whole SVG document."""
 
     def inline(self) -> str:
         """Return the `<svg>` element for the page: its colours are the page's, its ids are its own."""

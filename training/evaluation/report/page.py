@@ -41,19 +41,19 @@ class RobustnessTable:
     """One perturbation in the table: a line per model, a column per level."""
 
     name: str
-    # its key in PERTURBATIONS
+    """Its key in PERTURBATIONS."""
 
     title: str
-    # for people
+    """For people."""
 
     meaning: str
-    # of the parameter
+    """Of the parameter."""
 
     parameters: str
-    # of the levels, in their order
+    """Of the levels, in their order."""
 
     by_model: dict[str, dict[int, RobustnessRow]]
-    # model → level → its metrics, level 0 as they are
+    """Model → level → its metrics, level 0 as they are."""
 
 
 def render_page(

@@ -18,19 +18,19 @@ class CalibrationBin:
     """Rows whose p(fake) lies in one of NUM_BINS equal parts of 0..1."""
 
     low: float
-    # lower end of p(fake), included
+    """Lower end of p(fake), included."""
 
     high: float
-    # upper end, included in the last bin only
+    """Upper end, included in the last bin only."""
 
     count: int
-    # rows
+    """Rows."""
 
     mean_p_fake: float | None
-    # what was said; None for an empty bin
+    """What was said; None for an empty bin."""
 
     share_fake: float | None
-    # what was true; None for an empty bin
+    """What was true; None for an empty bin."""
 
 
 def calibration(labels: IntArray, p_fake: FloatArray) -> tuple[CalibrationBin, ...]:

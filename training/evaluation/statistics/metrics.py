@@ -63,16 +63,16 @@ class Figure:
     """One number of a table, or why there is none."""
 
     value: float | None
-    # 0..1
+    """0..1."""
 
     low: float | None = None
-    # lower end of the interval
+    """Lower end of the interval."""
 
     high: float | None = None
-    # upper end of the interval
+    """Upper end of the interval."""
 
     reason: str | None = None
-    # why there is no value, or no interval
+    """Why there is no value, or no interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,25 +80,25 @@ class GroupMetrics:
     """All metrics of some rows at one level."""
 
     level: Level
-    # what was counted
+    """What was counted."""
 
     dataset: str | None
-    # None: all together
+    """None: all together."""
 
     compression: str | None
-    # None: all of them, or the dataset has none
+    """None: all of them, or the dataset has none."""
 
     manipulation: str | None
-    # whose fakes, against all reals of dataset and compression; None: all fakes
+    """Whose fakes, against all reals of dataset and compression; None: all fakes."""
 
     num_reals: int
-    # rows: frames or videos
+    """rows: frames or videos."""
 
     num_fakes: int
-    # rows
+    """Rows."""
 
     figures: dict[str, Figure]
-    # by name, as in METRICS
+    """By name, as in METRICS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,22 +106,22 @@ class Confusion:
     """What became of reals and fakes at a threshold."""
 
     level: Level
-    # what was counted
+    """What was counted."""
 
     threshold: float
-    # p(fake) from which a row is called fake
+    """P(fake) from which a row is called fake."""
 
     real_as_real: int
-    # true negatives
+    """True negatives."""
 
     real_as_fake: int
-    # false positives
+    """False positives."""
 
     fake_as_real: int
-    # false negatives
+    """False negatives."""
 
     fake_as_fake: int
-    # true positives
+    """True positives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,25 +129,25 @@ class MultiClass:
     """Metrics over several classes, of the rows whose class the model knows."""
 
     level: Level
-    # what was counted
+    """What was counted."""
 
     class_names: tuple[str, ...]
-    # C names
+    """C names."""
 
     num_rows: int
-    # counted
+    """Counted."""
 
     num_unknown: int
-    # rows of other classes, left out
+    """Rows of other classes, left out."""
 
     accuracy: Figure
-    # share of rows whose most probable class is the true one
+    """Share of rows whose most probable class is the true one."""
 
     macro_auc: Figure
-    # mean over the classes of AUC one against the rest
+    """Mean over the classes of AUC one against the rest."""
 
     confusion: tuple[tuple[int, ...], ...]
-    # (C,C) rows: true class, columns: most probable class
+    """(C,C) rows: true class, columns: most probable class."""
 
 
 def measure(labels: IntArray, p_fake: FloatArray, *, threshold: float | None = None) -> dict[str, Figure]:

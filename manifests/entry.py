@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Final, Literal, get_args
 
 Label = Literal["real", "fake"]
 Split = Literal["train", "val", "test"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-LABEL_AS_INTEGER: dict[Label, int] = {"real": 0, "fake": 1}
+REAL: Final = "real"  # label and kind of a video that is not manipulated
+LABEL_AS_INTEGER: dict[Label, int] = {REAL: 0, "fake": 1}
+REAL_CLASS: Final = LABEL_AS_INTEGER[REAL]  # of several classes, too, the first is the real one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +122,11 @@ class VideoEntry:
         return LABEL_AS_INTEGER[self.label]
 
     @property
+    def kind(self) -> str:
+        """`real`, or the manipulation: what reports count videos by."""
+        return self.manipulation or REAL
+
+    @property
     def collection(self) -> str:
         """The second part of the video_id: the manipulation, or which of the dataset's real footage."""
         parts = self.video_id.split("/")
@@ -134,7 +141,7 @@ class VideoEntry:
     @property
     def has_known_footage(self) -> bool:
         """False for a fake that is named after itself: nobody knows from which footage it was made."""
-        return self.label == "real" or not self.video_id.endswith(f"/{self.target_id}")
+        return self.label == REAL or not self.video_id.endswith(f"/{self.target_id}")
 
     @property
     def is_probed(self) -> bool:

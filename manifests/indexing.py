@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from manifests.datasets.dataset import Claim, Dataset
-from manifests.entry import VideoEntry
+from manifests.entry import REAL, VideoEntry
 from manifests.errors import DatasetError
 from manifests.probe.probe import is_unchanged, probe_all
 from manifests.rejected import Reason, Rejected, Stage
@@ -125,7 +125,7 @@ def _selected(
         entry
         for entry in entries
         if entry.manipulation in manipulations
-        or (entry.label == "real" and (entry.group_id in with_selected or entry.group_id not in with_fakes))
+        or (entry.label == REAL and (entry.group_id in with_selected or entry.group_id not in with_fakes))
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from manifests.entry import VideoEntry
+from manifests.entry import REAL, VideoEntry
 
 
 def originals_of(entries: Iterable[VideoEntry]) -> dict[str, VideoEntry]:
@@ -13,7 +13,7 @@ def originals_of(entries: Iterable[VideoEntry]) -> dict[str, VideoEntry]:
     Frames of the two have the same numbers, as far as both last.
     """
     listed = list(entries)
-    footage = {_footage(entry): entry for entry in listed if entry.label == "real"}
+    footage = {_footage(entry): entry for entry in listed if entry.label == REAL}
     fakes = (entry for entry in listed if entry.label == "fake" and entry.has_known_footage)
     return {entry.video_id: footage[_footage(entry)] for entry in fakes if _footage(entry) in footage}
 
@@ -28,7 +28,7 @@ def masked_fakes_of(entries: Iterable[VideoEntry]) -> dict[str, list[VideoEntry]
     for entry in listed:
         if entry.label == "fake" and entry.mask_path is not None and entry.has_known_footage:
             fakes.setdefault((entry.dataset, entry.target_id), []).append(entry)
-    reals = ((entry.video_id, fakes.get((entry.dataset, entry.target_id))) for entry in listed if entry.label == "real")
+    reals = ((entry.video_id, fakes.get((entry.dataset, entry.target_id))) for entry in listed if entry.label == REAL)
     return {video_id: found for video_id, found in reals if found is not None}
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from manifests.entry import SPLITS
+from manifests.entry import REAL, SPLITS
 from manifests.errors import StoreError
 
 # Everything heavy is imported by the view that needs it, so that `--help` answers at once.
@@ -223,7 +223,7 @@ def _summary_table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     for row in rows:
         counts = (f"{row[name]:,}" for name in ("num_videos", "num_records", "num_crops"))
-        table.add_row(row["split"], row["manipulation"] or "real", *counts)
+        table.add_row(row["split"], row["manipulation"] or REAL, *counts)
     return table
 
 

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from flows.report.totals import kind_of
 from manifests.entry import SPLITS, VideoEntry
 from manifests.errors import StoreCorrupt
 from manifests.row import ManifestRow
@@ -169,7 +168,7 @@ def choose_videos(stored: Iterable[ManifestRow], kinds: Sequence[str]) -> list[M
     of_place = {(split, kind): list[ManifestRow]() for split in SPLITS for kind in kinds}
     for row in ordered:
         if row.entry is not None and row.entry.split is not None:
-            of_place[row.entry.split, kind_of(row.entry)].append(row)
+            of_place[row.entry.split, row.entry.kind].append(row)
     places = [members for members in of_place.values() if members]
     room = len(ordered) if len(ordered) <= FEW_VIDEOS else max(MAX_VIDEOS, len(places))
     return [
@@ -210,7 +209,7 @@ def _sheet_video(store_dir: Path, row: ManifestRow, frames_per_video: int) -> Sh
     return SheetVideo(
         row=row,
         entry=row.entry,
-        kind=kind_of(row.entry),
+        kind=row.entry.kind,
         num_frames=len(frames),
         score_min=min(scores, default=None),
         score_mean=fsum(scores) / len(scores) if scores else None,

@@ -13,8 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from flows.report.totals import REAL, kind_of
-from manifests.entry import SPLITS
+from manifests.entry import REAL, SPLITS
 from manifests.errors import StoreCorrupt
 from manifests.row import ManifestRow
 from storage.files.layout import DIFFERENCE_NAME, write_atomically
@@ -252,7 +251,7 @@ def _changed(was: ManifestRow | None, row: ManifestRow | None, code: Mapping[str
     if not change or of is None:
         return None
     entry = of.entry
-    kind = NO_KIND if entry is None else kind_of(entry)
+    kind = NO_KIND if entry is None else entry.kind
     split = NO_SPLIT if entry is None or entry.split is None else entry.split
     return Changed(video_id=of.video_id, change=change, kind=kind, split=split, why=why)
 

@@ -10,21 +10,17 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.config.preprocess import dotted
+from flows.report.difference import Difference
 from manifests.datasets import DATASETS
-from manifests.entry import SPLITS, VideoEntry
+from manifests.entry import REAL, SPLITS
 from manifests.leakage.audit import LeakageReport, audit
 from manifests.rejected import Reason, Stage
 from manifests.row import TIMED_STAGES, ManifestRow
 from manifests.splits.policies import POLICIES_WITH_RATIOS
 from storage.index import StoreIndex
-
-if TYPE_CHECKING:
-    from flows.report.difference import Difference
-
-REAL = "real"  # the kind of videos that nobody manipulated; every other kind is a manipulation's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,11 +208,6 @@ class Report:
         return self.totals["num_stored"]
 
 
-def kind_of(entry: VideoEntry) -> str:
-    """Return `real` or the manipulation."""
-    return entry.manipulation or REAL
-
-
 def account(
     index: StoreIndex,
     rows: Sequence[ManifestRow],
@@ -302,7 +293,7 @@ def _totals(index: StoreIndex, rows: Sequence[ManifestRow], stored: Sequence[Man
 
 def _kinds(rows: Iterable[ManifestRow]) -> tuple[str, ...]:
     """The kinds that were indexed, in the order of the datasets; those of no known dataset come last."""
-    found = {kind_of(row.entry) for row in rows if row.entry is not None}
+    found = {row.entry.kind for row in rows if row.entry is not None}
     known = dict.fromkeys((REAL, *(name for dataset in DATASETS.values() for name in dataset.manipulations)))
     return (*(kind for kind in known if kind in found), *sorted(found - known.keys()))
 
@@ -312,7 +303,7 @@ def _cells(kinds: Sequence[str], stored: Iterable[ManifestRow]) -> tuple[Cell, .
     num_records: Counter[tuple[str, str | None]] = Counter()
     for row in stored:
         if row.entry is not None:
-            place = kind_of(row.entry), row.entry.split
+            place = row.entry.kind, row.entry.split
             num_videos[place] += 1
             num_records[place] += row.num_records
     of_kind = {kind: sum(num_videos[kind, split] for split in SPLITS) for kind in kinds}

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import combinations
 
-from manifests.entry import SPLITS, Split, VideoEntry
+from manifests.entry import REAL, SPLITS, Split, VideoEntry
 from manifests.errors import SplitError
 from manifests.leakage.confounds import ALL, Confound, find_confounds
 from manifests.leakage.near_duplicates import find_near_duplicates
@@ -307,8 +307,8 @@ def _held_out(assigned: Sequence[VideoEntry]) -> tuple[HeldOut, ...]:
 
 
 def _held_out_of(dataset: str, members: Sequence[VideoEntry]) -> HeldOut:
-    test_footage = {entry.target_id for entry in members if entry.label == "real" and entry.split == "test"}
-    other_footage = {entry.target_id for entry in members if entry.label == "real" and entry.split != "test"}
+    test_footage = {entry.target_id for entry in members if entry.label == REAL and entry.split == "test"}
+    other_footage = {entry.target_id for entry in members if entry.label == REAL and entry.split != "test"}
     fakes = [entry for entry in members if entry.label == "fake" and entry.has_known_footage]
     test_fakes = [entry for entry in fakes if entry.split == "test"]
     other_fakes = [entry for entry in fakes if entry.split != "test"]
@@ -328,7 +328,7 @@ def _donors(assigned: Sequence[VideoEntry]) -> tuple[Donors, ...]:
     """Count the fakes whose donor is seen, as a real video, in another split."""
     splits_of: dict[tuple[str, str], int] = defaultdict(int)
     for entry in assigned:
-        if entry.label == "real":
+        if entry.label == REAL:
             splits_of[entry.dataset, entry.target_identity or entry.target_id] |= _bit(entry)
     num_fakes: Counter[str | None] = Counter()
     num_elsewhere: Counter[str | None] = Counter()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from manifests.entry import LABEL_AS_INTEGER, SPLITS, VideoEntry
+from manifests.entry import LABEL_AS_INTEGER, REAL, REAL_CLASS, SPLITS, VideoEntry
 
 ALL = "all"  # in place of a split: the videos of all splits together
 
@@ -103,7 +103,7 @@ def find_confounds(entries: Iterable[VideoEntry]) -> tuple[Confound, ...]:
 def _classes(split: str, members: Sequence[VideoEntry]) -> list[Confound]:
     """Warn where one label is missing or rare."""
     counts = Counter(entry.label_as_integer for entry in members)
-    num_real, num_fake = counts[LABEL_AS_INTEGER["real"]], counts[LABEL_AS_INTEGER["fake"]]
+    num_real, num_fake = counts[REAL_CLASS], counts[LABEL_AS_INTEGER["fake"]]
     fewer, more = sorted((num_real, num_fake))
     if more == 0 or more < LEAST_CLASS_RATIO * fewer:
         return []
@@ -134,7 +134,7 @@ def _both_labels(assigned: Sequence[VideoEntry]) -> list[Confound]:
 
 def _without_originals(assigned: Sequence[VideoEntry]) -> list[Confound]:
     """Warn of fakes whose real footage is not in the manifest, by manipulation."""
-    footage = {(entry.dataset, entry.target_id) for entry in assigned if entry.label == "real"}
+    footage = {(entry.dataset, entry.target_id) for entry in assigned if entry.label == REAL}
     fakes: dict[str, list[VideoEntry]] = defaultdict(list)
     for entry in assigned:
         if entry.manipulation is not None:

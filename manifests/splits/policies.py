@@ -147,7 +147,7 @@ def counts_by_split(entries: Iterable[VideoEntry]) -> dict[str, Counter[str]]:
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries:
         if entry.split is not None:
-            counts[entry.manipulation or "real"][entry.split] += 1
+            counts[entry.kind][entry.split] += 1
     return dict(counts)
 
 

@@ -22,10 +22,10 @@ from storage.format.images import decode_gray, decode_rgb, size_of
 from storage.store import RecordStore
 from training.data.augment import Resize, Transform
 from training.data.batch import Item, Origin, Sample
-from training.data.items import REAL, Frames, Wanted, labels_of, read_plan
+from training.data.items import REAL_NAME, Frames, Wanted, labels_of, read_plan
 from training.data.order import Draw
 
-BINARY_CLASSES = (REAL, "Fake")
+BINARY_CLASSES = (REAL_NAME, "Fake")
 
 
 class StoreDataset(Dataset[Sample]):

@@ -20,7 +20,7 @@ from storage.format.encoding import read_header
 from storage.records_table import read_rows
 from storage.store import RecordStore
 
-REAL = "Real"  # the name of class 0 and of method 0
+REAL_NAME = "Real"  # the name of class 0 and of method 0
 UNKNOWN = -1  # class of a forgery that is none of a model's
 
 Frames = Literal["single", "clip"]
@@ -97,7 +97,7 @@ def read_plan(stores: Sequence[RecordStore], wanted: Wanted) -> Plan:
             "or take frames='single'"
         )
     # Numbers by name, so that they do not depend on which manipulation comes first.
-    names = [REAL, *sorted(name for name in numbers if name is not None)]
+    names = [REAL_NAME, *sorted(name for name in numbers if name is not None)]
     renumbered = np.zeros(len(numbers), dtype=np.int32)
     for name, number in numbers.items():
         renumbered[number] = 0 if name is None else names.index(name, 1)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 
+from manifests.entry import REAL
 from manifests.errors import ConfigError
 from manifests.videos_table import read_table
 from storage.files.layout import VIDEOS_NAME
@@ -256,7 +257,7 @@ class _Judged:
 
     def _kind(self, row: int) -> str:
         """Return the manipulation of an item's video, or `fake` where its dataset names none, or `real`."""
-        return str(self.scores.manipulation[row] or ("fake" if self.scores.label[row] else "real"))
+        return str(self.scores.manipulation[row] or ("fake" if self.scores.label[row] else REAL))
 
     def _threshold(self) -> float | None:
         """Return the video-level threshold that the validation split of the stores gives; None without one."""

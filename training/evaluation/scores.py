@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from manifests.entry import REAL_CLASS
 from manifests.errors import UserError
 from storage.files.layout import PARTIAL_PREFIX, publish
 from storage.format.arrays import require_array
@@ -40,7 +41,6 @@ COLUMN_TYPES: dict[str, str] = {
 }
 _NUMPY_TYPES: dict[str, npt.DTypeLike] = {"string": np.object_, "int64": np.int64, "float64": np.float64}
 _CLASS_NAMES_KEY = b"class_names"  # in the Parquet file's own metadata: the names in order, one per line
-_REAL_CLASS = 0  # of several classes the first is the real one
 _SUM_TOLERANCE = 1e-3  # of probabilities over classes: bfloat16 keeps some three digits
 
 
@@ -300,5 +300,5 @@ def _require_classes(scores: Scores) -> None:
         raise ValueError(f"Scores.class_label: got another value, expected -1 (unknown) to {num_classes - 1}")
     if (abs(scores.class_probabilities.sum(axis=1) - 1.0) > _SUM_TOLERANCE).any():
         raise ValueError("Scores.class_probabilities: got rows with another sum, expected 1; apply a softmax first")
-    if (abs(1.0 - scores.class_probabilities[:, _REAL_CLASS] - scores.p_fake) > _SUM_TOLERANCE).any():
-        raise ValueError(f"Scores.p_fake: got another value than 1 − p({scores.class_names[_REAL_CLASS]}), expected it")
+    if (abs(1.0 - scores.class_probabilities[:, REAL_CLASS] - scores.p_fake) > _SUM_TOLERANCE).any():
+        raise ValueError(f"Scores.p_fake: got another value than 1 − p({scores.class_names[REAL_CLASS]}), expected it")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from manifests.entry import REAL_CLASS
 from training.data.augment import Resize, Transform
 from training.data.batch import Batch
 from training.data.dataset import BINARY_CLASSES, StoreDataset
@@ -19,7 +20,6 @@ from training.data.loader import make_loader
 from training.data.order import InOrder
 from training.evaluation.perturbations.perturb import Perturbation
 from training.evaluation.scores import Scores, join_scores, scores_from_columns
-from training.fit.lightning_module import REAL
 from training.models.checkpoint import AboutModel
 from training.models.deepfake_detector import ModelOutput
 
@@ -148,8 +148,8 @@ def _scored(model: nn.Module, batch: Batch, dataset: StoreDataset) -> Scores:
         "num_frames": [dataset.clip_length or 1] * len(batch),
         "manipulation": batch.manipulations,
         "compression": batch.compressions,
-        "label": (labels != REAL).astype(np.int64),
-        "p_fake": (1.0 - found[:, REAL]).clip(0.0, 1.0),
+        "label": (labels != REAL_CLASS).astype(np.int64),
+        "p_fake": (1.0 - found[:, REAL_CLASS]).clip(0.0, 1.0),
     }
     if found.shape[1] > 2:
         columns |= {

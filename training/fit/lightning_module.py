@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 
+from manifests.entry import REAL_CLASS
 from manifests.errors import ConfigError
 from training.config import OptimSettings, TrainConfig
 from training.data.batch import Batch
 from training.fit.losses import ForgeryLoss
 from training.models.clips import ClipDetector
 from training.models.deepfake_detector import ModelOutput
-
-REAL = 0  # class of the untouched
 
 
 class ForgeryModule(lightning.LightningModule):
@@ -68,7 +67,7 @@ class ForgeryModule(lightning.LightningModule):
                 f"scores on val: got {p_fake.tolist()[:4]}, expected numbers; train into another --run with a smaller "
                 "optim.lr"
             )
-        is_fake = (batch.labels != REAL).long()
+        is_fake = (batch.labels != REAL_CLASS).long()
         self.val_auc.update(p_fake, is_fake)
         self.val_accuracy.update(p_fake, is_fake)
 
@@ -108,4 +107,4 @@ def learning_rate(settings: OptimSettings, epoch: int, num_epochs: int) -> float
 
 def probability_of_fake(logits: Tensor) -> Tensor:
     """Return (B,) float32 1 − the probability of the real class, of (B,C) raw logits."""
-    return 1.0 - logits.float().softmax(dim=1)[:, REAL]
+    return 1.0 - logits.float().softmax(dim=1)[:, REAL_CLASS]

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from manifests.entry import REAL_CLASS
 from manifests.errors import ConfigError
 from training.models.deepfake_detector import ModelOutput
 
-REAL = 0  # label; every other is a fake, of whatever kind
 CLASSIFICATION_WEIGHT = 1.0  # paper
 SEGMENTATION_WEIGHT = 1.0  # paper
 CONTRASTIVE_WEIGHT = 0.001  # paper
@@ -118,7 +118,7 @@ class RealCentreContrast(nn.Module):
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(B,F) features and (B,) labels → () at least 0."""
-        directions, is_real = F.normalize(features.float(), dim=1), labels == REAL
+        directions, is_real = F.normalize(features.float(), dim=1), labels == REAL_CLASS
         if self.training:
             self._follow(directions.detach()[is_real])
         cosines = directions @ F.normalize(self.centre, dim=0)
@@ -155,7 +155,7 @@ def segmentation_loss(made: Tensor | None, labels: Tensor, masks: Tensor | None,
     """
     if made is None:
         return torch.zeros((), device=labels.device)
-    made, is_real = made.float(), labels == REAL
+    made, is_real = made.float(), labels == REAL_CLASS
     if masks is None:
         true, known = torch.zeros_like(made), is_real
     else:

@@ -7,7 +7,7 @@ import pytest
 from manifests.entry import REAL, REAL_CLASS, VideoEntry
 
 
-@pytest.mark.parametrize("manipulation, kind, number", [(None, REAL, REAL_CLASS), ("FaceSwap", "FaceSwap", 1)])
+@pytest.mark.parametrize(("manipulation", "kind", "number"), [(None, REAL, REAL_CLASS), ("FaceSwap", "FaceSwap", 1)])
 def test_the_kind_is_real_or_the_manipulation(manipulation: str | None, kind: str, number: int) -> None:
     entry = VideoEntry(
         video_id="some/collection/v",

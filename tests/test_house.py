@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "tasks": {"manifests", "storage"},
     "training": {"manifests", "storage"},
     "flows": {"manifests", "storage", "tasks", "training"},
+    "faceshards": {"manifests", "storage", "tasks", "training", "flows"},
 }
 PREFECT_ALLOWED_IN = {"tasks/process.py"}
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from manifests.errors import UserError
 
-PACKAGES = ("manifests", "storage", "tasks", "training", "flows")
+PACKAGES = ("manifests", "storage", "tasks", "training", "flows", "faceshards")
 
 
 def require_own_packages(packages: tuple[str, ...] = PACKAGES) -> None:

@@ -27,7 +27,17 @@ Messages follow one form: `{what}: got {value}, expected {allowed}; {the way out
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+from typing import Final
+
 from manifests.rejected import Reason, Rejected, Stage
+
+# Exit statuses of every command. 130 is a shell's own for a program that SIGINT ended: 128 + 2.
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130
 
 
 class FaceshardsError(Exception):
@@ -108,3 +118,16 @@ class VideoRejected(FaceshardsError):
     def for_video(self, video_id: str) -> Rejected:
         """Return the row that is counted and written."""
         return Rejected(video_id=video_id, stage=self.stage, reason=self.reason, detail=self.detail)
+
+
+def exit_status(error: BaseException) -> int:
+    """Return the exit status of a command that ended with an exception."""
+    if isinstance(error, KeyboardInterrupt):
+        return EXIT_INTERRUPTED
+    return EXIT_USAGE if isinstance(error, UserError | StoreError) else EXIT_FAILED
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'NAME'?` with the known name nearest to an unknown one, or an empty string."""
+    nearest = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

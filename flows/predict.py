@@ -1,284 +1,29 @@
-"""`faceshards predict`: one video through the very stages that made a model's training data, and through the model.
+"""The flow `predict`: the score of one video, for deployments.
 
-OUT/
-├── prediction.json   scores frame by frame, and what they are worth
-├── scores.png        the scores over time
-└── annotated.mp4     the scored frames with the face's box and its score
+`faceshards predict` calls the same function without Prefect.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from fractions import Fraction
-from pathlib import Path
-from typing import Any
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
-import cv2
-import numpy as np
-import numpy.typing as npt
-
-from flows.run.preflight import require_models
-from manifests.entry import VideoEntry
-from manifests.errors import ConfigError, VideoRejected
-from manifests.probe.probe import probe
-from storage.files.layout import write_atomically
-from storage.format.encoding import decode_record
-from storage.format.record import Record
-from tasks.settings import StageSettings
-from tasks.video.frames import FrameSource
-from tasks.video.job import Tally, VideoJob, no_limit
-from tasks.video.stages import Models, Stages
-from tasks.video.video import process_video
-from tasks.workers.pool import resolve_devices
-
-WARNING = (
-    "A score says how much the face resembles the forgeries that the model was trained on. Made by another method, or "
-    "compressed otherwise, a forgery may well score low and a real video high: this is no proof of either."
-)
-PREDICTION_NAME, PLOT_NAME, CLIP_NAME = "prediction.json", "scores.png", "annotated.mp4"
-MAX_CLIP_SIDE_PX = 960  # of the annotated clip
-CLIP_FPS = 8  # scored frames are a sample of the video: shown slower than they were taken
-DEFAULT_THRESHOLD = 0.5
-REAL_RGB, FAKE_RGB = (40, 160, 80), (200, 40, 60)
+from flows.config.training import PredictConfig
+from flows.run.prediction import Prediction, predict, summary
+from flows.run.task_runs import let_own_loggers_speak
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FrameScore:
-    """The score of one frame, or of one clip by its first frame."""
-
-    frame_index: int
-    """Position in the whole video."""
-
-    pts_seconds: float
-    """Presentation time in seconds."""
-
-    p_fake: float
-    """0..1."""
-
-    box_xyxy: tuple[float, float, float, float]
-    """Pixels of the full frame."""
-
-    interpolated: bool
-    """Whether the face was not seen in it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What a model says about a video."""
-
-    video: str
-    """Its file name."""
-
-    model: str
-    """Its name."""
-
-    trained_on: tuple[str, ...]
-    """Datasets."""
-
-    threshold: float
-    """From which a video is called fake."""
-
-    p_fake: float
-    """Mean over the frames."""
-
-    verdict: str
-    """`fake` or `real`, by the threshold: see `warning`."""
-
-    warning: str
-    """What the score is worth."""
-
-    frames: tuple[FrameScore, ...]
-    """In the order of time."""
-
-    out: str
-    """Folder with plot and clip."""
-
-
-def predict(checkpoint: Path, video: Path, out_dir: Path, device: str = "auto") -> Prediction:
-    """Score a video's main face and write scores, plot and annotated clip.
+@flow(name="predict", flow_run_name="{config.video.name}", persist_result=False)
+def predict_video(config: PredictConfig) -> Prediction:
+    """Score the main face of a video; write scores, plot and annotated clip.
 
     Args:
-        checkpoint: `model.pt`; it knows how the crops of its training data were made.
-        video: any video file.
-        out_dir: where the results are written.
-        device: auto, cpu, cuda or cuda:N.
+        config: the settings of the prediction.
 
     Raises:
-        ConfigError: the checkpoint is none or does not know its crops, the video cannot be used, or no such device.
-        StageMissing: a model that the stages need is not there.
+        UserError: the checkpoint or the video cannot be used.
     """
-    from training.models.checkpoint import load_model
-
-    if not video.is_file():
-        raise ConfigError(f"video: got {video}, expected a file")
-    model, about = load_model(checkpoint)
-    if not about.crops:
-        raise ConfigError(
-            f"checkpoint {checkpoint}: got a model that does not say how its crops were made, expected one that "
-            "`faceshards train` wrote"
-        )
-    settings = stages_of(about.crops)
-    require_models(settings)
-    (place, *_) = resolve_devices(device, "device")
-    entry, job = _job(video, settings)
-    result = process_video(job, stages := Stages.load(settings, Models.load(settings, place)))
-    if result.row.status == "rejected":
-        raise ConfigError(
-            f"video {video}: got {result.row.reason}: {result.row.detail}; expected one that shows a face"
-        )
-    records = [decode_record(value, key) for key, value in result.records]
-    frames = tuple(_frame_scores(model, about.img_size, about.clip_length, records, place))
-    threshold = DEFAULT_THRESHOLD if about.threshold is None else about.threshold
-    p_fake = float(np.mean([frame.p_fake for frame in frames]))
-    prediction = Prediction(
-        video=video.name,
-        model=about.name,
-        trained_on=about.trained_on,
-        threshold=threshold,
-        p_fake=p_fake,
-        verdict="fake" if p_fake >= threshold else "real",
-        warning=WARNING,
-        frames=frames,
-        out=str(out_dir),
-    )
-    out_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(out_dir / PREDICTION_NAME, (json.dumps(asdict(prediction), indent=2) + "\n").encode())
-    write_atomically(out_dir / PLOT_NAME, _plot(prediction))
-    source = FrameSource(job, stages.decoder, no_limit, Tally())
-    _write_clip(out_dir / CLIP_NAME, source, entry, prediction)
+    let_own_loggers_speak()
+    prediction = predict(config)
+    create_markdown_artifact("\n\n".join(summary(prediction)), key="prediction", description=str(config.video))
     return prediction
-
-
-def summary(prediction: Prediction) -> Iterator[str]:
-    """Yield what a person should read."""
-    lowest, highest = (bound(frame.p_fake for frame in prediction.frames) for bound in (min, max))
-    yield (
-        f"{prediction.video}: {prediction.p_fake:.3f} on average over {len(prediction.frames)} scores "
-        f"({lowest:.3f} to {highest:.3f}); called fake from {prediction.threshold:.3f}: {prediction.verdict}"
-    )
-    yield f"Trained on: {', '.join(prediction.trained_on) or 'unknown'}. {prediction.warning}"
-    yield f"Results: {prediction.out} ({PREDICTION_NAME}, {PLOT_NAME}, {CLIP_NAME})"
-
-
-def stages_of(crops: dict[str, Any]) -> StageSettings:
-    """Return the settings of the stages that made a store's crops.
-
-    Args:
-        crops: `StoreIndex.config`.
-
-    Raises:
-        ConfigError: the crops were made with a mean face of one's own, and its file is not there any more.
-    """
-    known = {name: value for name, value in crops.items() if name in StageSettings.model_fields}
-    mean_face = known.get("crop", {}).get("mean_face")
-    if mean_face is not None and not Path(mean_face).is_file():
-        raise ConfigError(f"crop.mean_face: got {mean_face}, expected the file that the training crops were made with")
-    # What fakes take from their originals means nothing for a video alone.
-    known["track"] = {**known.get("track", {}), "reuse_geometry": False, "max_tracks": 1}
-    known["masks"] = "none"
-    return StageSettings.model_validate(known)
-
-
-def _job(video: Path, settings: StageSettings) -> tuple[VideoEntry, VideoJob]:
-    """Probe the video and say what is to be done.
-
-    Raises:
-        ConfigError: it is no video.
-    """
-    entry = VideoEntry(
-        video_id=f"own/{video.stem}",
-        path=video.name,
-        dataset="own",
-        label="real",  # nobody knows; nothing asks
-        target_id=video.stem,
-        group_id=video.stem,
-        split="test",
-    )
-    try:
-        entry = probe(video.parent, entry)
-    except VideoRejected as rejection:
-        raise ConfigError(f"video {video}: got {rejection.reason}: {rejection.detail}; expected a video") from rejection
-    return entry, VideoJob(root=video.parent, entry=entry, settings=settings, config_digest="")
-
-
-def _frame_scores(
-    model: Any, img_size: int, clip_length: int | None, records: Sequence[Record], device: str
-) -> Iterator[FrameScore]:
-    """Yield the score of each frame, or of each clip."""
-    import torch
-
-    from training.data.augment import resize_crops
-    from training.data.batch import normalise
-    from training.evaluation.scoring import probabilities
-
-    model.to(device).eval()
-    for record in records:
-        if clip_length is not None and record.num_frames != clip_length:
-            raise ConfigError(
-                f"clips: got {record.num_frames} frames, expected {clip_length} as the model was trained on"
-            )
-        pixels = torch.from_numpy(resize_crops(record.crops, img_size)).permute(0, 3, 1, 2).to(device)
-        images = normalise(pixels)
-        found = 1.0 - probabilities(model, images if clip_length is None else images[None])[:, 0]
-        for row, p_fake in enumerate(found.tolist()):
-            yield FrameScore(
-                frame_index=int(record.frame_indices[row]),
-                pts_seconds=float(record.pts_seconds[row]),
-                p_fake=min(max(p_fake, 0.0), 1.0),
-                box_xyxy=tuple(record.boxes_xyxy[row].tolist()),
-                interpolated=bool(record.interpolated[row]),
-            )
-
-
-def _plot(prediction: Prediction) -> bytes:
-    """Return a PNG of the scores over time."""
-    import io
-
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
-    axes = figure.subplots()
-    seconds = [frame.pts_seconds for frame in prediction.frames]
-    axes.plot(seconds, [frame.p_fake for frame in prediction.frames], marker="o", markersize=3, linewidth=1)
-    axes.axhline(prediction.threshold, linestyle="--", linewidth=1, color="grey", label="called fake from here")
-    axes.set(
-        xlabel="seconds", ylabel="score, 1 = fake", ylim=(-0.02, 1.02), title=f"{prediction.video} ({prediction.model})"
-    )
-    axes.legend(loc="upper right", fontsize="small")
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=120)
-    return file.getvalue()
-
-
-def _write_clip(path: Path, source: FrameSource, entry: VideoEntry, prediction: Prediction) -> None:
-    """Write the scored frames as H.264, with box and score."""
-    import av
-
-    by_frame = {frame.frame_index: frame for frame in prediction.frames}
-    indices = np.array(sorted(by_frame), dtype=np.int64)
-    scale = min(1.0, MAX_CLIP_SIDE_PX / max(entry.width or 1, entry.height or 1))
-    width, height = (max(2, round(side * scale / 2) * 2) for side in (entry.width or 2, entry.height or 2))
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=Fraction(CLIP_FPS), options={"crf": "20"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for batch, _ in source.batches(indices, with_masks=False):
-            for image, number in zip(batch.data, batch.frame_indices.tolist(), strict=True):
-                drawn = _annotated(image, by_frame[number], prediction.threshold)
-                shrunk = np.asarray(cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(shrunk, format="rgb24")))
-        container.mux(stream.encode())
-
-
-def _annotated(image: npt.NDArray[np.uint8], frame: FrameScore, threshold: float) -> npt.NDArray[np.uint8]:
-    """Return the frame with the face's box and its score."""
-    drawn = image.copy()
-    colour = FAKE_RGB if frame.p_fake >= threshold else REAL_RGB
-    left, top, right, bottom = (round(value) for value in frame.box_xyxy)
-    thickness = max(2, image.shape[1] // 320)
-    cv2.rectangle(drawn, (left, top), (right, bottom), colour, thickness)
-    text = f"{frame.p_fake:.2f}" + (" (face not seen)" if frame.interpolated else "")
-    size = image.shape[1] / 900
-    cv2.putText(drawn, text, (left, max(20, top - 8)), cv2.FONT_HERSHEY_SIMPLEX, size, colour, thickness, cv2.LINE_AA)
-    return drawn

@@ -162,3 +162,40 @@ class TrainConfig(Section):
         if self.model.classes is not None and self.loss.classification == "focal" and len(self.model.classes) > 2:
             raise ValueError("expected loss.classification cross_entropy with more than two classes")
         return self
+
+
+class EvaluateConfig(Section):
+    """The settings of an evaluation."""
+
+    checkpoints: tuple[Path, ...] = Field(min_length=1)
+    """Model files (`model.pt`): the first is the model of the page, the others are compared with it."""
+
+    stores: tuple[Path, ...] = Field(min_length=1)
+    """Folders of the stores to test on."""
+
+    out: Path
+    """Folder of the page, its tables and its figures."""
+
+    split: str = Field("test", pattern="^(train|val|test)$")
+    """Split of the stores: train, val or test."""
+
+    perturbations: tuple[str, ...] = ()
+    """Names of perturbations under which everything is scored again, at every level."""
+
+    explain: bool = True
+    """Whether sheets of Grad-CAM overlays are made."""
+
+    explain_layers: tuple[str, ...] = ()
+    """Layers for Grad-CAM: last, fine (the last stage of M2TR) or module names; none: last, where it is known."""
+
+    batch_size: int = Field(32, ge=1)
+    """Items in a batch."""
+
+    workers: int = Field(2, ge=0)
+    """Processes that decode."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Device of the network: auto, cpu, cuda or cuda:N."""
+
+    seed: int = Field(0, ge=0)
+    """Seed of bootstrap resampling and perturbations."""

@@ -88,8 +88,11 @@ def options_run(options: argparse.Namespace) -> Path:
 def run_evaluate(options: argparse.Namespace) -> int:
     """Evaluate, and say where the page lies."""
     from flows.config.preprocess import validate
-    from flows.train import EvaluateConfig, run_evaluation
+    from tasks.workers.pool import resolve_devices
+    from training.config import EvaluateConfig
+    from training.evaluation.evaluate import evaluate
     from training.evaluation.perturbations.perturb import PERTURBATIONS
+    from training.evaluation.report.write import MARKDOWN_NAME
 
     every: set[str] = {found.belongs_to for found in PERTURBATIONS.values()}
     groups: dict[str | None, set[str]] = {
@@ -113,9 +116,10 @@ def run_evaluate(options: argparse.Namespace) -> int:
             "device": options.device,
         },
     )
+    (device, *_) = resolve_devices(config.device, "device")
     with _stderr().status("evaluating") as status:
-        page = run_evaluation(config, status.update)
-    _say((out / "evaluation.md").read_text(encoding="utf-8"))
+        page, _ = evaluate(config, device, status.update)
+    _say((out / MARKDOWN_NAME).read_text(encoding="utf-8"))
     _say(f"Page: {page}")
     return EXIT_OK
 
@@ -123,9 +127,11 @@ def run_evaluate(options: argparse.Namespace) -> int:
 def run_predict(options: argparse.Namespace) -> int:
     """Score a video, and say what that is worth."""
     with _stderr().status("loading PyTorch"):
-        from flows.predict import predict, summary
+        from flows.config.training import PredictConfig
+        from flows.run.prediction import predict, summary
     out = options.out or options.video.with_name(f"{options.video.name}.scores")
-    prediction = predict(options.checkpoint, options.video, out, options.device)
+    config = PredictConfig(checkpoint=options.checkpoint, video=options.video, out=out, device=options.device)
+    prediction = predict(config)
     for line in summary(prediction):
         _say(line)
     return EXIT_OK

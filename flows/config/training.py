@@ -1,4 +1,4 @@
-"""The configuration of training: a preset, YAML, options and dotted settings, put together as for preprocessing."""
+"""Settings of the flows `train-m2tr` and `predict`: presets, YAML files, options and dotted settings."""
 
 from __future__ import annotations
 
@@ -8,22 +8,38 @@ from typing import Any
 
 from flows.config.preprocess import merged, put_together, validate
 from flows.config.presets import TRAINING_PRESETS_DIR, load_preset
-from training.config import TrainConfig
+from training.config import Section, TrainConfig
+
+
+class PredictConfig(Section):
+    """The settings of a prediction."""
+
+    checkpoint: Path
+    """Model file (`model.pt`)."""
+
+    video: Path
+    """Video file."""
+
+    out: Path
+    """Folder of scores, plot and annotated clip."""
+
+    device: str = "auto"
+    """Device of stages and network: auto, cpu, cuda or cuda:N."""
 
 
 def load_train_config(
     path: Path | None, assignments: Sequence[str], base: Mapping[str, Any], preset: str | None = None
 ) -> TrainConfig:
-    """Put a configuration together: a preset, YAML, the command line's own options, dotted settings; later ones win.
+    """Merge preset, YAML file, command-line options and dotted settings into a configuration; later ones win.
 
     Args:
         path: YAML file, or None.
         assignments: dotted settings such as `trainer.epochs=3`.
-        base: options of the command line, nested like the configuration.
-        preset: name of a recipe, or None.
+        base: command-line options, nested like the configuration.
+        preset: name of a preset, or None.
 
     Raises:
-        ConfigError: the preset, the file or a setting is wrong; one line for each fault, with the allowed values.
+        ConfigError: the preset, the file or a setting is invalid; one line per error, with the allowed values.
     """
     lowest = load_preset(preset, TRAINING_PRESETS_DIR).settings if preset else {}
     return validate(TrainConfig, merged(lowest, put_together(path, assignments, base)))

@@ -1,4 +1,4 @@
-"""From a dataset to a judged model: preprocess, train, evaluate, predict, as a user types them."""
+"""From a dataset to an evaluated model: preprocess, train, evaluate, predict, as a user types them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 from flows.cli.parser import main
 from flows.config.training import load_train_config
+from flows.evaluate import evaluate_model
 from flows.preprocess import preprocess_ffpp
-from flows.train import EvaluateConfig, evaluate_model, train_m2tr
+from flows.train import train_m2tr
+from training.config import EvaluateConfig
 
 pytestmark = [
     pytest.mark.e2e,
@@ -62,13 +64,15 @@ def test_the_command_line_from_store_to_verdict(
 
 
 def test_the_flows_of_training_and_evaluation(store: Path, tmp_path: Path) -> None:
-    config = load_train_config(None, list(QUICK), {"stores": [str(store)], "run": str(tmp_path / "run")}, "m2tr-small")
-    trained = train_m2tr(config)
+    training = load_train_config(
+        None, list(QUICK), {"stores": [str(store)], "run": str(tmp_path / "run")}, "m2tr-small"
+    )
+    trained = train_m2tr(training)
     assert trained["num_steps"] > 0
-    judged = EvaluateConfig(
+    config = EvaluateConfig(
         checkpoints=(Path(trained["model"]),), stores=(store,), out=tmp_path / "page", workers=0, explain=False
     )
-    assert Path(evaluate_model(judged)).is_file()
+    assert Path(evaluate_model(config)).is_file()
 
 
 def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,28 +1,13 @@
-"""An evaluation: every metric of a table of scores, as JSON, Parquet, Markdown and one HTML page.
-
-    OUT/
-    ├── evaluation.json     everything that was computed: `read_evaluation`
-    ├── scores.parquet      the frames' scores: `training.evaluation.scores`
-    ├── videos.parquet      a score per person of a video
-    ├── evaluation.md       the main tables, ours beside the published figures
-    ├── evaluation.html     the page: `training.evaluation.report.page`
-    └── figures/            the page's plots as SVG without a background, for a paper
-
-No clock and no path goes in: the same scores and seed give the same bytes.
-"""
+"""Results of an evaluation: its dataclasses, computed from tables of scores. `report.write` writes them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from manifests.errors import UserError
-from storage.files.layout import write_atomically
-from training.evaluation.scores import Scores, group_rows, to_videos, write_scores
+from training.evaluation.scores import Scores, group_rows, to_videos
 from training.evaluation.statistics.bootstrap import DEFAULT_THRESHOLD
 from training.evaluation.statistics.calibration import CalibrationBin, IntArray, calibration
 from training.evaluation.statistics.metrics import (
@@ -41,111 +26,104 @@ from training.evaluation.statistics.metrics import (
     measure_groups,
 )
 
-EVALUATION_NAME = "evaluation.json"
-SCORES_NAME = "scores.parquet"
-VIDEOS_NAME = "videos.parquet"
-MARKDOWN_NAME = "evaluation.md"
-PAGE_NAME = "evaluation.html"
-FIGURES_DIR = "figures"
-
-UNPERTURBED = "none"  # name of the images as they are, in a robustness table
+UNPERTURBED = "none"  # name of unperturbed images in a robustness table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MissingVideos:
-    """Videos of the evaluated splits that have no crop, so that nothing could be said of them."""
+    """Videos of the evaluated split without a crop, which have no score."""
 
     num_reals: int
-    """Videos."""
+    """Real videos."""
 
     num_fakes: int
-    """Videos."""
+    """Fake videos."""
 
     accuracy_if_wrong: float | None
-    """Of videos at 0.5, if every one of these counts as an error; None without any video."""
+    """0..1, accuracy of videos at 0.5 if each of these counts as an error; None if there is no video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What a detector is worth on some data; every number of its page."""
+    """Every number of the page of one detector on one or several stores."""
 
     about: dict[str, str]
-    """What was evaluated, for people: `model`, `checkpoint`, `trained on`, … in the order of the page."""
+    """Facts for the head of the page, in order: `model`, `checkpoint`, `trained on`, …"""
 
     datasets: tuple[str, ...]
-    """By name."""
+    """Names of the datasets, sorted."""
 
     num_frames: int
-    """Scored rows: frames, or clips of a model that judges those."""
+    """Scored rows: frames, or clips for a model of clips."""
 
     num_videos: int
-    """Persons of videos, each with one score."""
+    """Scored persons of videos, each with one score."""
 
     threshold: float | None
-    """Chosen on the validation split."""
+    """0..1, chosen on the validation split; None without one."""
 
     seed: int
-    """Of the resampling."""
+    """Seed of the resampling."""
 
     num_resamples: int
-    """Behind each interval."""
+    """Resamples per interval."""
 
     confidence: float
-    """Share of resamples in an interval."""
+    """0..1, share of the resamples inside an interval."""
 
     missing: MissingVideos | None
-    """None: the evaluation was not told."""
+    """Videos without a crop; None if their number is not known."""
 
     groups: tuple[GroupMetrics, ...]
-    """Both levels: all, datasets, compressions, manipulations."""
+    """Metrics at both levels of all data, each dataset, each compression, each manipulation."""
 
     confusions: tuple[Confusion, ...]
-    """Both levels, at 0.5 and at the validation threshold."""
+    """Confusion at both levels, at 0.5 and at the validation threshold."""
 
     calibrations: dict[Level, tuple[CalibrationBin, ...]]
-    """Reliability by level."""
+    """Reliability bins by level."""
 
     classes: tuple[MultiClass, ...]
-    """Both levels; empty for a model with two classes."""
+    """Metrics over several classes at both levels; empty for a model with two classes."""
 
     @property
     def model(self) -> str:
-        """Return the model's name."""
+        """Return the name of the model."""
         return self.about.get("model", "model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A crop that the page shows."""
+    """A crop shown on the page, with its score."""
 
     key: str
-    """Of its record."""
+    """Key of its record."""
 
     label: int
     """0 real, 1 fake."""
 
     p_fake: float
-    """0..1."""
+    """0..1, score."""
 
     kind: str
-    """Manipulation, or `fake` where none is named, or `real`."""
+    """Manipulation, `fake` where its dataset names none, or `real`."""
 
     jpeg: bytes
-    """The thumbnail, encoded."""
+    """Thumbnail as JPEG."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CurvePoint:
-    """One value of a curve of the training."""
+    """One point of a training curve."""
 
     step: int
     """Optimiser steps or epochs, the same for all curves."""
 
     name: str
-    """Such as `train/loss`; curves with the same part behind the slash share a plot."""
+    """Name such as `train/loss`; curves with the same part after the slash share a plot."""
 
     value: float
-    """As it was logged."""
+    """Value as logged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +131,7 @@ class RobustnessRow:
     """Metrics of one model under one perturbation at one level, without intervals."""
 
     model: str
-    """Its name."""
+    """Name of the model."""
 
     perturbation: str
     """A name in PERTURBATIONS, or `none`."""
@@ -162,36 +140,36 @@ class RobustnessRow:
     """0 for `none`, else 1, 2, …."""
 
     parameter: float | None
-    """The strength that the level stands for."""
+    """Strength of the level, in the unit of the perturbation's `parameter`."""
 
     num_videos: int
-    """Persons of videos."""
+    """Scored persons of videos."""
 
     frame: dict[str, Figure]
-    """Metrics of frames by name."""
+    """Metrics of frames by name, as in METRICS."""
 
     video: dict[str, Figure]
-    """Metrics of videos by name."""
+    """Metrics of videos by name, as in METRICS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossDataset:
-    """One metric of models (rows) on datasets (columns)."""
+    """One metric of several models (rows) on several datasets (columns)."""
 
     metric: str
     """A name in METRICS."""
 
     level: Level
-    """What was counted."""
+    """Level of the metric: frame or video."""
 
     rows: tuple[str, ...]
-    """What each model was trained on."""
+    """Training datasets of each model."""
 
     columns: tuple[str, ...]
-    """Tested on."""
+    """Test datasets."""
 
     figures: tuple[tuple[Figure, ...], ...]
-    """By row and column."""
+    """Values by row and column."""
 
 
 def summarise(
@@ -203,15 +181,15 @@ def summarise(
     missing_videos: tuple[int, int] | None = None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Evaluation:
-    """Return every metric of a table of frames' scores.
+    """Compute every metric of a table of frame scores.
 
     Args:
-        scores: of frames (or clips).
-        threshold: chosen on the validation split; None if there was none.
-        seed: of the resampling behind the intervals.
-        about: what was evaluated; `model` is its name.
-        missing_videos: (real, fake) videos of these splits without a crop; None if that is not known.
-        num_resamples: behind each interval; 0 for none.
+        scores: scores of frames (or clips).
+        threshold: 0..1, chosen on the validation split; None without one.
+        seed: seed of the resampling.
+        about: facts for the head of the page; `model` is the name of the model.
+        missing_videos: numbers of (real, fake) videos without a crop; None if unknown.
+        num_resamples: resamples per interval; 0 for no intervals.
     """
     levels: dict[Level, Scores] = dict(zip(LEVELS, (scores, to_videos(scores)), strict=True))
     thresholds = [DEFAULT_THRESHOLD, *([] if threshold is None else [threshold])]
@@ -234,7 +212,7 @@ def summarise(
 
 
 def confusable(scores: Scores, count: int) -> tuple[IntArray, IntArray]:
-    """Return the rows of the highest-scored reals and of the lowest-scored fakes, worst first, one per video."""
+    """Return the rows of the reals scored highest and of the fakes scored lowest, worst first, one per video."""
     found = []
     for label, order in ((0, np.argsort(-scores.p_fake, kind="stable")), (1, np.argsort(scores.p_fake, kind="stable"))):
         rows = order[scores.label[order] == label]
@@ -252,7 +230,7 @@ def robustness_row(
     *,
     threshold: float | None = None,
 ) -> RobustnessRow:
-    """Return the metrics of one model under one perturbation from its frames' scores."""
+    """Compute the metrics of one model under one perturbation from its frame scores."""
     videos = to_videos(scores)
     return RobustnessRow(
         model=model,
@@ -268,15 +246,15 @@ def robustness_row(
 def cross_dataset(
     evaluations: Mapping[str, Evaluation], *, metric: str = "auc", level: Level = "video"
 ) -> CrossDataset:
-    """Return a metric of several models on every dataset that one of them was tested on.
+    """Collect one metric of several models on all their test datasets.
 
     Args:
-        evaluations: what each model was trained on → its evaluation.
+        evaluations: evaluation of each model by its training datasets.
         metric: a name in METRICS.
-        level: of the metric.
+        level: level of the metric.
 
     Raises:
-        ValueError: no such metric.
+        ValueError: the metric is unknown.
     """
     if metric not in METRICS:
         raise ValueError(f"metric: got {metric!r}, expected one of {', '.join(METRICS)}")
@@ -284,83 +262,13 @@ def cross_dataset(
     absent = Figure(value=None, reason="not tested on it")
     figures = []
     for found in evaluations.values():
-        # The first group of a dataset is that of all its compressions and manipulations.
+        # The first group of a dataset covers all its compressions and manipulations.
         whole: dict[str | None, Figure] = {}
         for group in found.groups:
             if group.level == level and group.manipulation is None:
                 whole.setdefault(group.dataset, group.figures[metric])
         figures.append(tuple(whole.get(dataset, absent) for dataset in columns))
     return CrossDataset(metric=metric, level=level, rows=tuple(evaluations), columns=columns, figures=tuple(figures))
-
-
-def write_evaluation(
-    out_dir: Path,
-    evaluation: Evaluation,
-    scores: Scores,
-    *,
-    examples: Sequence[Example] = (),
-    curves: Sequence[CurvePoint] = (),
-    cam_sheets: Mapping[str, bytes] | None = None,
-    robustness: Sequence[RobustnessRow] = (),
-    strips: Mapping[str, bytes] | None = None,
-    cross: CrossDataset | None = None,
-) -> Path:
-    """Write an evaluation into a folder, each file complete or not at all, and return the page's path.
-
-    Args:
-        out_dir: made if it is not there; files of an older evaluation are replaced.
-        evaluation: what `summarise` returned.
-        scores: the frames' scores that it was made of.
-        examples: the most confusable crops; see `confusable`.
-        curves: of the training, if known.
-        cam_sheets: caption → JPEG of a Grad-CAM sheet.
-        robustness: rows of all models and perturbations.
-        strips: perturbation → JPEG of a crop at each of its levels.
-        cross: the matrix of datasets.
-    """
-    from training.evaluation.report.figures import draw_figures
-    from training.evaluation.report.markdown import evaluation_markdown
-    from training.evaluation.report.page import render_page
-
-    videos = to_videos(scores)
-    out_dir.mkdir(parents=True, exist_ok=True)
-    extras = {"robustness": [asdict(row) for row in robustness], "cross_dataset": cross and asdict(cross)}
-    text = json.dumps(asdict(evaluation) | extras, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    figures = draw_figures(evaluation, scores, videos, curves, robustness)
-    page = render_page(
-        evaluation,
-        figures,
-        examples=examples,
-        cam_sheets=cam_sheets,
-        robustness=robustness,
-        strips=strips,
-        cross=cross,
-    )
-    write_scores(out_dir / SCORES_NAME, scores)
-    write_scores(out_dir / VIDEOS_NAME, videos)
-    write_atomically(out_dir / EVALUATION_NAME, text.encode())
-    write_atomically(out_dir / MARKDOWN_NAME, evaluation_markdown(evaluation, robustness, cross).encode())
-    (out_dir / FIGURES_DIR).mkdir(exist_ok=True)
-    for figure in figures:
-        write_atomically(out_dir / FIGURES_DIR / f"{figure.name}.svg", figure.svg.encode())
-    write_atomically(out_dir / PAGE_NAME, page.encode())
-    return out_dir / PAGE_NAME
-
-
-def read_evaluation(path: Path) -> Evaluation:
-    """Return the evaluation that `write_evaluation` wrote as JSON.
-
-    Raises:
-        UserError: it is not such a file.
-    """
-    from pydantic import TypeAdapter, ValidationError
-
-    try:
-        plain = json.loads(path.read_bytes())
-        known = {name: plain[name] for name in Evaluation.__dataclass_fields__}
-        return TypeAdapter(Evaluation).validate_python(known)
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        raise UserError(f"{path}: got {error}, expected an evaluation; evaluate again, or name another file") from error
 
 
 def _missing(videos: Scores, num_reals: int, num_fakes: int) -> MissingVideos:

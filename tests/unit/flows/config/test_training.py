@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from flows.config.presets import TRAINING_PRESETS_DIR, load_preset, preset_names
-from flows.config.training import load_train_config
-from flows.predict import stages_of
+from flows.config.training import PredictConfig, load_train_config
+from flows.run.prediction import stages_of
 from manifests.errors import ConfigError
-from training.config import Section, TrainConfig
+from training.config import EvaluateConfig, Section, TrainConfig
 
 BASE = {"stores": ["/store"], "run": "/run"}
 
@@ -58,7 +58,7 @@ def test_a_video_is_not_cropped_by_another_mean_face_than_the_training_data(tmp_
 
 
 def test_every_setting_is_described() -> None:
-    sections: list[type[Section]] = [TrainConfig]
+    sections: list[type[Section]] = [TrainConfig, EvaluateConfig, PredictConfig]
     for section in sections:
         for name, field in section.model_fields.items():
             inner = field.annotation
@@ -66,4 +66,4 @@ def test_every_setting_is_described() -> None:
                 sections.append(inner)
             else:
                 assert field.description, f"{section.__name__}.{name}"
-    assert len(sections) == 6
+    assert len(sections) == 8

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ from torch import Tensor, nn
 
 from manifests.errors import ConfigError
 from tests.helpers.stores import SIDE_PX, write_forgeries
+from training.config import EvaluateConfig
 from training.data.dataset import BINARY_CLASSES
-from training.evaluation.evaluate import JudgeSettings, evaluate, titles
+from training.evaluation.evaluate import evaluate, titles
 from training.evaluation.perturbations.perturb import PERTURBATIONS
 from training.evaluation.scores import read_scores
 from training.evaluation.scoring import Perturbed, ScoringSettings, dataset_for, score
@@ -38,6 +40,12 @@ class Redness(nn.Module):
         excess = images[:, 0, middle, middle].mean((1, 2)) - images[:, 0].mean((1, 2))
         logits = torch.stack([torch.zeros_like(excess), 20 * (excess - 0.5)], dim=1)
         return ModelOutput(logits=logits + self.anchor, features=excess[:, None])
+
+
+def configured(checkpoints: list[Path], stores: list[Path], out: Path, **settings: Any) -> EvaluateConfig:
+    return EvaluateConfig.model_validate(
+        {"checkpoints": checkpoints, "stores": stores, "out": out, "workers": 0, **settings}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +99,13 @@ def test_sheets_are_of_the_layers_asked_for(store: Path, tmp_path: Path) -> None
 
     save_model(tmp_path / "run" / "model.pt", make_model(TINY), TINY)
     checkpoints, layers = [tmp_path / "run" / "model.pt"], ("net.layer1", "net.layer4")
-    page, found = evaluate(checkpoints, [store], tmp_path / "out", JudgeSettings(explain_layers=layers))
+    page, found = evaluate(configured(checkpoints, [store], tmp_path / "out", explain_layers=layers))
     assert found.about["Grad-CAM"] == "net.layer1, net.layer4"
     assert page.read_text().count("Grad-CAM sheet: fakes scored ") == 2 * len(layers)
     with pytest.raises(ConfigError, match="expected last, fine or a module"):
-        evaluate(checkpoints, [store], tmp_path / "none", JudgeSettings(explain_layers=("layer9",)))
+        evaluate(configured(checkpoints, [store], tmp_path / "none", explain_layers=("layer9",)))
     assert not (tmp_path / "none").exists()
-    _, silent = evaluate(checkpoints, [store], tmp_path / "other", JudgeSettings())
+    _, silent = evaluate(configured(checkpoints, [store], tmp_path / "other"))
     assert silent.about["Grad-CAM"].startswith("none; last layer for Grad-CAM: got the model 'test_resnet'")
     assert silent.missing is None, "a store without its table of videos does not say"
 
@@ -121,9 +129,9 @@ def test_an_evaluation_is_written_whole(store: Path, tmp_path: Path) -> None:
     for name in ("first", "second"):
         save_model(tmp_path / name / "model.pt", make_model(TINY), TINY)
     other = write_forgeries(tmp_path / "other", dataset="celeb_df", seed=1)
-    settings = JudgeSettings(perturbations=("blur",), explain=False)
     checkpoints = [tmp_path / name / "model.pt" for name in ("first", "second")]
-    page, evaluation = evaluate(checkpoints, [store, other], tmp_path / "out", settings)
+    config = configured(checkpoints, [store, other], tmp_path / "out", perturbations=("blur",), explain=False)
+    page, evaluation = evaluate(config)
     assert page.read_text().lower().startswith("<!doctype html>")
     assert evaluation.datasets == ("celeb_df", "ffpp")
     assert len(read_scores(tmp_path / "out" / "scores.parquet")) == 48
@@ -143,10 +151,10 @@ def test_the_threshold_of_the_model_is_used(store: Path, tmp_path: Path) -> None
 
     save_model(tmp_path / "model.pt", make_model(TINY), replace(TINY, threshold=0.123))
     assert load_model(tmp_path / "model.pt")[1].threshold == 0.123
-    _, evaluation = evaluate([tmp_path / "model.pt"], [store], tmp_path / "out", JudgeSettings(explain=False))
+    _, evaluation = evaluate(configured([tmp_path / "model.pt"], [store], tmp_path / "out", explain=False))
     assert evaluation.threshold == 0.123
 
 
 def test_an_unknown_perturbation_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="perturbations: got fog, expected some of noise"):
-        evaluate([tmp_path / "none.pt"], [tmp_path], tmp_path / "out", JudgeSettings(perturbations=("fog",)))
+        evaluate(configured([tmp_path / "none.pt"], [tmp_path], tmp_path / "out", perturbations=("fog",)))

@@ -15,16 +15,15 @@ from training.evaluation.published import PUBLISHED, beside_published, percent, 
 from training.evaluation.report.figures import CSS_VARIABLES, draw_figures
 from training.evaluation.report.markdown import evaluation_markdown, remarks
 from training.evaluation.report.page import HEADS
+from training.evaluation.report.write import read_evaluation, write_evaluation
 from training.evaluation.results import (
     CurvePoint,
     Evaluation,
     Example,
     confusable,
     cross_dataset,
-    read_evaluation,
     robustness_row,
     summarise,
-    write_evaluation,
 )
 from training.evaluation.scores import Scores, read_scores, scores_from_columns, to_videos
 from training.evaluation.statistics.metrics import METRICS

@@ -1,0 +1,100 @@
+"""Files of an evaluation.
+
+    OUT/
+    ├── evaluation.json     every number: `read_evaluation`
+    ├── scores.parquet      scores of frames: `training.evaluation.scores`
+    ├── videos.parquet      scores per person of a video
+    ├── evaluation.md       main tables, beside published figures
+    ├── evaluation.html     the page: `training.evaluation.report.page`
+    └── figures/            plots of the page as SVG without background, for papers
+
+Files contain neither dates nor absolute paths: the same scores and seed give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from manifests.errors import UserError
+from storage.files.layout import write_atomically
+from training.evaluation.report.figures import draw_figures
+from training.evaluation.report.markdown import evaluation_markdown
+from training.evaluation.report.page import render_page
+from training.evaluation.results import CrossDataset, CurvePoint, Evaluation, Example, RobustnessRow
+from training.evaluation.scores import Scores, to_videos, write_scores
+
+EVALUATION_NAME = "evaluation.json"
+SCORES_NAME = "scores.parquet"
+VIDEOS_NAME = "videos.parquet"
+MARKDOWN_NAME = "evaluation.md"
+PAGE_NAME = "evaluation.html"
+FIGURES_DIR = "figures"
+
+
+def write_evaluation(
+    out_dir: Path,
+    evaluation: Evaluation,
+    scores: Scores,
+    *,
+    examples: Sequence[Example] = (),
+    curves: Sequence[CurvePoint] = (),
+    cam_sheets: Mapping[str, bytes] | None = None,
+    robustness: Sequence[RobustnessRow] = (),
+    strips: Mapping[str, bytes] | None = None,
+    cross: CrossDataset | None = None,
+) -> Path:
+    """Write the files of an evaluation, each atomically; return the path of the page.
+
+    Args:
+        out_dir: created if missing; files of an earlier evaluation are replaced.
+        evaluation: result of `summarise`.
+        scores: scores of frames that it was computed from.
+        examples: crops with the largest errors; see `confusable`.
+        curves: training curves, if known.
+        cam_sheets: caption → JPEG of a Grad-CAM sheet.
+        robustness: rows of all models and perturbations.
+        strips: perturbation → JPEG of a crop at each of its levels.
+        cross: one metric of all models on all datasets.
+    """
+    videos = to_videos(scores)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    extras = {"robustness": [asdict(row) for row in robustness], "cross_dataset": cross and asdict(cross)}
+    text = json.dumps(asdict(evaluation) | extras, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    figures = draw_figures(evaluation, scores, videos, curves, robustness)
+    page = render_page(
+        evaluation,
+        figures,
+        examples=examples,
+        cam_sheets=cam_sheets,
+        robustness=robustness,
+        strips=strips,
+        cross=cross,
+    )
+    write_scores(out_dir / SCORES_NAME, scores)
+    write_scores(out_dir / VIDEOS_NAME, videos)
+    write_atomically(out_dir / EVALUATION_NAME, text.encode())
+    write_atomically(out_dir / MARKDOWN_NAME, evaluation_markdown(evaluation, robustness, cross).encode())
+    (out_dir / FIGURES_DIR).mkdir(exist_ok=True)
+    for figure in figures:
+        write_atomically(out_dir / FIGURES_DIR / f"{figure.name}.svg", figure.svg.encode())
+    write_atomically(out_dir / PAGE_NAME, page.encode())
+    return out_dir / PAGE_NAME
+
+
+def read_evaluation(path: Path) -> Evaluation:
+    """Read `evaluation.json`.
+
+    Raises:
+        UserError: the file cannot be read as an evaluation.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        plain = json.loads(path.read_bytes())
+        known = {name: plain[name] for name in Evaluation.__dataclass_fields__}
+        return TypeAdapter(Evaluation).validate_python(known)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"{path}: got {error}, expected an evaluation; evaluate again, or name another file") from error

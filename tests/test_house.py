@@ -36,7 +36,7 @@ PREFECT_ALLOWED_IN = {PurePosixPath("tasks/process.py")}
 # package, where all of them have one place; elsewhere they lie between the folders, and only a circle is refused.
 FLOORS = {
     "manifests": ("splits", "probe", "datasets", "protocols", "leakage", "miniature"),
-    "storage": ("files", "format", "upkeep", "exports"),
+    "storage": ("pages", "files", "format", "upkeep", "exports"),
     "tasks": ("download", "models", "track", "decode", "detect", "align", "landmarks", "video", "workers"),
     "training": ("presets", "data", "models", "evaluation", "fit", "quality"),
     "flows": ("config", "report", "server", "run", "", "cli"),

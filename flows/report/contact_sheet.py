@@ -6,7 +6,6 @@ choice depends on the manifest alone and the pictures on the records: the same s
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from storage.files.layout import SHARDS_DIR, video_id_of
 from storage.format.encoding import decode_record, read_arrays, read_header
 from storage.format.images import decode_gray, decode_rgb, encode_rgb
 from storage.format.record import FoundBy, Record
+from storage.pages.environment import jpeg_uri
 from storage.shard import ShardReader
 
 FEW_VIDEOS = 8  # up to so many are shown with every stored frame
@@ -238,8 +238,8 @@ def _sheet_frame(record: Record, position: int) -> SheetFrame:
         interpolated=bool(record.interpolated[position]),
         found_by="" if record.found_by is None else FOUND_BY.get(FoundBy(int(record.found_by[position])), ""),
         is_bystander=record.track_choice == "bystander",
-        crop_uri=_as_uri(_dotted(crop, record.landmarks[position], len(crop) / len(whole))),
-        mask_uri=None if mask is None else _as_uri(_tinted(crop, _shrunk(mask))),
+        crop_uri=_thumbnail(_dotted(crop, record.landmarks[position], len(crop) / len(whole))),
+        mask_uri=None if mask is None else _thumbnail(_tinted(crop, _shrunk(mask))),
         mask_share=None if mask is None else float((mask >= MASK_THRESHOLD).mean()),
     )
 
@@ -275,7 +275,6 @@ def _tinted(crop: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> npt.NDA
     return tinted
 
 
-def _as_uri(image: npt.NDArray[np.uint8]) -> str:
+def _thumbnail(image: npt.NDArray[np.uint8]) -> str:
     """Return an RGB image as the data URI of a small JPEG."""
-    encoded = base64.b64encode(encode_rgb(image, "jpeg", THUMBNAIL_QUALITY)).decode("ascii")
-    return f"data:image/jpeg;base64,{encoded}"
+    return jpeg_uri(encode_rgb(image, "jpeg", THUMBNAIL_QUALITY))

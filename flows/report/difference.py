@@ -17,6 +17,7 @@ from manifests.entry import REAL, SPLITS
 from manifests.errors import StoreCorrupt
 from manifests.row import ManifestRow
 from storage.files.layout import DIFFERENCE_NAME, write_atomically
+from storage.pages.markdown import escaped, table
 
 MAX_LISTED = 100  # videos of each change that are named; all are counted
 
@@ -220,15 +221,10 @@ def other_code_in_words(versions: str, num_videos: int) -> str:
 
 def difference_markdown(difference: Difference) -> str:
     """Return the difference as Markdown, for an artifact in Prefect."""
-    lines = [f"{_literal(line)}  " for line in describe_difference(difference)]
-    lines += [
-        "",
-        "| change | kind | " + " | ".join((*SPLITS, "no split")) + " |",
-        "| :-- | :-- | --: | --: | --: | --: |",
-    ]
-    for change, kind, counts in difference.rows():
-        lines.append(f"| {change} | {_literal(kind)} | " + " | ".join(f"{count:,}" for count in counts) + " |")
-    lines += ["", *(f"- {CHANGES[item.change]}: {_literal(item.video_id)} {item.why}" for item in difference.listed)]
+    rows = [[change, escaped(kind), *(f"{count:,}" for count in counts)] for change, kind, counts in difference.rows()]
+    lines = [f"{escaped(line)}  " for line in describe_difference(difference)]
+    lines += ["", *table(("change", "kind", *SPLITS, "no split"), rows, num_text_columns=2)]
+    lines += ["", *(f"- {CHANGES[item.change]}: {escaped(item.video_id)} {item.why}" for item in difference.listed)]
     return "\n".join(lines) + "\n"
 
 
@@ -280,8 +276,3 @@ def _counted(members: Iterable[Changed]) -> dict[str, dict[str, int]]:
     return {
         kind: {split: counts[kind][split] for split in (*SPLITS, NO_SPLIT) if counts[kind][split]} for kind in kinds
     }
-
-
-def _literal(text: str) -> str:
-    """Return the text as it is to stand in Markdown."""
-    return "".join(f"\\{character}" if character in r"\`*_{}[]<>|" else character for character in text)

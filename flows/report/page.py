@@ -7,7 +7,6 @@ too), so `faceshards report OUT` makes it anew. No clock and no path goes in: th
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -27,6 +26,8 @@ from manifests.row import ManifestRow
 from manifests.videos_table import read_table, row_from_plain
 from storage.files.layout import REPORT_HTML_NAME, REPORT_JSON_NAME, SHARDS_DIR, VIDEOS_NAME, write_atomically
 from storage.index import StoreIndex, read_index
+from storage.pages.environment import page_environment
+from storage.pages.markdown import escaped, table
 from storage.shard import ShardReader
 
 if TYPE_CHECKING:
@@ -89,16 +90,15 @@ def summary_table(report: Report) -> Table:
 def summary_markdown(report: Report) -> str:
     """Return totals, kinds × splits and rejections as Markdown, for an artifact in Prefect."""
     lines = [f"**{_equation(report)}**", ""]
-    lines += ["| videos / records | " + " | ".join((*SPLITS, "all")) + " |", "| :-- | --: | --: | --: | --: |"]
-    lines += ["| " + " | ".join(_escaped(text) for text in row) + " |" for row in _matrix(report)]
-    lines += ["| share (wanted) | " + " | ".join(_share_of(split) for split in report.splits) + " | |", ""]
-    lines += ["```", *describe(report.leakage), "```", ""]
+    rows = [[escaped(text) for text in row] for row in _matrix(report)]
+    rows.append(["share (wanted)", *map(_share_of, report.splits), ""])
+    lines += table(("videos / records", *SPLITS, "all"), rows, num_text_columns=1)
+    lines += ["", "```", *describe(report.leakage), "```", ""]
     if report.leakage_allowed:
         lines += ["**Leakage was allowed** by `--allow-leakage`."]
-    reasons = list(_counted_rejections(report))
+    reasons = [(stage, reason, f"{count:,}") for stage, reason, count in _counted_rejections(report)]
     if reasons:
-        lines += ["", "| rejected in stage | reason | videos |", "| :-- | :-- | --: |"]
-        lines += [f"| {stage} | {reason} | {count:,} |" for stage, reason, count in reasons]
+        lines += ["", *table(("rejected in stage", "reason", "videos"), reasons, num_text_columns=2)]
     return "\n".join(lines) + "\n"
 
 
@@ -114,20 +114,8 @@ def rejection_rows(report: Report, limit: int = MAX_ARTIFACT_ROWS) -> list[dict[
 
 def _page(report: Report, sheet: Sequence[SheetVideo]) -> str:
     """Return the HTML page; whatever comes from the store is escaped."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from rich import filesize
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES_DIR),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(TEMPLATES_DIR)
     environment.filters |= {
-        "size": filesize.decimal,
-        "thousands": "{:,}".format,
-        "percent": "{:.1%}".format,
         "points": lambda difference: f"{100 * difference:+.1f}".replace("-", "−"),
         "plain": partial(json.dumps, ensure_ascii=False),
     }
@@ -220,8 +208,3 @@ def _counted_rejections(report: Report) -> Iterator[tuple[str, str, int]]:
     for stage, by_reason in report.rejection_counts.items():
         for reason, count in by_reason.items():
             yield stage, reason, count
-
-
-def _escaped(text: str) -> str:
-    """Return the text as it is to stand in a cell of a Markdown table."""
-    return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text)

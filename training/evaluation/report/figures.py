@@ -53,8 +53,8 @@ class Plot:
     svg: str
     """A whole SVG document."""
 
-    def inline(self) -> str:
-        """Return the `<svg>` element for the page: its colours are the page's, its ids are its own."""
+    def __html__(self) -> str:
+        """Return the `<svg>` element for a page: with the page's variables as colours and ids of its own."""
         text = self.svg[self.svg.index("<svg") :]
         text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
         text = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.DOTALL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from storage.pages.markdown import escaped, table
 from training.evaluation.published import beside_published, percent, published_markdown
 from training.evaluation.results import CrossDataset, Evaluation, RobustnessRow
 from training.evaluation.statistics.metrics import LEVELS, Figure, Level
@@ -15,13 +16,13 @@ def evaluation_markdown(
     evaluation: Evaluation, robustness: Sequence[RobustnessRow] = (), cross: CrossDataset | None = None
 ) -> str:
     """Return the main tables as Markdown; percent with intervals in brackets."""
-    lines = [f"# Evaluation of {_escaped(evaluation.model)}", ""]
-    lines += [f"- {_escaped(name)}: {_escaped(value)}" for name, value in evaluation.about.items()]
+    lines = [f"# Evaluation of {escaped(evaluation.model)}", ""]
+    lines += [f"- {escaped(name)}: {escaped(value)}" for name, value in evaluation.about.items()]
     lines += [f"- {sentence}" for sentence in remarks(evaluation)]
     for level in LEVELS:
         lines += ["", f"## By {level}", "", *_group_table(evaluation, level)]
     lines += ["", "## Beside published figures", ""]
-    lines += [published_markdown(beside_published(_escaped(evaluation.model), evaluation.groups))]
+    lines += [published_markdown(beside_published(escaped(evaluation.model), evaluation.groups))]
     if cross is not None:
         lines += [
             f"## Trained on (rows), tested on (columns): {cross.metric} by {cross.level}",
@@ -58,40 +59,33 @@ def remarks(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _group_table(evaluation: Evaluation, level: Level) -> Iterator[str]:
-    """Yield the lines of a level's table."""
-    heads = ["Dataset", "Compression", "Manipulation", "Reals", "Fakes", *MARKDOWN_METRICS]
-    yield "| " + " | ".join(heads) + " |"
-    yield "| :-- | :-- | :-- |" + " --: |" * (len(heads) - 3)
+    """Return the lines of a level's table."""
+    rows = []
     for group in evaluation.groups:
         if group.level == level:
-            names = [_escaped(name or "all") for name in (group.dataset, group.compression, group.manipulation)]
-            counts = [f"{group.num_reals:,}", f"{group.num_fakes:,}"]
-            yield "| " + " | ".join([*names, *counts, *(percent(group.figures[m]) for m in MARKDOWN_METRICS)]) + " |"
+            names = (escaped(name or "all") for name in (group.dataset, group.compression, group.manipulation))
+            values = (percent(group.figures[name]) for name in MARKDOWN_METRICS)
+            rows.append((*names, f"{group.num_reals:,}", f"{group.num_fakes:,}", *values))
+    heads = ("Dataset", "Compression", "Manipulation", "Reals", "Fakes", *MARKDOWN_METRICS)
+    return table(heads, rows, num_text_columns=3)
 
 
 def _cross_table(cross: CrossDataset) -> Iterator[str]:
-    yield "| | " + " | ".join(_escaped(name) for name in cross.columns) + " |"
-    yield "| :-- |" + " --: |" * len(cross.columns)
-    for name, figures in zip(cross.rows, cross.figures, strict=True):
-        yield f"| {_escaped(name)} | " + " | ".join(percent(figure) for figure in figures) + " |"
+    rows = ((escaped(name), *map(percent, figures)) for name, figures in zip(cross.rows, cross.figures, strict=True))
+    return table(("", *map(escaped, cross.columns)), rows, num_text_columns=1)
 
 
 def _robustness_table(rows: Sequence[RobustnessRow]) -> Iterator[str]:
-    """Yield a line per perturbation and level, with AUC and accuracy of each model's videos."""
+    """Return a line per perturbation and level, with AUC and accuracy of each model's videos."""
     models = list(dict.fromkeys(row.model for row in rows))
     found = {(row.model, row.perturbation, row.level): row for row in rows}
-    heads = [f"{_escaped(model)} {metric}" for model in models for metric in ("AUC", "accuracy")]
-    yield "| Perturbation | Level | Parameter | " + " | ".join(heads) + " |"
-    yield "| :-- | --: | --: |" + " --: |" * len(heads)
+    lines = []
     for name, level in dict.fromkeys((row.perturbation, row.level) for row in rows):
         of_models = [found.get((model, name, level)) for model in models]
         parameter = next((row.parameter for row in of_models if row is not None), None)
         cells = [
             "–" if row is None else percent(row.video[metric]) for row in of_models for metric in ("auc", "accuracy")
         ]
-        yield f"| {name} | {level} | {'–' if parameter is None else f'{parameter:g}'} | " + " | ".join(cells) + " |"
-
-
-def _escaped(text: str) -> str:
-    """Return the text as it is to stand in a cell of a Markdown table."""
-    return "".join(f"\\{letter}" if letter in r"\`*_{}[]<>|" else letter for letter in text).replace("\n", " ")
+        lines.append((name, f"{level}", "–" if parameter is None else f"{parameter:g}", *cells))
+    heads = [f"{escaped(model)} {metric}" for model in models for metric in ("AUC", "accuracy")]
+    return table(("Perturbation", "Level", "Parameter", *heads), lines, num_text_columns=1)

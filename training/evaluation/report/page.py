@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from storage.pages.environment import page_environment
 from training.evaluation.perturbations.perturb import PERTURBATIONS
 from training.evaluation.published import beside_published, published_robustness
 from training.evaluation.report.figures import Plot
@@ -77,20 +77,11 @@ def render_page(
         strips: perturbation → JPEG of a crop at each of its levels.
         cross: the matrix of datasets.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES_DIR),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"thousands": "{:,}".format, "points": _points, "jpeg": _jpeg_uri}
+    environment = page_environment(TEMPLATES_DIR)
+    environment.filters["points"] = _points
     return environment.get_template(TEMPLATE_NAME).render(
         evaluation=evaluation,
-        plots={plot.name: (plot.title, Markup(plot.inline())) for plot in figures},
+        plots={plot.name: plot for plot in figures},
         headline=_headline(evaluation),
         levels=[(level, _columns(evaluation, level), _rows(evaluation, level)) for level in reversed(LEVELS)],
         heads=HEADS,
@@ -155,7 +146,3 @@ def _robustness(rows: Sequence[RobustnessRow]) -> list[RobustnessTable]:
 def _points(figure: Figure) -> str:
     """Return the value in percent."""
     return "–" if figure.value is None else f"{100 * figure.value:.2f}"
-
-
-def _jpeg_uri(data: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(data).decode("ascii")

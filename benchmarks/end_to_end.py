@@ -199,7 +199,9 @@ def run_ours(root: Path, out: Path, assignments: Sequence[str], num_workers: int
         ledger = Ledger(out, config.store_settings(), config.config_digest)
         ledger.begin(outcome(rows, ledger.rows))
         relatives = Relatives.among(usable, config)
-        plans = plan_shards(usable, config, indexed.roots, ("cpu",), ledger.next_number, relatives)
+        plans = plan_shards(
+            usable, config, indexed.roots, ("cpu",), ledger.next_number, relatives, config.config_digest
+        )
     jobs = [plan.job(entry) for plan in plans for entry in plan.entries]
     if stages and models:  # their libraries are loaded now
         with stages.decoder.open(jobs[0].root / jobs[0].entry.path) as reader:

@@ -115,7 +115,9 @@ def measure_store(num_videos: int, scratch: Path) -> dict[str, Any]:
     ledger = Ledger(out, config.store_settings(), config.config_digest)
     with steps.timed("plan"):
         relatives = Relatives.among(usable, config)
-        plans = plan_shards(usable, config, indexed.roots, ("cpu",), ledger.next_number, relatives)
+        plans = plan_shards(
+            usable, config, indexed.roots, ("cpu",), ledger.next_number, relatives, config.config_digest
+        )
     ledger.begin(outcome(rows, ledger.rows))
     crop = encode_rgb(np.full((CROP_PX, CROP_PX, 3), 128, np.uint8), "jpeg", 95)
     for plan in plans:

@@ -88,9 +88,10 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         AccountingError: the totals do not add up.
     """
     let_own_loggers_speak()
-    devices = preflight(config)
+    prepared = preflight(config)
+    config, of_store = prepared.config.run, prepared.config
     with lock_store(config.out):
-        ledger = Ledger(config.out, config.store_settings(), config.config_digest, redo=config.reprocess)
+        ledger = Ledger(config.out, of_store.settings, of_store.digest, redo=config.reprocess)
         before = keep_current(config.out)
         indexed = index_videos(config, ledger)
         work = find_work(config, indexed, ledger)
@@ -105,7 +106,15 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
             leakage_allowed=config.split.allow_leakage,
         )
         write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
-        plans = plan_shards(work.missing, config, indexed.roots, devices, ledger.next_number, work.relatives)
+        plans = plan_shards(
+            work.missing,
+            config,
+            indexed.roots,
+            prepared.devices,
+            ledger.next_number,
+            work.relatives,
+            of_store.digest,
+        )
         with geometry_kept(config.out):
             run_shards(plans, config, ledger)
         compact(ledger, config.out, config.shard.compact_above)

@@ -11,8 +11,9 @@ from typing import Any
 from prefect import flow
 
 from flows.config.preprocess import PreprocessConfig
+from flows.config.store_config import store_config
 from flows.preprocess import preprocess_ffpp, run_name
-from storage.index import stored_index
+from manifests.errors import StoreChanged
 
 
 @flow(name="reprocess", flow_run_name=lambda: f"reprocess-{run_name()}", persist_result=False)
@@ -29,6 +30,13 @@ def reprocess(config: PreprocessConfig) -> dict[str, Any]:
         DatasetError: a dataset's folder is not there, such as that of a disk that is not mounted; nothing was changed.
         UserError, StoreError, NothingStored, AccountingError: as in `preprocess-ffpp`.
     """
-    stored = stored_index(config.out)
-    is_other = stored is not None and stored.config_digest != config.config_digest
-    return preprocess_ffpp(config.model_copy(update={"reprocess": config.reprocess or is_other}))
+    return preprocess_ffpp(config.model_copy(update={"reprocess": config.reprocess or has_other_settings(config)}))
+
+
+def has_other_settings(config: PreprocessConfig) -> bool:
+    """Whether a store lies in the output folder that was made with other settings than the named ones."""
+    try:
+        store_config(config)
+    except StoreChanged:
+        return True
+    return False

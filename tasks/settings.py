@@ -6,10 +6,11 @@ Everything here changes the bytes of records, unless its description says otherw
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
 from storage.format.images import ImageFormat
 from tasks.align import ALIGNERS
@@ -24,6 +25,7 @@ FRAMES_PER_BATCH = 32  # frames that are looked at together
 DEFAULT_CROP_PX = 224  # ImageNet's, which most networks take
 DEFAULT_LRW_CROP_PX = 150  # the face, as in DFD-FCG
 
+Model = TypeVar("Model", bound=BaseModel)
 Score = Annotated[float, Field(ge=0, le=1)]  # a detector's confidence
 
 
@@ -31,6 +33,17 @@ class Settings(BaseModel):
     """A section of the configuration: unknown keys are errors, values do not change once validated."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """Annotation of a setting: the value that a store was made with which is older than the setting.
+
+    Needed only where the default differs from what was done before the setting existed.
+    """
+
+    value: object
+    """The value, of the setting's own type."""
 
 
 class FrameSettings(Settings):
@@ -162,13 +175,13 @@ class CropSettings(Settings):
     strict: bool = False
     """Lrw as DFD-FCG does it: black frames without a face, coverage of at least 0.9."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _choose_size(cls, values: Any) -> Any:
+    def _choose_size(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """An aligner that knows its own size gets it where none is asked for."""
-        if isinstance(values, Mapping) and values.get("kind") == "lrw":
-            return {"size_px": DEFAULT_LRW_CROP_PX, **values}
-        return values
+        if isinstance(values, Mapping) and values.get("kind") == "lrw" and "size_px" not in values:
+            return _with_implied(handler, values, {"size_px": DEFAULT_LRW_CROP_PX})
+        return handler(values)
 
     @model_validator(mode="after")
     def _refuse_other_sizes(self) -> CropSettings:
@@ -203,14 +216,15 @@ class StageSettings(Settings):
     weights_dir: Path | None = None
     """Folder with weight files; else $FACESHARDS_WEIGHTS, and torch hub's cache."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _choose_landmarks(cls, values: Any) -> Any:
+    def _choose_landmarks(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         """What needs 68 landmarks, or a detector that gives none, gets 2D-FAN's where no other are asked for."""
         if isinstance(values, Mapping) and "landmark" not in values:
             needs_more = _kind_of(values.get("crop")) == "lrw" or _kind_of(values.get("detect")) == "s3fd"
-            return {**values, "landmark": {"kind": "fan"}} if needs_more else values
-        return values
+            if needs_more:
+                return _with_implied(handler, values, {"landmark": {"kind": "fan"}})
+        return handler(values)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> StageSettings:
@@ -236,6 +250,15 @@ class StageSettings(Settings):
             if is_there:
                 raise ValueError(fault)
         return self
+
+
+def _with_implied(
+    handler: ModelWrapValidatorHandler[Model], values: Mapping[str, Any], implied: dict[str, Any]
+) -> Model:
+    """Return the validated section with values that follow from others; the user has not named them."""
+    section = handler({**values, **implied})
+    section.model_fields_set.difference_update(implied)
+    return section
 
 
 def _kind_of(section: Any) -> Any:

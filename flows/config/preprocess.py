@@ -16,11 +16,10 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 
 from flows.config.presets import load_preset
 from manifests.datasets import DATASETS
-from manifests.errors import ConfigError, StoreChanged
+from manifests.errors import ConfigError
 from manifests.splits.lists import lists_digest
 from manifests.splits.policies import DEFAULT_RATIOS, POLICIES
 from storage.files.layout import FORMAT_VERSION
-from storage.index import stored_index
 from tasks.align.lrw import mean_face_digest
 from tasks.registry import OneOf
 from tasks.settings import Settings, StageSettings
@@ -50,6 +49,8 @@ CHANGE_NO_RECORD: Final[dict[str, Any]] = {
     "detect": {"device": True},
     "weights_dir": True,
 }
+# The same of `split`: what lists say decides, not where they lie.
+IN_SPLIT_NO_RECORD: Final = ("official_dir", "file", "allow_leakage")
 
 
 class DatasetSettings(Settings):
@@ -210,7 +211,7 @@ class PreprocessConfig(StageSettings, IndexConfig):
     def store_settings(self) -> dict[str, Any]:
         """Return the settings that decide the bytes of a store's records, as plain values: the same in every run."""
         stages = self.stages.model_dump(mode="json", exclude=CHANGE_NO_RECORD)
-        split = self.split.model_dump(mode="json", exclude={"official_dir", "file", "allow_leakage"})
+        split = self.split.model_dump(mode="json", exclude=set(IN_SPLIT_NO_RECORD))
         if self.split.policy == "official" and self.split.official_dir is not None:
             # What the lists say counts, not where they lie. A file of the user's own may grow: it moves nothing.
             split["lists_sha256"] = lists_digest(self.split.official_dir)
@@ -223,8 +224,13 @@ class PreprocessConfig(StageSettings, IndexConfig):
     @property
     def config_digest(self) -> str:
         """Hex SHA-256 over the record format and `store_settings`."""
-        settings = {"format_version": FORMAT_VERSION, "settings": self.store_settings()}
-        return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return digest_of(self.store_settings())
+
+
+def digest_of(store_settings: Mapping[str, Any]) -> str:
+    """Return the hex SHA-256 over the record format and the settings that decide records."""
+    settings = {"format_version": FORMAT_VERSION, "settings": store_settings}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def load_config(
@@ -278,22 +284,6 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     ]
 
 
-def require_same_configuration(config: PreprocessConfig) -> None:
-    """Raise where a store was made with other settings, unless it is to be made anew.
-
-    Raises:
-        StoreChanged: the message shows each setting that differs.
-    """
-    stored = stored_index(config.out)
-    if stored is None or stored.config_digest == config.config_digest or config.reprocess:
-        return
-    changed = "\n  ".join(differences(stored.config, config.store_settings())) or "the record format"
-    raise StoreChanged(
-        f"store {config.out}: got other settings than those it was made with (stored → asked for):\n  {changed}\n"
-        "expected the same; choose another --out, or make this store anew with --reprocess"
-    )
-
-
 def to_yaml(config: PreprocessConfig) -> str:
     """Return the whole configuration as YAML that `--config` reads again."""
     return yaml.safe_dump(config.model_dump(mode="json", exclude={"reprocess"}), sort_keys=False)
@@ -305,13 +295,18 @@ def put_together(path: Path | None, assignments: Sequence[str], base: Mapping[st
     Raises:
         ConfigError: the file cannot be read, or a setting is no NAME=VALUE.
     """
-    values = merged(_read_yaml(path) if path else {}, base)
+    values = merged(read_yaml(path) if path else {}, base)
     for assignment in assignments:
         values = merged(values, _nested(assignment))
     return values
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the mapping that a YAML file holds; an empty file gives an empty one.
+
+    Raises:
+        ConfigError: the file cannot be read, or holds something else.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a date may be impossible

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.util import find_spec
 from tempfile import TemporaryFile
 
-from flows.config.preprocess import PreprocessConfig, RunnerSettings, require_same_configuration
+from flows.config.preprocess import PreprocessConfig, RunnerSettings
+from flows.config.store_config import StoreConfig, store_config
 from flows.run.bars import weights_bar
 from flows.run.sources import index_sources
 from manifests.errors import ConfigError, StageMissing
@@ -18,11 +20,25 @@ from tasks.workers.pool import resolve_devices
 EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # runner.kind, and extra of that name → its module
 
 
-def preflight(config: PreprocessConfig) -> tuple[str, ...]:
-    """Find a person's mistakes before anything is written.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What is known before a run begins."""
+
+    config: StoreConfig
+    """The configuration of the run over this store."""
+
+    devices: tuple[str, ...]
+    """Devices that the networks run on."""
+
+
+def preflight(wanted: PreprocessConfig) -> Prepared:
+    """Find the user's mistakes before anything is written.
+
+    Args:
+        wanted: what the user asks for.
 
     Returns:
-        The devices that the networks will run on.
+        The configuration, completed from the store, and the devices that the networks will run on.
 
     Raises:
         DatasetError: the dataset's folder does not hold the dataset.
@@ -32,6 +48,8 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
             written to.
         StageMissing: a package or a weight file is not there, and cannot be fetched.
     """
+    of_store = store_config(wanted)  # reads what the settings depend on: model files, a mean face
+    config = of_store.run
     indexed = index_sources(config.dataset, config.test_datasets, probing=False)
     if config.out.resolve() in {source.root.resolve() for source in (config.dataset, *config.test_datasets)}:
         raise ConfigError(f"out: got {config.out}, expected another folder than the dataset's")
@@ -51,8 +69,6 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
     require_runner(config.runner)
     devices = devices_of_run(config)
     require_models(config)
-    config.store_settings()  # reads what they depend on: model files, a mean face
-    require_same_configuration(config)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=config.out):
@@ -61,7 +77,7 @@ def preflight(config: PreprocessConfig) -> tuple[str, ...]:
         raise ConfigError(
             f"out: got {config.out} ({error.strerror}), expected a folder that can be written to"
         ) from error
-    return devices
+    return Prepared(config=of_store, devices=devices)
 
 
 def require_runner(settings: RunnerSettings) -> None:

@@ -100,6 +100,7 @@ def plan_shards(
     devices: tuple[str, ...],
     next_number: Callable[[str], int],
     relatives: Relatives,
+    config_digest: str,
 ) -> list[ShardPlan]:
     """Return the shards that the entries will make, train first.
 
@@ -113,6 +114,7 @@ def plan_shards(
         devices: what `tasks.workers.pool.resolve_devices` gave.
         next_number: the number of each split's first new shard.
         relatives: what the videos on disk know of each other.
+        config_digest: of the settings by which the store knows its records.
     """
     asked = relatives.asked_by(entries)
     workers = WorkerSettings(devices=devices, num_workers=config.runner.num_workers, stages=config.stages)
@@ -132,7 +134,7 @@ def plan_shards(
                     choice_masks={name: fake.mask_path for name, fake in family.masked.items() if fake.mask_path},
                     relatives=family.digests,
                     asked_originals=asked & {*(entry.video_id for entry in videos), *family.names},
-                    config_digest=config.config_digest,
+                    config_digest=config_digest,
                     workers=workers,
                 )
             )

@@ -127,7 +127,7 @@ def difference_since(before: Version | None, config: PreprocessConfig, work: Wor
         outcome(work.rows, ledger.rows),
         code={name: code_of(versions) for name, versions in made.items()},
         now=code_of(now),
-        settings=differences(before.index.config, config.store_settings()),
+        settings=differences(before.index.config, ledger.index.config),
         vanished=work.vanished,
     )
     logger.info("since version %d: %s", difference.since, in_a_line(difference))

@@ -1,4 +1,4 @@
-"""A store through the nights of a schedule: what changed is done and told, and every night can be taken back."""
+"""A store through the nights of a schedule, and through releases: what changed is done and told, and can be undone."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from flows.cli.parser import main
+from flows.config.preprocess import load_config
 from flows.preprocess import preprocess_ffpp
 from flows.report.difference import read_difference
 from flows.reprocess import reprocess
@@ -30,6 +31,10 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
 Configure = Callable[..., Any]
 NUM_VIDEOS = 20
 YOUTUBE = "original_sequences/youtube/c23/videos"
+MADE = Path(__file__).resolve().parents[1] / "fixtures" / "store_0.1.0"
+DIGEST = "dfc7904210cd29b1aa7c6d70fa5f1501938e0743be27510b7a7acc4d1a8e0f47"
+FAKES = "manipulated_sequences/Deepfakes/c23/videos"
+LATE = "ffpp/Deepfakes/c23/001_000"
 SWAPS = "manipulated_sequences/FaceSwap/c23/videos"
 
 
@@ -210,3 +215,76 @@ def test_a_night_that_was_interrupted_is_told_by_the_next(
     assert difference is not None
     assert difference.totals == {"added": 1}
     assert (numbers(out), verify_store(out).problems) == ([1, 2], ())
+
+
+# A store that version 0.1.0 made is completed by its plain command.
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """A copy of the store and its dataset, in folders `store` and `dataset`."""
+    return Path(shutil.copytree(MADE, tmp_path / "made"))
+
+
+def plain(made: Path, *assignments: str) -> Any:
+    """The configuration of the plain command, without the settings that the store was made with."""
+    base = {"dataset": {"name": "ffpp", "root": made / "dataset"}, "out": made / "store"}
+    return load_config(None, ["runner.workers=1", *assignments], base)
+
+
+def forget(made: Path, section: str, setting: str) -> None:
+    """Take a setting out of the store's configuration, as if it had been made before the setting existed."""
+    path = made / "store" / "index.json"
+    index = json.loads(path.read_text())
+    del index["config"][section][setting]
+    path.write_text(json.dumps(index))
+
+
+def arrive(made: Path) -> None:
+    shutil.copy(made / "arrives_later/001_000.mp4", made / "dataset" / FAKES)
+
+
+def test_a_store_of_version_0_1_0_opens_verifies_and_has_nothing_to_do(made: Path) -> None:
+    out = made / "store"
+    assert verify_store(out).problems == ()
+    with RecordStore(out) as store:
+        assert len(store) == 9
+    first = contents(out)
+    # A checkout gives the videos other times of modification: the table is written again, no record is.
+    done = preprocess_ffpp(plain(made))
+    assert (done["videos_processed"], done["videos_changed"]) == (0, 0)
+    assert (contents(out), read_index(out).config_digest) == (first, DIGEST)
+    before = files(out)
+    assert preprocess_ffpp(plain(made))["videos_processed"] == 0
+    assert files(out) == before
+
+
+@pytest.mark.parametrize("newer", [None, ("encode", "quality")], ids=["as made", "a setting is newer than the store"])
+def test_a_late_video_joins_a_store_of_version_0_1_0(made: Path, newer: tuple[str, str] | None) -> None:
+    out = made / "store"
+    if newer:
+        forget(made, *newer)
+    first, recorded = contents(out), read_index(out).config
+    arrive(made)
+    done = preprocess_ffpp(plain(made))
+    assert (done["videos_processed"], done["videos_changed"], done["num_stored"]) == (1, 1, 4)
+    later = contents(out)
+    assert {key: later[key] for key in first} == first
+    assert [key.rsplit("/", 2)[0] for key in later.keys() - first.keys()] == [LATE] * 3
+    index = read_index(out)
+    assert (index.config_digest, index.config) == (DIGEST, recorded)
+    with RecordStore(out) as store:
+        assert {(record.config_digest, record.crops.shape) for record in store} == {(DIGEST, (1, 64, 64, 3))}
+    assert "count: 3\n" in (out / "config.yaml").read_text()
+    assert verify_store(out).problems == ()
+    assert numbers(out) == [1, 2]
+    roll_back(out)
+    assert contents(out) == first
+
+
+def test_another_value_than_the_stores_is_refused_by_name(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["preprocess", "ffpp", str(made / "dataset"), "--out", str(made / "store"), "--set", "crop.size_px=96"]
+    assert main(words) == 2
+    complaint = capsys.readouterr().err
+    assert "(stored → asked for):\n  crop.size_px: 64 → 96\nexpected the same" in complaint
+    assert "frames.count" not in complaint

@@ -17,14 +17,12 @@ from flows.config.preprocess import (
     differences,
     dotted,
     load_config,
-    require_same_configuration,
     to_yaml,
     validate,
 )
 from manifests.datasets import DATASETS
-from manifests.errors import ConfigError, StoreChanged
+from manifests.errors import ConfigError
 from manifests.splits.policies import POLICIES
-from storage.index import StoreIndex, write_index
 from tasks.align import ALIGNERS
 from tasks.align.five_point import TEMPLATES
 from tasks.decode import DECODERS
@@ -413,43 +411,3 @@ def test_workers_default_to_the_cores_that_this_process_may_use(monkeypatch: pyt
 )
 def test_differences(stored: dict[str, Any], wanted: dict[str, Any], lines: Sequence[str]) -> None:
     assert differences(stored, wanted) == lines
-
-
-def written_store(out: Path, made_with: PreprocessConfig, digest: str | None = None) -> PreprocessConfig:
-    """A store that was made with a configuration, and that configuration with its place."""
-    out.mkdir()
-    index = StoreIndex(
-        faceshards_version="1",
-        complete=True,
-        config_digest=digest or made_with.config_digest,
-        config=made_with.store_settings(),
-        shards=(),
-    )
-    write_index(out, index)
-    return made_with.model_copy(update={"out": out})
-
-
-def test_a_store_goes_on_with_its_own_settings(tmp_path: Path) -> None:
-    require_same_configuration(load().model_copy(update={"out": tmp_path / "none yet"}))
-    config = written_store(tmp_path / "store", load("frames.count=4"))
-    require_same_configuration(config)
-    require_same_configuration(config.model_copy(update={"runner": RunnerSettings(workers=7)}))
-
-
-def test_other_settings_are_shown_and_refused(tmp_path: Path) -> None:
-    stored = written_store(tmp_path / "store", load("frames.count=4", "split.seed=2"))
-    wanted = load("crop.kind=five_point", "split.seed=3", "frames.count=4").model_copy(update={"out": stored.out})
-    with pytest.raises(StoreChanged) as refusal:
-        require_same_configuration(wanted)
-    first, *shown, last = str(refusal.value).splitlines()
-    assert first.startswith(f"store {stored.out}: got other settings than those it was made with")
-    assert [line.strip() for line in shown] == ["crop.kind: square → five_point", "split.seed: 2 → 3"]
-    assert "--out" in last
-    assert "--reprocess" in last
-    require_same_configuration(wanted.model_copy(update={"reprocess": True}))
-
-
-def test_another_record_format_is_refused(tmp_path: Path) -> None:
-    stored = written_store(tmp_path / "store", load(), digest="0" * 64)
-    with pytest.raises(StoreChanged, match="the record format"):
-        require_same_configuration(stored)

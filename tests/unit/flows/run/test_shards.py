@@ -66,7 +66,7 @@ def planned(
     entries: Sequence[VideoEntry], videos_per_shard: int, next_number: Callable[[str], int] = lambda _: 0
 ) -> list[ShardPlan]:
     config = configured(videos_per_shard)
-    return plan_shards(entries, config, ROOTS, ("cpu",), next_number, Relatives.among(entries, config))
+    return plan_shards(entries, config, ROOTS, ("cpu",), next_number, Relatives.among(entries, config), "c" * 64)
 
 
 def names_by_shard(plans: Iterable[ShardPlan]) -> dict[str, list[str]]:
@@ -89,7 +89,7 @@ def test_each_split_is_cut_into_shards_train_first() -> None:
 def test_a_plan_says_everything_that_its_task_needs() -> None:
     config = configured(detect={"device": "cpu"}, runner={"workers": 3}, frames={"count": 4})
     alone = Relatives.among([entry_of("001", "val")], config)
-    (plan,) = plan_shards([entry_of("001", "val")], config, ROOTS, ("cuda:0", "cuda:1"), lambda _: 5, alone)
+    (plan,) = plan_shards([entry_of("001", "val")], config, ROOTS, ("cuda:0", "cuda:1"), lambda _: 5, alone, "c" * 64)
     assert plan == ShardPlan(
         roots=ROOTS,
         store_dir=Path("/store"),
@@ -100,7 +100,7 @@ def test_a_plan_says_everything_that_its_task_needs() -> None:
         choice_masks={},
         relatives={},
         asked_originals=frozenset(),
-        config_digest=config.config_digest,
+        config_digest="c" * 64,
         workers=WorkerSettings(devices=("cuda:0", "cuda:1"), num_workers=3, stages=config.stages),
     )
 
@@ -113,7 +113,7 @@ def related(
     known |= {name: replace(known[name], mask_path=f"masks/{name}.mp4") for name in masked}
     config = configured(videos_per_shard, **changes)
     relatives = Relatives.among(known.values(), config)
-    return plan_shards([known[name] for name in missing], config, ROOTS, ("cpu",), lambda _: 0, relatives)
+    return plan_shards([known[name] for name in missing], config, ROOTS, ("cpu",), lambda _: 0, relatives, "c" * 64)
 
 
 REAL, FAKE = "ffpp/youtube/c23/001", "ffpp/FaceSwap/c23/001_002"

@@ -1,0 +1,156 @@
+"""The configuration of a run over one store: what the user names, and the store's own settings for everything else.
+
+A default may move between releases, and a setting may be new. A store keeps the values that it was made with:
+
+    named by the user                        compared with the store; another value is refused by name
+    in the `config` of the store's index     that value
+    not there: the setting is newer          what `tasks.settings.Before` declares, otherwise the setting's default
+    a file, of which the index has a digest  the path in the store's config.yaml; its digest must still be the same
+    in the index, but no longer a setting    stays recorded
+
+So the store keeps its `config_digest`, and its records stay valid. `--reprocess` begins from the defaults instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel
+
+from flows.config.preprocess import (
+    CHANGE_NO_RECORD,
+    IN_SPLIT_NO_RECORD,
+    PreprocessConfig,
+    differences,
+    digest_of,
+    dotted,
+    merged,
+    read_yaml,
+    validate,
+)
+from manifests.errors import ConfigError, StoreChanged
+from storage.files.layout import CONFIG_NAME
+from storage.index import stored_index
+from tasks.settings import Before, StageSettings
+
+# Settings that decide no record, or are paths, for which digests stand: True for a whole section.
+FREE: Final[dict[str, Any]] = {
+    **dict.fromkeys(PreprocessConfig.model_fields.keys() - StageSettings.model_fields.keys(), True),
+    **CHANGE_NO_RECORD,
+    "crop": {"mean_face": True},
+    "split": dict.fromkeys(IN_SPLIT_NO_RECORD, True),
+}
+# Settings that are paths → what the index holds in their place.
+DIGEST_OF_FILE: Final = {"crop.mean_face": "crop.mean_face", "split.official_dir": "split.lists_sha256"}
+MODELS: Final = "models."  # prefix of the digests of model files that are not the published ones
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """What a run does, and how the store records it."""
+
+    run: PreprocessConfig
+    """The user's settings; what the user does not name has the value that the store was made with."""
+
+    settings: dict[str, Any]
+    """The settings that decide the bytes of records, as the store's index holds them."""
+
+    digest: str
+    """Hex SHA-256 by which each record names these settings."""
+
+
+def store_config(config: PreprocessConfig) -> StoreConfig:
+    """Complete the configuration of a run from the store in its output folder, if there is one.
+
+    Raises:
+        StoreChanged: the user names a value that differs from the store's; the message shows each one.
+        StoreError: the index of the store cannot be read.
+        ConfigError: a file that a setting names cannot be used.
+    """
+    stored = stored_index(config.out)
+    if stored is None or config.reprocess:
+        settings = config.store_settings()
+        return StoreConfig(run=config, settings=settings, digest=digest_of(settings))
+    changed = differences(*_named_and_files(config, stored.config))
+    if changed:
+        lines = "\n  ".join(changed)
+        raise StoreChanged(
+            f"store {config.out}: got other settings than those it was made with (stored → asked for):\n  {lines}\n"
+            "expected the same; choose another --out, or make this store anew with --reprocess"
+        )
+    return StoreConfig(run=_completed(config, stored.config), settings=stored.config, digest=stored.config_digest)
+
+
+def named_settings(settings: BaseModel, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted name of each setting that was given a value: by a preset, YAML, an option, a parameter."""
+    for name in sorted(settings.model_fields_set):
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from named_settings(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _named_and_files(config: PreprocessConfig, stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what has to agree, by dotted name: the store's values, and those of the run."""
+    own = dict(dotted(_completed(config, stored).store_settings()))
+    held, wanted = dict(dotted(stored)), dict(dotted(config.store_settings()))
+    files = {*DIGEST_OF_FILE.values(), *(name for name in (*held, *own) if name.startswith(MODELS))}
+    named = (wanted.keys() & set(named_settings(config))) - files
+    ours = {name: own[name] for name in named} | {name: held[name] for name in files & held.keys()}
+    return ours, {name: wanted[name] for name in named} | {name: own[name] for name in files & own.keys()}
+
+
+def _completed(config: PreprocessConfig, stored: Mapping[str, Any]) -> PreprocessConfig:
+    """Return the configuration with the store's values of all settings that decide records.
+
+    Raises:
+        StoreChanged: the store has a value that is no longer allowed.
+    """
+    values = merged(_paths_of_store(config.out, stored), config.model_dump(exclude_unset=True))
+    try:
+        return validate(PreprocessConfig, _of_store(PreprocessConfig.model_fields, values, stored, FREE))
+    except ConfigError as error:
+        raise StoreChanged(
+            f"store {config.out}: got settings that this version of faceshards refuses ({error}), expected settings "
+            "that it knows; process with the version that made the store, or make it anew with --reprocess"
+        ) from error
+
+
+def _of_store(
+    fields: Mapping[str, Any], named: Mapping[str, Any], stored: Mapping[str, Any], free: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the values of a section's settings: the store's, but the named ones of those that are free."""
+    values: dict[str, Any] = {}
+    for name, field in fields.items():
+        inner = getattr(field.annotation, "model_fields", None)
+        before = [known.value for known in field.metadata if isinstance(known, Before)]
+        if free.get(name) is True:
+            values |= {name: named[name]} if name in named else {}
+        elif inner is not None:
+            below = _of_store(inner, named.get(name, {}), _section(stored, name), free.get(name, {}))
+            values |= {name: below} if below else {}
+        elif name in stored:
+            values[name] = stored[name]
+        elif before:
+            values[name] = before[0]
+    return values
+
+
+def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    section = values.get(name)
+    return section if isinstance(section, Mapping) else {}
+
+
+def _paths_of_store(store_dir: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the paths in a store's config.yaml of files whose contents decide its records."""
+    try:
+        values = read_yaml(store_dir / CONFIG_NAME)
+    except ConfigError:  # then the digests differ, and the message says of which file
+        return {}
+    split = {name: _section(values, "split").get(name) for name in ("official_dir", "file")}
+    paths = {"crop": {"mean_face": _section(values, "crop").get("mean_face")}, "split": split}
+    return paths | ({"weights_dir": values.get("weights_dir")} if "models" in stored else {})

@@ -25,8 +25,10 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.runtime import flow_run
 
 from flows.config.preprocess import PreprocessConfig, to_yaml
-from flows.report.difference import Difference, difference_markdown, write_difference
-from flows.report.page import Report, build_report, rejection_rows, summary_markdown, write_report
+from flows.report.difference import Difference, write_difference
+from flows.report.page import read_report, write_report
+from flows.report.text import difference_markdown, rejection_rows, summary_markdown
+from flows.report.totals import Report
 from flows.run.bars import probing_bar
 from flows.run.preflight import preflight
 from flows.run.progress import RunProgress
@@ -97,7 +99,7 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         work = find_work(config, indexed, ledger)
         if has_nothing_to_do(config, work, ledger):
             copy_to_mirror(config)
-            return result(build_report(config.out), config, num_processed=0)
+            return result(read_report(config.out), config, num_processed=0)
         for name in (REPORT_JSON_NAME, REPORT_HTML_NAME):
             (config.out / name).unlink(missing_ok=True)
         ledger.begin(

@@ -163,8 +163,8 @@ def _preprocess(options: argparse.Namespace) -> int:
 
         start_embedded_server()
         from flows.preprocess import preprocess_ffpp
-        from flows.report.difference import describe_difference
-        from flows.report.page import build_report, summary_table
+        from flows.report.page import read_report
+        from flows.report.text import describe_difference, summary_table
         from manifests.leakage.audit import describe
         from tasks.workers.interrupts import interrupts_remembered
     out, num_changed = _stdout(), 0
@@ -176,7 +176,7 @@ def _preprocess(options: argparse.Namespace) -> int:
             out.print("Nothing to do: every video is stored or rejected already.")
     except NothingStored as error:
         _complain("failed:", error)
-    report = build_report(config.out)
+    report = read_report(config.out)
     out.print(summary_table(report))
     changes = describe_difference(report.difference) if report.difference and num_changed else []
     for line in (*describe(report.leakage), *changes):
@@ -232,7 +232,8 @@ def _sample(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
-    from flows.report.page import summary_table, write_report
+    from flows.report.page import write_report
+    from flows.report.text import summary_table
 
     out = _stdout()
     out.print(summary_table(write_report(options.out)))

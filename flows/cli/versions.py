@@ -71,7 +71,8 @@ def _table(store_dir: Path, versions: list[Version], current: int | None) -> Tab
     from rich import filesize
     from rich.table import Table
 
-    from flows.report.difference import in_a_line, read_difference
+    from flows.report.difference import read_difference
+    from flows.report.text import in_a_line
     from storage.upkeep.versions import missing_shards
 
     num_holders = Counter(name for version in versions for name in version.shard_bytes)

@@ -1,7 +1,7 @@
-"""What became of every indexed video, counted: the `Report` of a store, from its index and manifest rows alone.
+"""Totals of a store: the `Report`, counted from the store's index and the rows of its manifest.
 
-Nothing here reads a file. Orders are fixed (splits as in SPLITS, kinds as in the datasets' registry, the rest by name),
-so equal stores give equal reports.
+No file is read here. Every list has a fixed order (splits as in SPLITS, kinds as in the registry of datasets, the rest
+by name), so equal stores give equal reports.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import fsum
-from typing import Any
+
+from typing_extensions import TypedDict  # pydantic refuses that of typing before Python 3.12
 
 from flows.config.preprocess import dotted
 from flows.report.difference import Difference
@@ -20,12 +21,61 @@ from manifests.leakage.audit import LeakageReport, audit
 from manifests.rejected import Reason, Stage
 from manifests.row import TIMED_STAGES, ManifestRow
 from manifests.splits.policies import POLICIES_WITH_RATIOS
-from storage.index import StoreIndex
+from storage.index import ShardEntry, StoreIndex
+
+
+class Totals(TypedDict):
+    """Counts over a whole store."""
+
+    num_indexed: int
+    """Files found in the dataset: stored, rejected and pending together."""
+
+    num_stored: int
+    """Videos with records."""
+
+    num_rejected: int
+    """Files and videos that cannot be stored, each with its reason."""
+
+    num_pending: int
+    """Videos still to be processed; 0 in a complete store."""
+
+    num_records: int
+    """Records of the stored videos."""
+
+    num_interpolated: int
+    """Stored frames whose face box comes from neighbouring frames."""
+
+    num_masks: int
+    """Stored frames with a mask."""
+
+    num_dropped: int
+    """Clips of stored videos that were left out because the face was found in too few of their frames."""
+
+    frames_wanted: int
+    """Frames that were to be decoded, rejected videos included."""
+
+    frames_got: int
+    """Frames that were decoded, rejected videos included."""
+
+    num_faces: int
+    """Faces that were detected in them."""
+
+    num_shards: int
+    """Files in `shards/`."""
+
+    num_superseded: int
+    """Records in these files that later records have replaced."""
+
+    num_bytes: int
+    """Size of these files together."""
+
+    bytes_per_record: int
+    """`num_bytes` over `num_records`, rounded; 0 without records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """The stored videos of one kind in one split."""
+    """Stored videos of one kind in one split."""
 
     kind: str
     """`real` or the manipulation."""
@@ -37,15 +87,15 @@ class Cell:
     """Stored videos."""
 
     num_records: int
-    """Their records."""
+    """Records of these videos."""
 
     share: float | None
-    """Of the kind's stored videos, 0..1; None where the kind has none."""
+    """Share of the kind's stored videos, 0..1; None if the kind has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitSummary:
-    """One split as a whole."""
+    """Stored videos of one split."""
 
     split: str
     """`train`, `val` or `test`."""
@@ -54,19 +104,19 @@ class SplitSummary:
     """Stored videos."""
 
     num_records: int
-    """Their records."""
+    """Records of these videos."""
 
     num_groups: int
     """Leakage groups with a video in this split, stored or not."""
 
     share: float | None
-    """Of all stored videos but those of datasets for testing only, 0..1; None where there are none."""
+    """Share of the stored videos, 0..1, datasets for testing only left out; None if nothing is stored."""
 
     wanted_share: float | None
-    """What `split.ratios` asks for; None where the policy does not aim at ratios."""
+    """The same share as `split.ratios` asks for it; None if the split policy has no ratios."""
 
     difference: float | None
-    """Share − wanted_share."""
+    """`share` − `wanted_share`; None if one of them is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,153 +124,169 @@ class Rejection:
     """One rejected video."""
 
     video_id: str
-    """Identity, or the path of a file that could not be placed."""
+    """Identity, or the path of a file that is no video of the dataset."""
 
     path: str
     """POSIX path relative to the dataset root."""
 
     stage: str
-    """Where it was dropped."""
+    """Stage that rejected it."""
 
     reason: str
-    """Why, for programs."""
+    """Reason as one word, for programs."""
 
     detail: str
-    """Why, for people."""
+    """Reason as a sentence, for people."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageTime:
-    """What one stage cost, rejected videos included."""
+    """Time that one stage took, rejected videos included."""
 
     stage: str
     """A name in TIMED_STAGES."""
 
     seconds: float
-    """Wall seconds, sum over videos; workers run side by side, so a run takes less."""
+    """Wall-clock seconds, summed over videos; a run takes less, since videos are processed in parallel."""
 
     num_videos: int
-    """Videos that came to this stage."""
+    """Videos that reached this stage."""
 
     mean_seconds: float | None
-    """Per such video."""
+    """Seconds per video; None if no video reached the stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardSummary:
-    """One file of the store."""
+    """One shard."""
 
     name: str
     """File name in `shards/`."""
 
     num_records: int
-    """Records that count."""
+    """Records that no later one has replaced."""
 
     num_videos: int
-    """Outcomes that it holds: videos stored and rejected."""
+    """Videos whose outcome the shard holds, stored and rejected."""
 
     num_bytes: int
     """Size of the file."""
 
     sha256: str
-    """Hex digest of the file."""
+    """SHA-256 of the file, hexadecimal."""
+
+    @classmethod
+    def of(cls, shard: ShardEntry) -> ShardSummary:
+        """Return the summary of a shard in a store's index."""
+        return cls(
+            name=shard.name,
+            num_records=shard.num_live_records,
+            num_videos=shard.num_videos,
+            num_bytes=shard.num_bytes,
+            sha256=shard.sha256,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """Everything that is shown, in the order in which it is shown; `asdict` gives `report.json`."""
+    """The report of a store; `report.json` has these fields, and the page shows them in this order."""
 
     complete: bool
-    """Whether every video of the last run has its outcome."""
+    """Whether the last run finished: no video is pending."""
 
     datasets: tuple[str, ...]
-    """Names, sorted."""
+    """Names of the datasets, sorted."""
 
-    totals: dict[str, int]
-    """Counts of the whole store, see `_totals`."""
+    totals: Totals
+    """Counts over the whole store."""
 
     kinds: tuple[str, ...]
-    """`real` and the manipulations that were indexed, in the datasets' own order."""
+    """`real` and the manipulations that were indexed, in the order of the datasets."""
 
     split_policy: str | None
-    """How videos were split; None where the configuration does not say."""
+    """Policy by which videos were assigned to splits; None if the configuration does not name one."""
 
     test_datasets: tuple[str, ...]
-    """Datasets for testing only, sorted."""
+    """Datasets that are used for testing only, sorted."""
 
     leakage_allowed: bool
-    """Whether a run was told to store a split even if it breaks its policy's promise."""
+    """Whether a run stored the split with `--allow-leakage`: it may share what its policy promises to keep apart."""
 
     leakage: LeakageReport
-    """What the splits share, and where real and fake videos differ in more than the forgery; of the stored videos."""
+    """What the splits share, and where real and fake videos differ in more than the forgery; stored videos only."""
 
     cells: tuple[Cell, ...]
-    """Kind by kind, each with the three splits."""
+    """Stored videos by kind, and within each kind by split."""
 
     splits: tuple[SplitSummary, ...]
     """Train, val, test."""
 
     num_groups: int
-    """Leakage groups of the videos that have a split."""
+    """Leakage groups of all videos with a split."""
 
     groups_crossing: dict[str, tuple[str, ...]]
-    """group_id → splits, of every group in more than one split: must be empty."""
+    """group_id → splits, for each leakage group in more than one split; empty if the split is sound."""
 
     rejection_counts: dict[str, dict[str, int]]
-    """Stage → reason → videos, in the order of the stages."""
+    """Stage → reason → rejected videos, in the order of the stages."""
 
     rejections: tuple[Rejection, ...]
-    """Ordered by stage, reason, video_id."""
+    """Rejected videos by stage, reason and video_id."""
 
     several_tracks: dict[str, int]
-    """video_id → face tracks, of every stored video with more than one."""
+    """video_id → number of face tracks, for each stored video with more than one."""
 
     notes: dict[str, str]
-    """video_id → remark, of every stored video that has one."""
+    """video_id → note, for each stored video that has one."""
 
     stages: tuple[StageTime, ...]
-    """In the order of TIMED_STAGES."""
+    """Times in the order of TIMED_STAGES."""
 
-    configuration: dict[str, Any]
-    """Dotted name → value of each setting that decides the records' bytes."""
+    configuration: dict[str, object]
+    """Dotted name → value of each setting that affects the bytes of records."""
 
     format_version: int
-    """Of index, shards and records together."""
+    """Version of the store's file formats."""
 
     config_digest: str
-    """Hex digest of these settings."""
+    """Digest of `configuration`, hexadecimal."""
 
     store_sha256: str
-    """Hex digest over all records: equal for equal stores."""
+    """Digest of all records, hexadecimal: equal stores have the same."""
 
     shards: tuple[ShardSummary, ...]
-    """In the store's order."""
+    """Shards in the order of the index."""
 
     versions: dict[str, tuple[str, ...]]
-    """Distribution → versions that made the shards, sorted."""
+    """Package or model file → its versions among those that made the shards, sorted."""
 
     difference: Difference | None
-    """What the last run that changed something changed; None for the store's first."""
+    """Changes of the last run that changed something; None in a store's first version."""
 
     @property
     def num_stored(self) -> int:
         """Videos with records."""
         return self.totals["num_stored"]
 
+    def is_of(self, index: StoreIndex) -> bool:
+        """Whether this is a report of the store with this index, as far as its files and settings tell."""
+        shards = tuple(map(ShardSummary.of, index.shards))
+        return (self.complete, self.config_digest, self.shards) == (index.complete, index.config_digest, shards)
 
-def account(
+
+def compute_report(
     index: StoreIndex,
     rows: Sequence[ManifestRow],
     versions: dict[str, tuple[str, ...]],
     difference: Difference | None = None,
 ) -> Report:
-    """Count what a store holds.
+    """Return the report of a store.
 
     Args:
         index: the store's index.
-        rows: every indexed file, ordered by video_id.
-        versions: distribution → versions that made the shards.
-        difference: what the last run that changed something changed.
+        rows: rows of the manifest, ordered by video_id.
+        versions: package or model file → versions among those that made the shards.
+        difference: changes of the last run that changed something.
     """
     stored = [row for row in rows if row.status == "stored"]
     groups = _splits_of_groups(rows)
@@ -238,11 +304,7 @@ def account(
         cells=_cells(kinds, stored),
         splits=_splits(index, stored, groups),
         num_groups=len(groups),
-        groups_crossing={
-            group_id: tuple(split for split in SPLITS if split in found)
-            for group_id, found in sorted(groups.items())
-            if len(found) > 1
-        },
+        groups_crossing={group_id: splits for group_id, splits in groups.items() if len(splits) > 1},
         rejection_counts=_rejection_counts(rejections),
         rejections=rejections,
         several_tracks={row.video_id: row.num_tracks for row in stored if row.num_tracks > 1},
@@ -252,47 +314,37 @@ def account(
         format_version=index.format_version,
         config_digest=index.config_digest,
         store_sha256=index.store_sha256,
-        shards=tuple(
-            ShardSummary(
-                name=shard.name,
-                num_records=shard.num_live_records,
-                num_videos=shard.num_videos,
-                num_bytes=shard.num_bytes,
-                sha256=shard.sha256,
-            )
-            for shard in index.shards
-        ),
+        shards=tuple(map(ShardSummary.of, index.shards)),
         versions=versions,
         difference=difference,
     )
 
 
-def _totals(index: StoreIndex, rows: Sequence[ManifestRow], stored: Sequence[ManifestRow]) -> dict[str, int]:
-    """Count the whole store: videos by status, then records and what is in them, then bytes."""
+def _totals(index: StoreIndex, rows: Sequence[ManifestRow], stored: Sequence[ManifestRow]) -> Totals:
     by_status = Counter(row.status for row in rows)
     num_records = sum(index.num_records.values())
     num_bytes = sum(shard.num_bytes for shard in index.shards)
-    return {
-        "num_indexed": len(rows),
-        "num_stored": by_status["stored"],
-        "num_rejected": by_status["rejected"],
-        "num_pending": by_status["pending"],
-        "num_records": num_records,
-        "num_interpolated": sum(row.num_interpolated for row in stored),
-        "num_masks": sum(row.num_masks for row in stored),
-        "num_dropped": sum(row.num_dropped for row in stored),
-        "frames_wanted": sum(row.frames_wanted for row in rows),
-        "frames_got": sum(row.frames_got for row in rows),
-        "num_faces": sum(row.num_faces for row in rows),
-        "num_shards": len(index.shards),
-        "num_superseded": sum(shard.num_superseded_records for shard in index.shards),
-        "num_bytes": num_bytes,
-        "bytes_per_record": round(num_bytes / num_records) if num_records else 0,
-    }
+    return Totals(
+        num_indexed=len(rows),
+        num_stored=by_status["stored"],
+        num_rejected=by_status["rejected"],
+        num_pending=by_status["pending"],
+        num_records=num_records,
+        num_interpolated=sum(row.num_interpolated for row in stored),
+        num_masks=sum(row.num_masks for row in stored),
+        num_dropped=sum(row.num_dropped for row in stored),
+        frames_wanted=sum(row.frames_wanted for row in rows),
+        frames_got=sum(row.frames_got for row in rows),
+        num_faces=sum(row.num_faces for row in rows),
+        num_shards=len(index.shards),
+        num_superseded=sum(shard.num_superseded_records for shard in index.shards),
+        num_bytes=num_bytes,
+        bytes_per_record=round(num_bytes / num_records) if num_records else 0,
+    )
 
 
 def _kinds(rows: Iterable[ManifestRow]) -> tuple[str, ...]:
-    """The kinds that were indexed, in the order of the datasets; those of no known dataset come last."""
+    """Return the kinds that were indexed, in the order of the datasets; kinds of unknown datasets come last."""
     found = {row.entry.kind for row in rows if row.entry is not None}
     known = dict.fromkeys((REAL, *(name for dataset in DATASETS.values() for name in dataset.manipulations)))
     return (*(kind for kind in known if kind in found), *sorted(found - known.keys()))
@@ -321,7 +373,7 @@ def _cells(kinds: Sequence[str], stored: Iterable[ManifestRow]) -> tuple[Cell, .
 
 
 def _splits(
-    index: StoreIndex, stored: Sequence[ManifestRow], groups: Mapping[str, set[str]]
+    index: StoreIndex, stored: Sequence[ManifestRow], groups: Mapping[str, tuple[str, ...]]
 ) -> tuple[SplitSummary, ...]:
     settings = index.config.get("split", {})
     aims_at_ratios = settings.get("policy") in POLICIES_WITH_RATIOS
@@ -351,13 +403,13 @@ def _difference(share: float | None, wanted: float | None) -> float | None:
     return None if share is None or wanted is None else round(share - wanted, 6)
 
 
-def _splits_of_groups(rows: Iterable[ManifestRow]) -> dict[str, set[str]]:
-    """The splits in which each leakage group was seen; rejected videos count, so that the promise is the stricter."""
+def _splits_of_groups(rows: Iterable[ManifestRow]) -> dict[str, tuple[str, ...]]:
+    """Return group_id → splits with a video of that leakage group, stored or rejected: the stricter check."""
     found: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.entry is not None and row.entry.split is not None:
             found[row.entry.group_id].add(row.entry.split)
-    return found
+    return {group_id: tuple(split for split in SPLITS if split in splits) for group_id, splits in sorted(found.items())}
 
 
 def _rejections(rows: Iterable[ManifestRow]) -> tuple[Rejection, ...]:

@@ -7,15 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.config.preprocess import PreprocessConfig, differences
-from flows.report.difference import (
-    Difference,
-    code_of,
-    compare,
-    count_other_code,
-    in_a_line,
-    other_code_in_words,
-    vanished_in_words,
-)
+from flows.report.difference import Difference, code_of, compare, count_other_code
+from flows.report.text import in_a_line, other_code_in_words, vanished_in_words
 from flows.run.relatives import Relatives
 from flows.run.shards import keeps_records, outcome, renamed, vanished, with_splits
 from flows.run.sources import Indexed, require_apart

@@ -63,7 +63,7 @@ def contents(store_dir: Path) -> dict[str, bytes]:
 def test_versions_are_listed_with_what_their_runs_changed(out: Path, capsys: Output) -> None:
     shown = said(capsys, "versions", out)
     first, second = shown.index(" 1 20"), shown.index("2 (current) 20")
-    assert "4 8 0 bytes the first" in shown[first:second]
+    assert "4 8 0 bytes first version" in shown[first:second]
     assert "4 8 " in shown[second:]
     assert "1 changed on disk" in shown[second:]
 

@@ -15,12 +15,10 @@ from flows.report.difference import (
     code_in_words,
     code_of,
     compare,
-    describe_difference,
-    difference_markdown,
-    in_a_line,
     read_difference,
     write_difference,
 )
+from flows.report.text import describe_difference, difference_markdown, in_a_line
 from flows.run.shards import vanished
 from manifests.entry import VideoEntry
 from manifests.errors import StoreCorrupt
@@ -104,7 +102,7 @@ def test_a_video_stands_under_one_heading(
 def test_what_is_no_difference(before: ManifestRow, after: ManifestRow) -> None:
     found = difference([before], [after])
     assert found.is_empty
-    assert in_a_line(found) == "no video"
+    assert in_a_line(found) == "no changes"
 
 
 def test_videos_are_counted_by_kind_and_split() -> None:
@@ -136,10 +134,10 @@ def test_what_stays_as_it_is_is_told_all_the_same() -> None:
     assert (found.num_vanished, found.vanished) == (1, (ROW.video_id,))
     assert found.other_code == {"faceshards 1.0": 1}
     assert describe_difference(found) == [
-        "Since version 4: no video.",
+        "Since version 4: no changes.",
         "Settings: frames.count: 2 → 3.",
-        "Stored videos no longer on disk: 1. Their records stay (vanished=drop lets them go).",
-        "Stored videos made with faceshards 1.0: 1. They stay (remake=code makes them again).",
+        "Stored videos no longer on disk: 1. Their records are kept; vanished=drop removes them.",
+        "Stored videos made with faceshards 1.0: 1. They are kept; remake=code processes them again.",
     ]
 
 

@@ -177,7 +177,7 @@ def run_ours(root: Path, out: Path, assignments: Sequence[str], num_workers: int
     from flows.report.page import write_report
     from flows.run.relatives import Relatives
     from flows.run.shards import outcome, plan_shards, with_splits
-    from flows.run.sources import index_sources
+    from flows.run.sources import index_sources, survey_sources
     from storage.files.layout import GEOMETRY_DIR
     from storage.upkeep.ledger import Ledger
     from tasks.video import job
@@ -192,7 +192,7 @@ def run_ours(root: Path, out: Path, assignments: Sequence[str], num_workers: int
     stages = Stages.load(config.stages, models) if models else None
     vars(job)["time"] = SimpleNamespace(perf_counter=time.process_time)  # stages count the processor's seconds
     with steps.timed("index"):
-        indexed = index_sources(config.dataset)
+        indexed = index_sources(survey_sources(config.dataset))
     with steps.timed("split, plan"):
         rows = with_splits(indexed.rows, config.split)
         usable = [row.entry for row in rows if row.status == "pending" and row.entry is not None]

@@ -30,7 +30,7 @@ sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this
 
 from manifests.datasets.recognise import recognise_layout  # noqa: E402
 from manifests.entry import SPLITS, VideoEntry  # noqa: E402
-from manifests.indexing import index_dataset  # noqa: E402
+from manifests.indexing import index_dataset, survey_dataset  # noqa: E402
 from manifests.leakage.audit import audit, describe  # noqa: E402
 from manifests.splits.policies import assign  # noqa: E402
 from manifests.videos_table import write_table  # noqa: E402
@@ -115,7 +115,7 @@ def measure_scale(num_rows: int) -> dict[str, Any]:
             nonlocal start
             seconds[step], start = round(time.monotonic() - start, 2), time.monotonic()
 
-        rows = index_dataset(recognise_layout(root).dataset, root, probing=False)
+        rows = index_dataset(survey_dataset(recognise_layout(root).dataset, root), probing=False)
         done("index")
         assigned = assign(row.entry for row in rows if row.entry is not None)
         done("split")

@@ -98,17 +98,17 @@ def measure_store(num_videos: int, scratch: Path) -> dict[str, Any]:
     from flows.report.page import write_report
     from flows.run.relatives import Relatives
     from flows.run.shards import outcome, plan_shards, with_splits
-    from flows.run.sources import index_sources
+    from flows.run.sources import index_sources, survey_sources
 
     root, out, steps = scratch / "data", scratch / "store", Steps()
     subprocess.run([sys.executable, __file__, "--make", str(root), str(num_videos)], check=True)
     config = PreprocessConfig.model_validate({"dataset": {"name": "dfdc", "root": root}, "out": out})
     before_mib = peak_mib()
     with steps.timed("look"):
-        found = index_sources(config.dataset, probing=False).rows
+        found = index_sources(survey_sources(config.dataset), probing=False).rows
     prepared = {row.video_id: probed(root, row.entry) for row in found if row.entry is not None}
     with steps.timed("index"):
-        indexed = index_sources(config.dataset, known=prepared)
+        indexed = index_sources(survey_sources(config.dataset), known=prepared)
     with steps.timed("split"):
         rows = with_splits(indexed.rows, config.split)
     usable = [row.entry for row in rows if row.entry is not None]

@@ -34,7 +34,7 @@ from flows.run.preflight import preflight
 from flows.run.progress import RunProgress
 from flows.run.runners import carry
 from flows.run.shards import outcome, plan_shards
-from flows.run.sources import Indexed, index_sources
+from flows.run.sources import Indexed, Source, index_sources
 from flows.run.task_runs import let_own_loggers_speak
 from flows.run.workload import difference_since, find_work, has_nothing_to_do
 from flows.server.events import warn_of_rejections
@@ -95,7 +95,7 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
     with lock_store(config.out):
         ledger = Ledger(config.out, of_store.settings, of_store.digest, redo=config.reprocess)
         before = keep_current(config.out)
-        indexed = index_videos(config, ledger)
+        indexed = index_videos(config, prepared.sources, ledger)
         work = find_work(config, indexed, ledger)
         if has_nothing_to_do(config, work, ledger):
             copy_to_mirror(config)
@@ -171,10 +171,12 @@ def geometry_kept(store_dir: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def index_videos(config: PreprocessConfig, ledger: Ledger) -> Indexed:
-    """Find and probe the datasets' videos; what an earlier run has measured is not measured again."""
+def index_videos(config: PreprocessConfig, sources: Sequence[Source], ledger: Ledger) -> Indexed:
+    """Probe the datasets' videos; files that an earlier run has measured are not measured again."""
+    for source in sources:
+        logger.info("%s", source)
     with probing_bar() as on_video:
-        indexed = index_sources(config.dataset, config.test_datasets, known=ledger.known_entries(), on_video=on_video)
+        indexed = index_sources(sources, known=ledger.known_entries(), on_video=on_video)
     num_rejected = sum(row.status == "rejected" for row in indexed.rows)
     logger.info("indexed %d files of %s, %d of them rejected", len(indexed.rows), config.dataset.root, num_rejected)
     return indexed

@@ -1,9 +1,9 @@
-"""From a dataset's folder to manifest rows: every file is probed, known from earlier, or rejected with a reason."""
+"""From a dataset's folder to manifest rows, in two steps: names and lists first, then the files themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manifests.datasets.dataset import Claim, Dataset
@@ -14,18 +14,32 @@ from manifests.rejected import Reason, Rejected, Stage
 from manifests.row import ManifestRow
 
 
-def index_dataset(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """A dataset's videos by names and lists; no file has been opened."""
+
+    dataset: Dataset
+    """The layout of the folder."""
+
+    root: Path
+    """The folder."""
+
+    entries: tuple[VideoEntry, ...]
+    """The videos that were asked for, ordered by video_id, not probed."""
+
+    rejected: tuple[Rejected, ...]
+    """The files that cannot be placed in the dataset."""
+
+
+def survey_dataset(
     dataset: Dataset,
     root: Path,
     *,
     manipulations: Collection[str] | None = None,
     compressions: Collection[str] | None = None,
     only_listed: bool = False,
-    probing: bool = True,
-    known: Mapping[str, VideoEntry] | None = None,
-    on_video: Callable[[int, int], None] | None = None,
-) -> list[ManifestRow]:
-    """Return a `pending` row for each usable video and a `rejected` one for each other file, ordered by video_id.
+) -> Survey:
+    """Return what a dataset's folder holds by names and lists.
 
     Args:
         dataset: how the folder is laid out.
@@ -33,41 +47,61 @@ def index_dataset(
         manipulations: only these forgeries, and the real videos of groups that have one of them or none at all.
         compressions: only these compressions.
         only_listed: only the videos of the dataset's own list of test videos.
-        probing: open the files; without it, names and lists are all that is known.
-        known: entries of an earlier run by video_id: unchanged files are not probed again, and keep their split.
-        on_video: called with (videos probed, videos to probe) after each.
 
     Raises:
         DatasetError: the folder does not hold the dataset, or none of the videos that were asked for.
     """
-    known = known or {}
     found = list(dataset.survey(root))
-    entries = _selected([item for item in found if isinstance(item, VideoEntry)], manipulations, compressions)
+    videos = [item for item in found if isinstance(item, VideoEntry)]
+    entries = _selected(videos, manipulations, compressions)
     if only_listed:
         entries = [entry for entry in entries if entry.listed_split == "test"]
-    if not entries and any(isinstance(item, VideoEntry) for item in found):
+    if videos and not entries:
         listed = ", listed for testing" if only_listed else ""
         raise DatasetError(
             f"{dataset.title} in {root}: got none of the videos that were asked for (manipulations "
             f"{_shown(manipulations)}, compressions {_shown(compressions)}{listed}), expected at least one; "
             "`faceshards index` shows what is there"
         )
-    rows = [_row(item) for item in found if isinstance(item, Rejected)]
+    rejected = tuple(item for item in found if isinstance(item, Rejected))
+    return Survey(dataset=dataset, root=root, entries=tuple(entries), rejected=rejected)
+
+
+def index_dataset(
+    survey: Survey,
+    *,
+    probing: bool = True,
+    known: Mapping[str, VideoEntry] | None = None,
+    on_video: Callable[[int, int], None] | None = None,
+) -> list[ManifestRow]:
+    """Return a `pending` row for each usable video and a `rejected` one for each other file, ordered by video_id.
+
+    Args:
+        survey: the dataset's videos by their names.
+        probing: open the files; without it, names and lists are all that is known.
+        known: entries of an earlier run by video_id: unchanged files are not probed again, and keep their split.
+        on_video: called with (videos probed, videos to probe) after each.
+
+    Raises:
+        DatasetError: the dataset's own metadata cannot be read.
+    """
+    known = known or {}
+    rows = [_row(item) for item in survey.rejected]
     to_probe: list[VideoEntry] = []
-    for entry in entries:
+    for entry in survey.entries:
         earlier = known.get(entry.video_id)
-        if earlier is not None and earlier.is_probed and is_unchanged(root, entry, earlier):
+        if earlier is not None and earlier.is_probed and is_unchanged(survey.root, entry, earlier):
             rows.append(_row(_identified_anew(earlier, entry)))
         else:
             to_probe.append(replace(entry, split=earlier.split if earlier else None))
     if not probing:
         rows += [_row(entry) for entry in to_probe]
         return sorted(rows, key=lambda row: row.video_id)
-    for number, (entry, probed) in enumerate(zip(to_probe, probe_all(root, to_probe), strict=True), start=1):
+    for number, (entry, probed) in enumerate(zip(to_probe, probe_all(survey.root, to_probe), strict=True), start=1):
         rows.append(_row(entry).as_rejected(probed) if isinstance(probed, Rejected) else _row(probed))
         if on_video is not None:
             on_video(number, len(to_probe))
-    claims = dataset.claims(root)
+    claims = survey.dataset.claims(survey.root)
     return sorted((_agreeing(row, claims.get(row.video_id)) for row in rows), key=lambda row: row.video_id)
 
 

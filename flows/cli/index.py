@@ -54,7 +54,7 @@ def run_index(options: argparse.Namespace, out: Console) -> bool:
     from flows.config.preprocess import AUTO, load_index_config
     from flows.run.bars import probing_bar
     from flows.run.shards import with_splits
-    from flows.run.sources import index_sources, layout_of
+    from flows.run.sources import index_sources, survey_sources
     from manifests.leakage.audit import audit, broken_promises, describe
     from manifests.splits.policies import POLICIES_WITH_RATIOS
     from manifests.videos_table import write_table
@@ -64,12 +64,12 @@ def run_index(options: argparse.Namespace, out: Console) -> bool:
     base: dict[str, Any] = {"dataset": {"root": options.root} | ({"name": options.layout} if options.layout else {})}
     base |= {"test_datasets": [{"root": root} for root in options.test]} if options.test else {}
     config = load_index_config(options.config, options.set, base)
-    for source in (config.dataset, *config.test_datasets):
-        if source.name == AUTO:
-            layout, why = layout_of(source)
-            out.print(f"{source.root}: {layout.title} ({why})", soft_wrap=True, highlight=False)
+    sources = survey_sources(config.dataset, config.test_datasets)
+    for settings, source in zip((config.dataset, *config.test_datasets), sources, strict=True):
+        if settings.name == AUTO:
+            out.print(str(source), soft_wrap=True, highlight=False)
     with probing_bar() as on_video:
-        indexed = index_sources(config.dataset, config.test_datasets, probing=not options.names_only, on_video=on_video)
+        indexed = index_sources(sources, probing=not options.names_only, on_video=on_video)
     split = config.split.model_copy(update={"allow_leakage": True})  # what breaks a promise is shown, nothing is stored
     rows = with_splits(indexed.rows, split, test_datasets=indexed.test_datasets)
     report = audit(row.entry for row in rows if row.entry is not None and row.status != "rejected")

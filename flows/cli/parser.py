@@ -146,7 +146,7 @@ class StderrHandler(logging.Handler):
 
 def _preprocess(options: argparse.Namespace) -> int:
     from flows.config.preprocess import load_config
-    from flows.run.preflight import preflight
+    from flows.run.preflight import preflight, sources_read
 
     base: dict[str, Any] = {"dataset": {"name": options.dataset, "root": options.root}, "out": options.out}
     if options.test:
@@ -156,7 +156,7 @@ def _preprocess(options: argparse.Namespace) -> int:
     base |= {"reprocess": True} if options.reprocess else {}
     base |= {"weights_dir": options.weights_dir} if options.weights_dir else {}
     config = load_config(options.config, options.set, base, options.preset)
-    preflight(config)  # mistakes are told before Prefect's server is started for them
+    prepared = preflight(config)  # before Prefect's server starts, so that mistakes are reported at once
 
     with _stderr().status("starting Prefect"):
         from flows.server.embedded import start_embedded_server
@@ -169,7 +169,7 @@ def _preprocess(options: argparse.Namespace) -> int:
         from tasks.workers.interrupts import interrupts_remembered
     out, num_changed = _stdout(), 0
     try:
-        with interrupts_remembered():
+        with interrupts_remembered(), sources_read(prepared.sources):
             done = preprocess_ffpp(config)
         num_changed = done.get("videos_changed", 0)
         if done["videos_processed"] == num_changed == 0:

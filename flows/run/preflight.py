@@ -1,7 +1,10 @@
-"""What must hold before a run begins: asked by the command line before it starts Prefect, and by the flow itself."""
+"""Checks before a run begins: made by the command line before it starts Prefect, or else by the flow itself."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from tempfile import TemporaryFile
@@ -9,7 +12,7 @@ from tempfile import TemporaryFile
 from flows.config.preprocess import PreprocessConfig, RunnerSettings
 from flows.config.store_config import StoreConfig, store_config
 from flows.run.bars import weights_bar
-from flows.run.sources import index_sources
+from flows.run.sources import Source, index_sources, survey_sources
 from manifests.errors import ConfigError, StageMissing
 from manifests.splits.policies import assign
 from tasks.models.weights import WEIGHTS, fetch, find
@@ -30,6 +33,22 @@ class Prepared:
     devices: tuple[str, ...]
     """Devices that the networks run on."""
 
+    sources: tuple[Source, ...]
+    """The datasets, by the names in their folders."""
+
+
+_sources_read: ContextVar[tuple[Source, ...] | None] = ContextVar("_sources_read", default=None)
+
+
+@contextmanager
+def sources_read(sources: tuple[Source, ...]) -> Iterator[None]:
+    """Pass the names that a command has read on to the flow run that it starts in this block."""
+    token = _sources_read.set(sources)
+    try:
+        yield
+    finally:
+        _sources_read.reset(token)
+
 
 def preflight(wanted: PreprocessConfig) -> Prepared:
     """Find the user's mistakes before anything is written.
@@ -38,7 +57,7 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
         wanted: what the user asks for.
 
     Returns:
-        The configuration, completed from the store, and the devices that the networks will run on.
+        The configuration, completed from the store, the devices that the networks will run on, and the datasets.
 
     Raises:
         DatasetError: the dataset's folder does not hold the dataset.
@@ -50,7 +69,8 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
     """
     of_store = store_config(wanted)  # reads what the settings depend on: model files, a mean face
     config = of_store.run
-    indexed = index_sources(config.dataset, config.test_datasets, probing=False)
+    sources = _sources_read.get() or survey_sources(config.dataset, config.test_datasets)
+    indexed = index_sources(sources, probing=False)
     if config.out.resolve() in {source.root.resolve() for source in (config.dataset, *config.test_datasets)}:
         raise ConfigError(f"out: got {config.out}, expected another folder than the dataset's")
     split = config.split
@@ -77,7 +97,7 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
         raise ConfigError(
             f"out: got {config.out} ({error.strerror}), expected a folder that can be written to"
         ) from error
-    return Prepared(config=of_store, devices=devices)
+    return Prepared(config=of_store, devices=devices, sources=sources)
 
 
 def require_runner(settings: RunnerSettings) -> None:

@@ -1,22 +1,18 @@
-"""The datasets of a run: which layout each folder has, and one manifest of them all."""
+"""The datasets of a run: the layout of each folder, its videos by name, and one manifest of them all."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flows.config.preprocess import AUTO, DatasetSettings, HeldOutSettings
 from manifests.datasets import DATASETS
-from manifests.datasets.dataset import Dataset
 from manifests.datasets.recognise import recognise_layout
 from manifests.entry import VideoEntry
 from manifests.errors import ConfigError
-from manifests.indexing import index_dataset
+from manifests.indexing import Survey, index_dataset, survey_dataset
 from manifests.row import ManifestRow
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,69 +29,95 @@ class Indexed:
     """Those that are for testing only, sorted."""
 
 
-def layout_of(settings: DatasetSettings) -> tuple[Dataset, str]:
-    """Return the layout that the settings name, or the one that the folder has; and why it is this one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One dataset of a run, by its names."""
+
+    survey: Survey
+    """Its videos; no file has been opened."""
+
+    why: str
+    """Why it is read as this layout, for a person."""
+
+    is_held_out: bool
+    """Whether it is for testing only."""
+
+    def __str__(self) -> str:
+        """Return folder and layout, for a person."""
+        return f"{self.survey.root}: {self.survey.dataset.title} ({self.why})"
+
+
+def survey_sources(main: DatasetSettings, held_out: Iterable[HeldOutSettings] = ()) -> tuple[Source, ...]:
+    """Read the names in the folders of all datasets, once for all steps of a run.
+
+    Args:
+        main: the dataset that is split.
+        held_out: datasets that are for testing only.
 
     Raises:
-        DatasetError: it is to be found, and none fits, or more than one.
+        DatasetError: a folder does not hold its dataset; a layout is to be found, and none fits, or more than one.
     """
-    if settings.name != AUTO:
-        return DATASETS[settings.name], "as named"
-    found = recognise_layout(settings.root)
-    return found.dataset, f"found {found.why}"
+    return tuple(_survey(settings) for settings in (main, *held_out))
+
+
+def _survey(settings: DatasetSettings) -> Source:
+    if settings.name == AUTO:
+        found = recognise_layout(settings.root)
+        dataset, why = found.dataset, f"found {found.why}"
+    else:
+        dataset, why = DATASETS[settings.name], "as named"
+    is_held_out = isinstance(settings, HeldOutSettings)
+    survey = survey_dataset(
+        dataset,
+        settings.root,
+        manipulations=settings.manipulations,
+        compressions=settings.compressions,
+        only_listed=isinstance(settings, HeldOutSettings) and settings.only_listed,
+    )
+    return Source(survey=survey, why=why, is_held_out=is_held_out)
 
 
 def index_sources(
-    main: DatasetSettings,
-    held_out: tuple[HeldOutSettings, ...] = (),
+    sources: Iterable[Source],
     *,
     probing: bool = True,
     known: Mapping[str, VideoEntry] | None = None,
     on_video: Callable[[int, int], None] | None = None,
 ) -> Indexed:
-    """Find the videos of all datasets, and probe them; what an earlier run has measured is not measured again.
+    """Return one manifest of all datasets; files that an earlier run has measured are not measured again.
 
     Args:
-        main: the dataset that is split.
-        held_out: datasets that are for testing only.
+        sources: what `survey_sources` returned.
         probing: open the files; without it, names and lists are all that is known.
         known: entries of an earlier run by video_id.
         on_video: called with (videos probed, videos to probe) after each, dataset by dataset.
 
     Raises:
-        DatasetError: a folder does not hold its dataset.
+        DatasetError: a dataset's own metadata cannot be read.
         ConfigError: two folders hold the same dataset.
     """
     rows: list[ManifestRow] = []
     roots: dict[str, Path] = {}
-    for settings in (main, *held_out):
-        layout, why = layout_of(settings)
-        if probing:  # a look at the names comes before every run, and need not be told twice
-            logger.info("%s: %s (%s)", settings.root, layout.title, why)
-        found = index_dataset(
-            layout,
-            settings.root,
-            manipulations=settings.manipulations,
-            compressions=settings.compressions,
-            only_listed=isinstance(settings, HeldOutSettings) and settings.only_listed,
-            probing=probing,
-            known=known,
-            on_video=on_video,
-        )
+    test_datasets: set[str] = set()
+    for source in sources:
+        root = source.survey.root
+        found = index_dataset(source.survey, probing=probing, known=known, on_video=on_video)
         datasets = {row.entry.dataset for row in found if row.entry is not None}
         for dataset in datasets:
             if dataset in roots:
                 raise ConfigError(
-                    f"datasets: got {dataset} in {roots[dataset]} and in {settings.root}, expected each once; "
+                    f"datasets: got {dataset} in {roots[dataset]} and in {root}, expected each once; "
                     "put the folders together, or make two stores"
                 )
-            roots[dataset] = settings.root
-        rows += found if settings is main else [_told_apart(row, layout.name, datasets) for row in found]
-    main_datasets = {row.entry.dataset for row in rows if row.entry and roots[row.entry.dataset] == main.root}
+            roots[dataset] = root
+        if source.is_held_out:
+            test_datasets |= datasets
+            found = [_told_apart(row, source.survey.dataset.name, datasets) for row in found]
+        rows += found
     return Indexed(
         rows=tuple(sorted(rows, key=lambda row: row.video_id)),
         roots=roots,
-        test_datasets=tuple(sorted(roots.keys() - main_datasets)),
+        test_datasets=tuple(sorted(test_datasets)),
     )
 
 

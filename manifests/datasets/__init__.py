@@ -18,5 +18,5 @@ DATASETS = Registry[Dataset](
         "dfdc": DFDC(),
         "folder": Folder(),
     },
-    needs=("recognise", "survey", "title", "expects"),
+    needs=("name", "title", "expects", "recognise", "survey", "official_splits"),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from manifests.entry import VideoEntry
+from manifests.entry import Split, VideoEntry
+from manifests.errors import SplitError
 from manifests.rejected import Rejected
 
 
@@ -35,7 +36,9 @@ class Dataset(Protocol):
     """
 
     name: str
-    """The layout's name in the registry; two layouts of one dataset give the same `VideoEntry.dataset`."""
+    """The layout's name in the registry. `VideoEntry.dataset` is such a name: two layouts of one dataset share it, and
+    the one that is called so speaks for both.
+    """
 
     title: str
     """The same for people, such as `FaceForensics++, official tree`."""
@@ -43,11 +46,14 @@ class Dataset(Protocol):
     expects: str
     """What lies in the root, in a few words, for messages that say what was looked for."""
 
-    manipulations: tuple[str, ...]
+    manipulations: tuple[str, ...] = ()
     """The forgeries it knows, in the order in which reports list them; empty where folders or lists name their own."""
 
-    compressions: tuple[str, ...]
+    compressions: tuple[str, ...] = ()
     """The compressions it knows, empty where it has none."""
+
+    has_users_lists: bool = False
+    """Whether its lists are the user's own: the split policy `file` follows them, too, not only `official`."""
 
     def recognise(self, root: Path) -> str | None:
         """Return what in the folder `root` marks this layout, for a person; None where it is another one.
@@ -79,3 +85,36 @@ class Dataset(Protocol):
             DatasetError: the metadata cannot be read.
         """
         return {}
+
+    def official_splits(self, entries: Sequence[VideoEntry], lists_dir: Path | None) -> dict[str, Split | None]:
+        """Return the split of each video by the dataset's own lists, by video_id.
+
+        None leaves open whether a video is for training or for validation; a video that is missing from the result is
+        in no list and is left out. Without a method of its own, a dataset follows `VideoEntry.listed_split`.
+
+        Args:
+            entries: videos whose `dataset` is this one's name.
+            lists_dir: folder that the user names, for lists that do not come with the videos (`split.official_dir`).
+
+        Raises:
+            SplitError: there are no lists, or they cannot be read.
+        """
+        return listed_splits(entries)
+
+
+def listed_splits(entries: Sequence[VideoEntry]) -> dict[str, Split | None]:
+    """Return the splits that lists beside the videos gave them; a list of test videos alone leaves the rest open.
+
+    Raises:
+        SplitError: no video is in a list.
+    """
+    listed = {entry.video_id: entry.listed_split for entry in entries}
+    if set(listed.values()) == {"test", None}:
+        return listed
+    named = {video_id: split for video_id, split in listed.items() if split is not None}
+    if entries and not named:
+        raise SplitError(
+            f"split.policy: got official for {entries[0].dataset}, no video of which is in a list, expected its list "
+            "of splits in its folder; put it there, or set split.policy=group"
+        )
+    return dict(named)

@@ -12,7 +12,7 @@ groups are the connected actors. `downloaded_videos` is left aside; other folder
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,10 +28,11 @@ from manifests.datasets.walk import (
     strays,
     told_apart,
 )
-from manifests.entry import VideoEntry
-from manifests.errors import DatasetError
+from manifests.entry import Split, VideoEntry
+from manifests.errors import DatasetError, SplitError
 from manifests.rejected import Reason, Rejected
 from manifests.splits.groups import connected_groups
+from manifests.splits.lists import splits_of_pairs
 
 ORIGINALS = "original_sequences"
 MANIPULATED = "manipulated_sequences"
@@ -109,6 +110,19 @@ class FaceForensicsPP(Dataset):
         yield from with_groups(entries.values(), masks)
         yield from rejected
         yield from strays(root, (ORIGINALS, MANIPULATED, DOWNLOADED))
+
+    def official_splits(self, entries: Sequence[VideoEntry], lists_dir: Path | None) -> dict[str, Split | None]:
+        """Return the splits of the authors' three lists of pairs, which do not come with the videos.
+
+        Raises:
+            SplitError: the user named no folder of lists, or they cannot be read.
+        """
+        if lists_dir is None:
+            raise SplitError(
+                "split.official_dir: got none, expected the folder with the dataset's train, val and test lists; "
+                "FaceForensics++ publishes them beside its download script (dataset/splits/*.json)"
+            )
+        return splits_of_pairs(entries, lists_dir)
 
     def _require_tree(self, root: Path) -> None:
         """Raise unless the root has the two folders of the official tree, or one of them."""

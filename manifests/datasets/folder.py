@@ -57,8 +57,7 @@ class Folder(Dataset):
     name: str = "folder"
     title: str = "a folder of one's own"
     expects: str = "real/ and fake/, in any case, or one CSV with the columns path and label"
-    manipulations: tuple[str, ...] = ()
-    compressions: tuple[str, ...] = ()
+    has_users_lists: bool = True
 
     def recognise(self, root: Path) -> str | None:
         """Return the CSV, or the two folders; None where there is neither."""

@@ -1,4 +1,4 @@
-"""Lists that say which video belongs where: FaceForensics++'s three JSON files, and a CSV of the user's own."""
+"""Files that list which video is in which split: three JSON files of pairs, or one CSV of the user's own."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from manifests.errors import SplitError
 SPLIT_OF_WORD: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-def splits_of_official_pairs(entries: Iterable[VideoEntry], official_dir: Path) -> dict[str, Split]:
-    """Return video_id → split by FaceForensics++'s three lists of [id, id] pairs, of the videos that they name.
+def splits_of_pairs(entries: Iterable[VideoEntry], official_dir: Path) -> dict[str, Split | None]:
+    """Return video_id → split by three lists of [target_id, target_id] pairs, of the videos that they name.
 
-    Source: the `dataset/splits` folder of the authors' repository: 360, 70 and 70 pairs.
+    FaceForensics++ has such lists: 360, 70 and 70 pairs in the folder `dataset/splits` of the authors' repository.
 
     Raises:
         SplitError: a list is missing or malformed, or an id stands in two of them.
@@ -49,7 +49,7 @@ def splits_of_file(entries: Iterable[VideoEntry], split_file: Path) -> dict[str,
 
 
 def lists_digest(official_dir: Path) -> str:
-    """Hex SHA-256 over the bytes of FaceForensics++'s three lists.
+    """Hex SHA-256 over the bytes of the three lists of `split.official_dir`.
 
     Raises:
         SplitError: one of them is missing.

@@ -20,11 +20,13 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from manifests.datasets import DATASETS
+from manifests.datasets.dataset import listed_splits
 from manifests.entry import SPLITS, Split, VideoEntry
 from manifests.errors import SplitError
 from manifests.splits.balance import Ratios, place
 from manifests.splits.groups import connected_groups
-from manifests.splits.lists import splits_of_file, splits_of_official_pairs
+from manifests.splits.lists import splits_of_file
 
 DEFAULT_RATIOS: Ratios = (0.70, 0.15, 0.15)
 
@@ -32,10 +34,6 @@ DEFAULT_RATIOS: Ratios = (0.70, 0.15, 0.15)
 POLICIES_THAT_KEEP_GROUPS = frozenset({"group", "file"})
 # The policies that aim at the ratios in every dataset; the others take what a list says.
 POLICIES_WITH_RATIOS = frozenset({"group", "video"})
-
-
-# The dataset whose lists are the user's own; those of the others are their authors'.
-OWN_DATASET = "folder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +47,7 @@ class Rule:
     """Which of the many fair splits."""
 
     official_dir: Path | None
-    """Folder with FaceForensics++'s three lists."""
+    """Folder with official lists, for datasets that do not carry them."""
 
     split_file: Path | None
     """CSV of the user's own."""
@@ -79,7 +77,7 @@ def assign(
         policy: a name in `POLICIES`.
         ratios: shares of the videos for train, val and test.
         seed: which of the many fair splits.
-        official_dir: folder with FaceForensics++'s three split lists, for the policy `official`.
+        official_dir: folder with official lists, for the policy `official` and datasets that do not carry them.
         split_file: CSV with `video_id` or `path`, and `split`, for the policy `file`; without it, the dataset's own.
         test_datasets: datasets of which every video is for testing, whatever the policy.
         allow_leakage: go on where a policy that promises whole groups cannot keep them whole.
@@ -188,38 +186,22 @@ def _by_video(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
 
 
 def _official(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Follow the lists of each dataset; where they name test videos only, the rest is split by whole groups."""
+    """Follow the lists of each dataset; what they leave open goes to train and val by whole groups."""
     split_of_video: dict[str, Split] = {}
     by_dataset: dict[str, list[VideoEntry]] = defaultdict(list)
     for entry in entries:
         if entry.dataset not in rule.test_datasets:
             by_dataset[entry.dataset].append(entry)
     for dataset, members in by_dataset.items():
-        listed = _listed(dataset, members, rule)
-        names_test_only = rule.official_dir is None or dataset != "ffpp"
-        if names_test_only and set(listed.values()) == {"test"}:
-            listed |= _train_and_val([entry for entry in members if entry.video_id not in listed], rule)
-        _require_kept(members, listed)
-        split_of_video |= listed
+        known = DATASETS.get(dataset)
+        listed = known.official_splits(members, rule.official_dir) if known else listed_splits(members)
+        assigned = {video_id: split for video_id, split in listed.items() if split is not None}
+        open_to_training = [entry for entry in members if listed.get(entry.video_id, "test") is None]
+        if open_to_training:
+            assigned |= _train_and_val(open_to_training, rule)
+        _require_kept(members, assigned)
+        split_of_video |= assigned
     return split_of_video
-
-
-def _listed(dataset: str, members: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Return what a dataset's official lists say, of the videos that they name."""
-    if dataset == "ffpp" and rule.official_dir is not None:
-        return splits_of_official_pairs(members, rule.official_dir)
-    listed = {entry.video_id: entry.listed_split for entry in members if entry.listed_split is not None}
-    if not listed and dataset == "ffpp":
-        raise SplitError(
-            "split.official_dir: got none, expected the folder with the dataset's train, val and test lists; "
-            "FaceForensics++ publishes them beside its download script (dataset/splits/*.json)"
-        )
-    if not listed:
-        raise SplitError(
-            f"split.policy: got official for {dataset}, no video of which is in a list, expected a list in its folder "
-            "(such as Celeb-DF's List_of_testing_videos.txt); put it there, or take the policy group"
-        )
-    return listed
 
 
 def _train_and_val(rest: list[VideoEntry], rule: Rule) -> dict[str, Split]:
@@ -231,17 +213,23 @@ def _train_and_val(rest: list[VideoEntry], rule: Rule) -> dict[str, Split]:
 
 
 def _from_file(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Follow the user's own list, which a folder of one's own may hold itself."""
+    """Follow the user's own list, which may also lie in the dataset's folder."""
     entries = [entry for entry in entries if entry.dataset not in rule.test_datasets]
     if rule.split_file is not None:
         listed = splits_of_file(entries, rule.split_file)
     else:
-        own = [entry for entry in entries if entry.dataset == OWN_DATASET]
+        own = [entry for entry in entries if _has_users_lists(entry.dataset)]
         listed = {entry.video_id: entry.listed_split for entry in own if entry.listed_split is not None}
     if entries and not listed:
         raise SplitError("split.file: got none, expected a CSV with the columns video_id (or path) and split")
     _require_kept(entries, listed)
     return listed
+
+
+def _has_users_lists(dataset: str) -> bool:
+    """Whether a dataset's lists are the user's own; those of a dataset that is not installed are its authors'."""
+    known = DATASETS.get(dataset)
+    return known is not None and known.has_users_lists
 
 
 def _require_kept(entries: list[VideoEntry], listed: dict[str, Split]) -> None:

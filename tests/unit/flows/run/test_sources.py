@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.config.preprocess import DatasetSettings, HeldOutSettings
-from flows.run.sources import index_sources, layout_of, require_apart
+from flows.run.sources import index_sources, require_apart, survey_sources
 from manifests.errors import ConfigError, DatasetError
 from tests.helpers.trees import touch
 
@@ -30,17 +30,17 @@ def celeb_df(tmp_path: Path) -> Path:
 
 
 def test_the_layout_is_found_or_named(ffpp: Path, celeb_df: Path) -> None:
-    layout, why = layout_of(DatasetSettings(root=ffpp))
-    assert (layout.name, why) == ("ffpp", "found original_sequences/ and manipulated_sequences/")
-    layout, why = layout_of(DatasetSettings(root=ffpp, name="celeb_df"))
-    assert (layout.name, why) == ("celeb_df", "as named")
+    (source,) = survey_sources(DatasetSettings(root=ffpp))
+    assert (source.survey.dataset.name, source.why) == ("ffpp", "found original_sequences/ and manipulated_sequences/")
+    (source,) = survey_sources(DatasetSettings(root=celeb_df, name="celeb_df"))
+    assert (source.survey.dataset.name, source.why) == ("celeb_df", "as named")
     with pytest.raises(DatasetError, match="Celeb-DF root"):
-        index_sources(DatasetSettings(root=ffpp, name="celeb_df"), probing=False)
+        index_sources(survey_sources(DatasetSettings(root=ffpp, name="celeb_df")), probing=False)
 
 
 def test_one_manifest_of_two_datasets(ffpp: Path, celeb_df: Path) -> None:
     held_out = (HeldOutSettings(root=celeb_df),)
-    indexed = index_sources(DatasetSettings(root=ffpp), held_out, probing=False)
+    indexed = index_sources(survey_sources(DatasetSettings(root=ffpp), held_out), probing=False)
     assert {row.video_id: row.status for row in indexed.rows} == {
         "celeb_df/Celeb-real/id0_0000": "pending",
         "celeb_df/YouTube-real/00000": "pending",
@@ -57,7 +57,7 @@ def test_one_manifest_of_two_datasets(ffpp: Path, celeb_df: Path) -> None:
 
 def test_only_the_listed_videos_of_a_test_dataset(ffpp: Path, celeb_df: Path) -> None:
     indexed = index_sources(
-        DatasetSettings(root=ffpp), (HeldOutSettings(root=celeb_df, only_listed=True),), probing=False
+        survey_sources(DatasetSettings(root=ffpp), (HeldOutSettings(root=celeb_df, only_listed=True),)), probing=False
     )
     of_celeb = [row.video_id for row in indexed.rows if row.entry and row.entry.dataset == "celeb_df"]
     assert of_celeb == ["celeb_df/Celeb-real/id0_0000"]
@@ -66,20 +66,21 @@ def test_only_the_listed_videos_of_a_test_dataset(ffpp: Path, celeb_df: Path) ->
 def test_a_dataset_of_which_nothing_was_asked_for(ffpp: Path) -> None:
     with pytest.raises(DatasetError, match=r"none of the videos that were asked for \(manipulations FaceSwap"):
         index_sources(
-            DatasetSettings(root=ffpp, name="ffpp", manipulations=("FaceSwap",), compressions=("c40",)), probing=False
+            survey_sources(DatasetSettings(root=ffpp, name="ffpp", manipulations=("FaceSwap",), compressions=("c40",))),
+            probing=False,
         )
 
 
 def test_one_dataset_in_two_folders_is_refused(ffpp: Path, tmp_path: Path) -> None:
     copy = touch(tmp_path / "copy", "original/001.mp4", "Deepfakes/001_002.mp4")
     with pytest.raises(ConfigError, match=f"got ffpp in {ffpp} and in {copy}"):
-        index_sources(DatasetSettings(root=ffpp), (HeldOutSettings(root=copy),), probing=False)
+        index_sources(survey_sources(DatasetSettings(root=ffpp), (HeldOutSettings(root=copy),)), probing=False)
 
 
 def test_test_datasets_of_earlier_runs_stay_apart(ffpp: Path, celeb_df: Path) -> None:
-    alone = index_sources(DatasetSettings(root=ffpp), probing=False)
+    alone = index_sources(survey_sources(DatasetSettings(root=ffpp)), probing=False)
     assert require_apart(alone, ("dfdc",)) == ("dfdc",)
-    both = index_sources(DatasetSettings(root=ffpp), (HeldOutSettings(root=celeb_df),), probing=False)
+    both = index_sources(survey_sources(DatasetSettings(root=ffpp), (HeldOutSettings(root=celeb_df),)), probing=False)
     assert require_apart(both, ("dfdc",)) == ("celeb_df", "dfdc")
     with pytest.raises(ConfigError, match="got ffpp, which this store keeps for testing only"):
         require_apart(alone, ("ffpp",))

@@ -16,7 +16,7 @@ from benchmarks.odd_videos import encode, hiding
 from manifests.datasets import DATASETS
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
-from manifests.indexing import index_dataset
+from manifests.indexing import index_dataset, survey_dataset
 from manifests.probe.container import coded_frames, open_video
 from manifests.probe.frame_hashes import words_of
 from manifests.probe.probe import is_unchanged, probe
@@ -182,7 +182,7 @@ def ffpp_tree(root: Path, make_video: VideoMaker) -> Path:
 
 
 def test_index_loses_nothing(tmp_path: Path, make_video: VideoMaker) -> None:
-    rows = index_dataset(DATASETS["ffpp"], ffpp_tree(tmp_path, make_video))
+    rows = index_dataset(survey_dataset(DATASETS["ffpp"], ffpp_tree(tmp_path, make_video)))
     assert [(row.video_id, row.status, row.reason) for row in rows] == [
         ("ffpp/youtube/c23/000", "pending", None),
         ("ffpp/youtube/c23/001", "pending", None),
@@ -194,10 +194,12 @@ def test_index_loses_nothing(tmp_path: Path, make_video: VideoMaker) -> None:
 
 def test_index_probes_only_what_changed(tmp_path: Path, make_video: VideoMaker) -> None:
     root = ffpp_tree(tmp_path, make_video)
-    known = {row.video_id: row.entry for row in index_dataset(DATASETS["ffpp"], root) if row.entry}
+    known = {row.video_id: row.entry for row in index_dataset(survey_dataset(DATASETS["ffpp"], root)) if row.entry}
     make_video(root / "original_sequences/youtube/c23/videos/001.mp4", 9)
     probed: list[tuple[int, int]] = []
-    rows = index_dataset(DATASETS["ffpp"], root, known=known, on_video=lambda done, of: probed.append((done, of)))
+    rows = index_dataset(
+        survey_dataset(DATASETS["ffpp"], root), known=known, on_video=lambda done, of: probed.append((done, of))
+    )
     assert probed == [(1, 2), (2, 2)]  # the changed one, and the empty one that never had a probe
     assert [row.entry.num_frames for row in rows if row.entry and row.status == "pending"] == [5, 9]
 
@@ -213,7 +215,7 @@ def test_index_selects_fakes_with_their_originals(tmp_path: Path, make_video: Vi
         "manipulated_sequences/Deepfakes/c40/videos/000_001.mp4",
     ):
         make_video(tmp_path / path, 2)
-    rows = index_dataset(DATASETS["ffpp"], tmp_path, manipulations=["Deepfakes"], compressions=["c23"])
+    rows = index_dataset(survey_dataset(DATASETS["ffpp"], tmp_path, manipulations=["Deepfakes"], compressions=["c23"]))
     # 002's group has only fakes of another kind; 004 has none at all.
     assert [row.video_id for row in rows] == [
         "ffpp/Deepfakes/c23/000_001",

@@ -1,0 +1,36 @@
+"""The checks before a run: they read the names in the dataset's folder once for a command and its flow."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flows.config.preprocess import load_config
+from flows.run.preflight import preflight, sources_read
+from manifests.datasets.ffpp import FaceForensicsPP
+from manifests.entry import VideoEntry
+from manifests.rejected import Rejected
+from tests.helpers.trees import touch
+
+
+def test_a_run_takes_over_the_names_that_its_command_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks = Counter[Path]()
+    survey = FaceForensicsPP.survey
+
+    def counted(dataset: FaceForensicsPP, root: Path) -> Iterator[VideoEntry | Rejected]:
+        walks[root] += 1
+        return survey(dataset, root)
+
+    monkeypatch.setattr(FaceForensicsPP, "survey", counted)
+    root = touch(tmp_path / "ffpp", "original_sequences/youtube/c23/videos/001.mp4")
+    config = load_config(None, ["detect.device=cpu"], {"dataset": {"root": root}, "out": tmp_path / "store"})
+    prepared = preflight(config)
+    assert walks == {root: 1}
+    with sources_read(prepared.sources):
+        assert preflight(config).sources is prepared.sources
+    assert walks == {root: 1}
+    assert preflight(config).sources == prepared.sources
+    assert walks == {root: 2}

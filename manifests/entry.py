@@ -11,6 +11,8 @@ Label = Literal["real", "fake"]
 Split = Literal["train", "val", "test"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
+# What a split is called in lists that people have.
+SPLIT_OF_WORD: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 REAL: Final = "real"  # label and kind of a video that is not manipulated
 LABEL_AS_INTEGER: dict[Label, int] = {REAL: 0, "fake": 1}
 REAL_CLASS: Final = LABEL_AS_INTEGER[REAL]  # of several classes, too, the first is the real one

@@ -35,7 +35,7 @@ PREFECT_ALLOWED_IN = {PurePosixPath("tasks/process.py")}
 # The folders of each package from bottom to top: each imports only those before it. "" is the files directly in the
 # package, where all of them have one place; elsewhere they lie between the folders, and only a circle is refused.
 FLOORS = {
-    "manifests": ("splits", "probe", "datasets", "protocols", "leakage", "miniature"),
+    "manifests": ("probe", "datasets", "protocols", "splits", "leakage", "miniature"),
     "storage": ("pages", "files", "format", "upkeep", "exports"),
     "tasks": ("download", "models", "track", "decode", "detect", "align", "landmarks", "video", "workers"),
     "training": ("presets", "data", "models", "evaluation", "fit", "quality"),

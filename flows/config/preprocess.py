@@ -16,8 +16,8 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 
 from flows.config.presets import load_preset
 from manifests.datasets import DATASETS
+from manifests.datasets.pair_lists import lists_digest
 from manifests.errors import ConfigError
-from manifests.splits.lists import lists_digest
 from manifests.splits.policies import DEFAULT_RATIOS, POLICIES
 from storage.files.layout import FORMAT_VERSION
 from tasks.align.lrw import mean_face_digest

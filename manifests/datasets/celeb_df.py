@@ -39,8 +39,8 @@ from manifests.datasets.walk import (
 )
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
+from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected, Stage
-from manifests.splits.groups import connected_groups
 
 CELEB_REAL, YOUTUBE_REAL, SYNTHESIS = "Celeb-real", "YouTube-real", "Celeb-synthesis"
 FOLDERS = {folder.lower(): folder for folder in (CELEB_REAL, YOUTUBE_REAL, SYNTHESIS)}

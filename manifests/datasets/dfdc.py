@@ -30,10 +30,9 @@ from manifests.datasets.walk import (
     shown,
     tree_file,
 )
-from manifests.entry import Label, Split, VideoEntry
+from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
-from manifests.splits.lists import SPLIT_OF_WORD
 
 METADATA = "metadata.json"
 MANIPULATION = "DFDC"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manifests.datasets.dataset import Dataset
+from manifests.datasets.pair_lists import splits_of_pairs
 from manifests.datasets.walk import (
     TreeFile,
     files_below,
@@ -30,9 +31,8 @@ from manifests.datasets.walk import (
 )
 from manifests.entry import Split, VideoEntry
 from manifests.errors import DatasetError, SplitError
+from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected
-from manifests.splits.groups import connected_groups
-from manifests.splits.lists import splits_of_pairs
 
 ORIGINALS = "original_sequences"
 MANIPULATED = "manipulated_sequences"

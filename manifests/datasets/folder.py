@@ -38,11 +38,10 @@ from manifests.datasets.walk import (
     told_apart,
     tree_file,
 )
-from manifests.entry import Label, VideoEntry
+from manifests.entry import SPLIT_OF_WORD, Label, VideoEntry
 from manifests.errors import DatasetError
+from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected, Stage
-from manifests.splits.groups import connected_groups
-from manifests.splits.lists import SPLIT_OF_WORD
 
 LABELS: dict[str, Label] = {"real": "real", "fake": "fake"}
 UNNAMED = "fake"  # the manipulation of a fake whose method nobody named

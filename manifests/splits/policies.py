@@ -24,8 +24,8 @@ from manifests.datasets import DATASETS
 from manifests.datasets.dataset import listed_splits
 from manifests.entry import SPLITS, Split, VideoEntry
 from manifests.errors import SplitError
+from manifests.groups import connected_groups
 from manifests.splits.balance import Ratios, place
-from manifests.splits.groups import connected_groups
 from manifests.splits.lists import splits_of_file
 
 DEFAULT_RATIOS: Ratios = (0.70, 0.15, 0.15)

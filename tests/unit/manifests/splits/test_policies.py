@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from manifests.entry import SPLITS, Split, VideoEntry
 from manifests.errors import SplitError
-from manifests.splits.groups import connected_groups
+from manifests.groups import connected_groups
 from manifests.splits.policies import assign, counts_by_split, require_no_leakage
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 from uuid import UUID
 
 from prefect import flow, task
@@ -45,6 +45,50 @@ CHUNKS_PER_CONNECTION = 4
 MAX_LISTED_FAILURES = 200  # in the artifact; the log has all of them
 
 
+class Failure(TypedDict):
+    """A file that could not be fetched, or an archive that could not be extracted."""
+
+    path: str
+    """Where the file was to be."""
+
+    reason: str
+    """A `FetchReason`."""
+
+    detail: str
+    """A sentence with the values that were seen."""
+
+
+class Account(TypedDict):
+    """What became of the planned files; `num_planned` is the sum of the next three."""
+
+    num_planned: int
+    """Files that were chosen."""
+
+    num_fetched: int
+    """Files that this run fetched."""
+
+    num_already_there: int
+    """Files of earlier runs, and local archives."""
+
+    num_failed: int
+    """Files that failed."""
+
+    num_bytes_fetched: int
+    """Length of what this run fetched, bytes."""
+
+    failures: list[Failure]
+    """One entry for each failed file."""
+
+    num_files_written: NotRequired[int]
+    """Archives only: files that were extracted."""
+
+    num_files_already_there: NotRequired[int]
+    """Archives only: files that were extracted by earlier runs."""
+
+    num_bytes_written: NotRequired[int]
+    """Archives only: length of the extracted files, bytes."""
+
+
 class DownloadIncomplete(FaceshardsError):
     """Some files could not be fetched; the others are kept.
 
@@ -52,7 +96,7 @@ class DownloadIncomplete(FaceshardsError):
         account: what the flow would have returned.
     """
 
-    def __init__(self, account: dict[str, Any]) -> None:
+    def __init__(self, account: Account) -> None:
         super().__init__(
             f"download: got {account['num_failed']:,} of {account['num_planned']:,} failed, expected none; "
             "the others are kept: run it again to try only what is missing"
@@ -66,7 +110,7 @@ class DownloadIncomplete(FaceshardsError):
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_CONNECTIONS),  # type: ignore[arg-type]  # generic over results
     persist_result=False,
 )
-def download_ffpp(config: DownloadConfig) -> dict[str, Any]:
+def download_ffpp(config: DownloadConfig) -> Account:
     """Fetch FaceForensics++, or what is missing of it, in its official layout.
 
     Args:
@@ -96,7 +140,7 @@ def download_ffpp(config: DownloadConfig) -> dict[str, Any]:
     task_runner=ThreadPoolTaskRunner(max_workers=MAX_CONNECTIONS),  # type: ignore[arg-type]  # generic over results
     persist_result=False,
 )
-def download_archive(config: ArchiveConfig) -> dict[str, Any]:
+def download_archive(config: ArchiveConfig) -> Account:
     """Fetch archives, and extract them and local ones into one folder.
 
     Args:
@@ -123,14 +167,10 @@ def download_archive(config: ArchiveConfig) -> dict[str, Any]:
             urls = {wanted.path: wanted.url for wanted in plan}
             outcomes, extracted = extract_all(outcomes, urls, config.out, fetcher)
     account = account_of(outcomes, num_planned=len(plan), num_already_there=0)
-    return finished(
-        account
-        | {
-            "num_files_written": sum(item.num_written for item in extracted),
-            "num_files_already_there": sum(item.num_already_there for item in extracted),
-            "num_bytes_written": sum(item.num_bytes for item in extracted),
-        }
-    )
+    account["num_files_written"] = sum(item.num_written for item in extracted)
+    account["num_files_already_there"] = sum(item.num_already_there for item in extracted)
+    account["num_bytes_written"] = sum(item.num_bytes for item in extracted)
+    return finished(account)
 
 
 # No retries and no caching: the fetcher has its own, and the files on disk are the only truth about what is done.
@@ -252,7 +292,7 @@ def progress_artifact(description: str) -> Iterator[Callable[[float], None]]:
     yield update
 
 
-def account_of(outcomes: Sequence[Fetched], *, num_planned: int, num_already_there: int) -> dict[str, Any]:
+def account_of(outcomes: Sequence[Fetched], *, num_planned: int, num_already_there: int) -> Account:
     """Add up what became of all files.
 
     Args:
@@ -284,7 +324,7 @@ def account_of(outcomes: Sequence[Fetched], *, num_planned: int, num_already_the
     }
 
 
-def finished(account: dict[str, Any]) -> dict[str, Any]:
+def finished(account: Account) -> Account:
     """Return the account, after the failures were shown in Prefect.
 
     Raises:
@@ -292,7 +332,6 @@ def finished(account: dict[str, Any]) -> dict[str, Any]:
     """
     if not account["failures"]:
         return account
-    create_table_artifact(
-        account["failures"][:MAX_LISTED_FAILURES], key="download-failures", description="Files that failed"
-    )
+    listed = [{**failure} for failure in account["failures"][:MAX_LISTED_FAILURES]]
+    create_table_artifact(listed, key="download-failures", description="Files that failed")
     raise DownloadIncomplete(account)

@@ -1,23 +1,52 @@
-"""What the command line prints to: paths as they are (brackets are no markup, `:100:` is no emoji)."""
+"""What commands print: results on stdout, progress and complaints on stderr.
+
+Paths are printed as they are: brackets are no markup, `:100:` is no emoji. Rich takes longer to import than `--help`
+may take, so it is imported when something is printed.
+"""
 
 from __future__ import annotations
 
-from rich.console import Console
+from typing import TYPE_CHECKING
 
-
-class PipeConsole(Console):
-    """A console that tells the program when nobody reads any more, instead of ending it with a status of its own."""
-
-    def on_broken_pipe(self) -> None:
-        """Raise what the write raised."""
-        raise BrokenPipeError
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.status import Status
 
 
 def stdout() -> Console:
-    """Return the console for what was asked for."""
+    """Return a console on stdout."""
+    from rich.console import Console
+
+    class PipeConsole(Console):
+        """A console that reports a closed pipe to the program; rich's own ends the program with status 1."""
+
+        def on_broken_pipe(self) -> None:
+            """Raise what the write raised."""
+            raise BrokenPipeError
+
     return PipeConsole(markup=False, emoji=False)
 
 
 def stderr() -> Console:
-    """Return the console for progress and complaints."""
+    """Return a console on stderr."""
+    from rich.console import Console
+
     return Console(stderr=True, markup=False, emoji=False)
+
+
+def say(what: RenderableType) -> None:
+    """Print a result: a table, or text that is not wrapped, so that it can be copied and searched."""
+    stdout().print(what, soft_wrap=isinstance(what, str), highlight=False)
+
+
+def complain(text: str, *, error: Exception | None = None) -> None:
+    """Print a complaint; before the message of an error `text` is printed in red."""
+    from rich.text import Text
+
+    line = text if error is None else Text.assemble((text, "red"), f" {error}")
+    stderr().print(line, soft_wrap=True, highlight=False)
+
+
+def working(what: str) -> Status:
+    """Return a context manager that shows what is being done; its `update` shows something else."""
+    return stderr().status(what)

@@ -1,9 +1,9 @@
 """The command line: `faceshards …` or `python -m flows …`.
 
-Exit status: 0 done, 1 finished without what was asked for (no video could be stored, a flow failed), 2 a person's
-mistake or a store that cannot be used, 130 interrupted.
+Exit status: 0 done, 1 finished without what was asked for (no video could be stored, a flow failed), 2 a user's
+mistake or a store that cannot be used, 130 interrupted (`manifests.errors`).
 
-Nothing heavy is imported before it is known what to do: `--help` needs neither torch nor Prefect.
+Nothing heavy is imported before a command runs: `--help` needs neither torch nor Prefect.
 """
 
 from __future__ import annotations
@@ -11,36 +11,28 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import NoReturn
 
-from flows.cli.download import add_download
+from flows.cli import data, download, model, preprocess, setup, store
+from flows.cli.command import add_commands
+from flows.cli.console import complain
 from flows.cli.guard import require_own_packages
-from flows.cli.index import EMPTY_SPLITS, add_index, add_split_options, run_index
-from flows.cli.mirror import add_mirror
-from flows.cli.training import add_training
-from flows.cli.versions import add_versions
-from flows.cli.weights import add_weights
-from manifests.datasets import DATASETS
-from manifests.errors import FaceshardsError, NothingStored, StoreError, UserError
-from storage.files.layout import REPORT_HTML_NAME
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+from manifests.errors import EXIT_OK, FaceshardsError, StoreError, UserError, did_you_mean, exit_status
 
 # Nothing may go out to a network that the user did not name. Prefect's client obeys the first, its server the second.
 QUIET_PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # What goes wrong is said once, by us; Prefect would print each failure with a traceback of its own.
+    # The command line prints each failure once; Prefect would print it again with a traceback.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
-    # The embedded server, which is ended in the midst of what it is doing, would print tracebacks of that.
+    # The embedded server is stopped while it works, and would print tracebacks about that.
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
+SHELLS = ("bash", "zsh", "tcsh")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,92 +41,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: words of the command line, without the program's name.
     """
-    options = _parser().parse_args(arguments)
+    options, unknown = _parser().parse_known_args(arguments)
+    if unknown:
+        options.parser.refuse(unknown)
     handler = StderrHandler(logging.INFO if options.verbose else logging.WARNING)
     logging.basicConfig(format="%(message)s", handlers=[handler], force=True)
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
-    run: Callable[[argparse.Namespace], int] = options.run
     try:
         require_own_packages()
-        return run(options)
-    except (UserError, StoreError) as error:
-        _complain("error:", error)
-        return EXIT_USAGE
+        return int(options.run(options))
     except BrokenPipeError:
         # The reader (`| head`) has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except (FaceshardsError, OSError) as error:
-        _complain("failed:", error)
-        return EXIT_FAILED
-    except KeyboardInterrupt:
-        _stderr().print("interrupted; run the same command again to go on")
-        return EXIT_INTERRUPTED
-
-
-def _parser() -> argparse.ArgumentParser:
-    """The whole command line; choices come from the registries."""
-    parser = argparse.ArgumentParser(prog="faceshards", description="Deepfake datasets to training-ready data.")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say what is being done")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-
-    preprocess = commands.add_parser("preprocess", help="dataset on disk → store of face crops")
-    layouts = ["auto", *DATASETS]
-    preprocess.add_argument(
-        "dataset", choices=layouts, metavar="LAYOUT", help=f"how ROOT is laid out: {', '.join(layouts)}"
-    )
-    preprocess.add_argument("root", type=Path, metavar="ROOT", help="the dataset's folder")
-    preprocess.add_argument("--out", type=Path, required=True, metavar="OUT", help="the store's folder")
-    add_split_options(preprocess)
-    preprocess.add_argument(
-        "--allow-leakage", action="store_true", help="store a split that breaks its promise; the store will say so"
-    )
-    preprocess.add_argument("--preset", metavar="NAME", help="settings of a published preprocessing: see `presets`")
-    preprocess.add_argument(
-        "--weights-dir", type=Path, metavar="DIR", help="folder with weight files, as for the command `weights`"
-    )
-    preprocess.add_argument("--reprocess", action="store_true", help="make the store anew with these settings")
-    preprocess.set_defaults(run=_preprocess)
-
-    add_index(commands).set_defaults(run=_index)
-    add_download(commands)
-
-    add_training(commands)
-    add_weights(commands)
-    commands.add_parser("presets", help="settings by name, for --preset of preprocess and of train").set_defaults(
-        run=_presets
-    )
-
-    sample = commands.add_parser("sample", help="make a miniature dataset from a public-domain portrait")
-    sample.add_argument("root", type=Path, metavar="ROOT", help="a new folder")
-    sample.add_argument("--layout", default="ffpp", help="ffpp or celeb_df (default: ffpp)")
-    sample.add_argument("--pairs", type=int, default=20, help="target–source pairs (default: 20)")
-    sample.add_argument(
-        "--seconds",
-        type=float,
-        nargs=2,
-        default=(2.0, 4.0),
-        metavar=("MIN", "MAX"),
-        help="length of videos (default: 2 4)",
-    )
-    sample.add_argument("--seed", type=int, default=0, help="which of many such datasets (default: 0)")
-    sample.set_defaults(run=_sample)
-
-    add_versions(commands)
-    add_mirror(commands)
-
-    report = commands.add_parser("report", help="write report.json and report.html of a store anew")
-    report.add_argument("out", type=Path, metavar="OUT", help="the store's folder")
-    report.set_defaults(run=_report)
-
-    deploy = commands.add_parser("deploy", help="register the deployments of prefect.yaml with a Prefect server")
-    deploy.set_defaults(run=_deploy)
-    return parser
+        complain("error:" if isinstance(error, UserError | StoreError) else "failed:", error=error)
+        return exit_status(error)
+    except KeyboardInterrupt as interrupt:
+        complain("interrupted; run the same command again to resume")
+        return exit_status(interrupt)
 
 
 class StderrHandler(logging.Handler):
-    """Writes to what is stderr at the moment: while a progress bar is shown, that puts messages above it.
+    """A log handler that writes to the current stderr: while a progress bar is shown, messages appear above it.
 
     Public, because Prefect takes over the root logger from handlers whose name begins with an underscore.
     """
@@ -144,125 +74,57 @@ class StderrHandler(logging.Handler):
         sys.stderr.write(f"{self.format(record)}\n")
 
 
-def _preprocess(options: argparse.Namespace) -> int:
-    from flows.config.preprocess import load_config
-    from flows.run.preflight import preflight, sources_read
+class Parser(argparse.ArgumentParser):
+    """A parser that suggests the nearest name for an unknown one, and colours its help on a terminal."""
 
-    base: dict[str, Any] = {"dataset": {"name": options.dataset, "root": options.root}, "out": options.out}
-    if options.test:
-        base["test_datasets"] = [{"root": root} for root in options.test]
-    if options.allow_leakage:
-        base["split"] = {"allow_leakage": True}
-    base |= {"reprocess": True} if options.reprocess else {}
-    base |= {"weights_dir": options.weights_dir} if options.weights_dir else {}
-    config = load_config(options.config, options.set, base, options.preset)
-    prepared = preflight(config)  # before Prefect's server starts, so that mistakes are reported at once
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and a message, and exit with status 2."""
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        hint = did_you_mean(choice[1], re.findall(r"[^\s',]+", choice[2])) if choice else ""
+        super().error(message + hint)
 
-    with _stderr().status("starting Prefect"):
-        from flows.server.embedded import start_embedded_server
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Exit for words that are neither arguments nor options of the command."""
+        hint = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+        self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
 
-        start_embedded_server()
-        from flows.preprocess import preprocess_ffpp
-        from flows.report.page import read_report
-        from flows.report.text import describe_difference, summary_table
-        from manifests.leakage.audit import describe
-        from tasks.workers.interrupts import interrupts_remembered
-    out, num_changed = _stdout(), 0
-    try:
-        with interrupts_remembered(), sources_read(prepared.sources):
-            done = preprocess_ffpp(config)
-        num_changed = done.get("videos_changed", 0)
-        if done["videos_processed"] == num_changed == 0:
-            out.print("Nothing to do: every video is stored or rejected already.")
-    except NothingStored as error:
-        _complain("failed:", error)
-    report = read_report(config.out)
-    out.print(summary_table(report))
-    changes = describe_difference(report.difference) if report.difference and num_changed else []
-    for line in (*describe(report.leakage), *changes):
-        out.print(line, soft_wrap=True, highlight=False)
-    out.print(f"Store:  {config.out}\nReport: {config.out / REPORT_HTML_NAME}", soft_wrap=True, highlight=False)
-    empty = [split.split for split in report.splits if split.wanted_share and not split.num_videos]
-    if report.num_stored and empty:
-        out.print(EMPTY_SPLITS.format(" and ".join(empty)), soft_wrap=True, highlight=False)
-    return EXIT_OK if report.num_stored else EXIT_FAILED
+    def format_help(self) -> str:
+        """Return the help, in colour on a terminal; a pipe needs no colour, and importing rich takes time."""
+        if sys.stdout.isatty():
+            from rich_argparse import RichHelpFormatter
+
+            self.formatter_class = RichHelpFormatter
+        return super().format_help()
 
 
-def _index(options: argparse.Namespace) -> int:
-    return EXIT_OK if run_index(options, _stdout()) else EXIT_FAILED
+class PrintCompletion(argparse.Action):
+    """The option that prints a shell's completion script and exits."""
+
+    def __call__(self, parser: argparse.ArgumentParser, _options: object, shell: object, _word: object = None) -> None:
+        """Print the script; what is a path is completed as a file name."""
+        import shtab
+
+        for own in _all_parsers(parser):
+            for action in own._actions:
+                if action.type is Path:
+                    action.complete = shtab.FILE  # type: ignore[attr-defined]  # an attribute that shtab looks for
+        sys.stdout.write(f"{shtab.complete(parser, str(shell))}\n")
+        parser.exit()
 
 
-def _presets(_options: argparse.Namespace) -> int:
-    from rich.table import Table
-
-    from flows.config.presets import load_preset, preset_names
-
-    table = Table("preset", "what it makes, whose it is, what comes of it", show_lines=True)
-    for preset in map(load_preset, preset_names()):
-        table.add_row(
-            preset.name, "\n".join((preset.about, f"Source: {preset.source}", f"Expected: {preset.expected}"))
-        )
-    _stdout().print(table)
-    return EXIT_OK
+def _all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """Return a parser and those of all commands below it."""
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [parser, *(found for group in groups for own in group.choices.values() for found in _all_parsers(own))]
 
 
-def _sample(options: argparse.Namespace) -> int:
-    from rich.progress import Progress
-
-    from manifests.miniature import write_miniature
-
-    with Progress(console=_stderr(), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("making videos", total=None)
-        summary = write_miniature(
-            options.root,
-            layout=options.layout,
-            num_pairs=options.pairs,
-            seconds=tuple(options.seconds),
-            seed=options.seed,
-            on_video=lambda _: progress.advance(bar),
-        )
-    done = "made" if summary.num_written else "already complete"
-    _stdout().print(
-        f"{options.root}: {summary.num_videos} videos, {summary.num_masks} masks, "
-        f"{summary.num_bytes / 1e6:.1f} MB, {done}",
-        soft_wrap=True,
-        highlight=False,
+def _parser() -> Parser:
+    """Return the parser of the whole command line."""
+    parser = Parser(prog="faceshards", description="Turn deepfake datasets into training-ready data.")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print what is being done")
+    parser.add_argument(
+        "--print-completion", action=PrintCompletion, choices=SHELLS, help="print a shell's completion script, and exit"
     )
-    return EXIT_OK
-
-
-def _report(options: argparse.Namespace) -> int:
-    from flows.report.page import write_report
-    from flows.report.text import summary_table
-
-    out = _stdout()
-    out.print(summary_table(write_report(options.out)))
-    out.print(f"Report: {options.out / REPORT_HTML_NAME}", soft_wrap=True, highlight=False)
-    return EXIT_OK
-
-
-def _deploy(_options: argparse.Namespace) -> int:
-    from flows.server.deploy import deploy
-
-    names = deploy()
-    _stdout().print(f"Registered {', '.join(names)}. Run one with `prefect deployment run {names[0]}`.", soft_wrap=True)
-    return EXIT_OK
-
-
-def _stdout() -> Console:
-    from flows.cli.console import stdout  # rich takes longer to load than `--help` may take
-
-    return stdout()
-
-
-def _stderr() -> Console:
-    from flows.cli.console import stderr
-
-    return stderr()
-
-
-def _complain(kind: str, error: Exception) -> None:
-    """Print one message on stderr, its first word in red."""
-    from rich.text import Text
-
-    _stderr().print(Text.assemble((kind, "red"), f" {error}"), soft_wrap=True)
+    nouns = (preprocess, data, download, store, model, setup)
+    add_commands(parser, [command for noun in nouns for command in noun.commands()])
+    return parser

@@ -49,6 +49,15 @@ def recognise_layout(root: Path) -> Recognised:
     )
 
 
+def dataset_within(folder: Path) -> Path:
+    """Return where a dataset is: the folder, or the first one below it that a layout fits; the folder where none does.
+
+    Archives often hold a dataset in a folder of its own.
+    """
+    below = sorted(path for path in folder.iterdir() if path.is_dir())
+    return next((place for place in (folder, *below) if len(_fitting(place)) == 1), folder)
+
+
 def _fitting(root: Path) -> list[Recognised]:
     asked = ((dataset, dataset.recognise(root)) for dataset in DATASETS.values())
     return [Recognised(dataset=dataset, why=why) for dataset, why in asked if why is not None]

@@ -58,6 +58,6 @@ def test_a_signal_to_the_whole_group_ends_the_run_as_ctrl_c_does(
     finally:
         run.kill()
     assert run.returncode == 130, complaints
-    assert "interrupted; run the same command again to go on" in complaints
+    assert "interrupted; run the same command again to resume" in complaints
     assert "Traceback" not in complaints
     assert servers(home) == []

@@ -211,7 +211,7 @@ def test_a_run_that_is_ended_in_the_middle_is_completed_by_the_next(
     _, complaints = run.communicate(timeout=60)
     if how == signal.SIGINT:
         assert run.returncode == 130
-        assert "interrupted; run the same command again to go on" in complaints
+        assert "interrupted; run the same command again to resume" in complaints
         assert "Traceback" not in complaints
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() and "zombie" not in state(worker) for worker in workers))
     num_done = len(list(shards.glob("[!.]*.lmdb")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import subprocess
@@ -15,7 +14,7 @@ from typing import Any
 import pytest
 
 import tasks.download.disk_space
-from flows.cli.download import add_download, dataset_in
+from flows.cli.parser import _parser
 from flows.config.download import SERVER_VARIABLE, ArchiveConfig, DownloadConfig, require_terms, validated
 from flows.run.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
 from flows.run.download_progress import SECONDS_BETWEEN_LINES, DownloadProgress
@@ -74,10 +73,8 @@ Configure = Callable[..., DownloadConfig]
 
 
 def run(*words: object) -> int:
-    """Run a command as the command line does."""
-    parser = argparse.ArgumentParser()
-    add_download(parser.add_subparsers(required=True))
-    options = parser.parse_args(["download", *map(str, words)])
+    """Run a command as the command line does, but for its treatment of errors."""
+    options = _parser().parse_args(["download", *map(str, words)])
     return int(options.run(options))
 
 
@@ -294,10 +291,7 @@ def test_wrong_sources(sources: list[str], settings: dict[str, Any], message: st
 
 
 def test_help_needs_nothing_heavy() -> None:
-    program = (
-        "import argparse, sys; from flows.cli.download import add_download\n"
-        "add_download(argparse.ArgumentParser().add_subparsers()); print(*sys.modules)"
-    )
+    program = "import sys; from flows.cli import download; list(download.commands()); print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not {"httpx", "prefect", "pydantic", "rich", "cv2", "torch"} & set(ran.stdout.split())
 
@@ -421,16 +415,3 @@ def test_bytes_that_are_thrown_away_are_taken_back(clock: Clock) -> None:
         clock.seconds += 1
         progress.count_bytes(num_bytes)
     assert "1.0 MB of 10.0 MB" in progress.line()
-
-
-@pytest.mark.parametrize("below", ["", "Celeb-DF-v2"])
-def test_the_next_command_names_the_folder_that_holds_the_dataset(tmp_path: Path, below: str) -> None:
-    """Archives often hold a dataset in a folder of its own."""
-    (tmp_path / "archives").mkdir()
-    (tmp_path / below / "Celeb-real").mkdir(parents=True)
-    assert dataset_in(tmp_path) == tmp_path / below
-
-
-def test_where_no_dataset_is_recognised_the_folder_itself_is_named(tmp_path: Path) -> None:
-    (tmp_path / "papers").mkdir()
-    assert dataset_in(tmp_path) == tmp_path

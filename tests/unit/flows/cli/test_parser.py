@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import resource
 import subprocess
 import sys
@@ -91,6 +92,29 @@ def test_help_comes_at_once(command: list[str]) -> None:
     assert run.stderr == ""
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion_knows_commands_and_options(capsys: Output, shell: str) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run("--print-completion", shell)
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("preprocess", "rollback", "allow-leakage", "celeb_df"))
+
+
+def test_help_on_a_terminal_says_the_same_in_colour(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    for is_terminal in (False, True):
+        monkeypatch.setattr("sys.stdout.isatty", lambda is_terminal=is_terminal: is_terminal)
+        monkeypatch.setenv("FORCE_COLOR" if is_terminal else "NO_COLOR", "1")
+        monkeypatch.delenv("NO_COLOR" if is_terminal else "FORCE_COLOR", raising=False)
+        with pytest.raises(SystemExit):
+            run("download", "ffpp", "--help")
+        said.append(capsys.readouterr().out)
+    plain, coloured = said
+    assert "\x1b[" in coloured
+    assert "\x1b[" not in plain
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured).lower().split() == plain.lower().split()
+
+
 def test_help_names_the_commands(capsys: Output) -> None:
     with pytest.raises(SystemExit, match=r"^0$"):
         run("--help")
@@ -103,9 +127,16 @@ def test_help_names_the_commands(capsys: Output) -> None:
     [
         ([], "the following arguments are required: COMMAND"),
         (["nothing"], "invalid choice: 'nothing'"),
+        (["preproces"], "; did you mean 'preprocess'?"),
+        (["download", "archives"], "; did you mean 'archive'?"),
+        (["preprocess", "celebdf", "root", "--out", "out"], "; did you mean 'celeb_df'?"),
         (["preprocess", "ffpp", "root"], "the following arguments are required: --out"),
         (["preprocess", "nothing", "root", "--out", "out"], "invalid choice: 'nothing' (choose from 'auto', 'ffpp'"),
-        (["preprocess", "ffpp", "root", "--out", "out", "--sett", "a=1"], "unrecognized arguments: --sett"),
+        (
+            ["preprocess", "ffpp", "root", "--out", "out", "--sett", "a=1"],
+            "unrecognized arguments: --sett a=1; did you mean '--set'?",
+        ),
+        (["report", "out", "more"], "unrecognized arguments: more\n"),
         (["index", "root", "--layout", "nothing"], "invalid choice: 'nothing' (choose from 'ffpp'"),
         (["sample", "root", "--pairs", "many"], "invalid int value: 'many'"),
         (["sample", "root", "--seconds", "2"], "expected 2 arguments"),
@@ -285,7 +316,7 @@ def test_a_sample_spares_what_is_there(capsys: Output, tmp_path: Path) -> None:
     [
         (AccountingError("accounts: got 3, expected 4"), 1, "failed: accounts: got 3, expected 4"),
         (StoreChanged("store [a]: got b"), 2, "error: store [a]: got b"),
-        (KeyboardInterrupt(), 130, "interrupted; run the same command again to go on"),
+        (KeyboardInterrupt(), 130, "interrupted; run the same command again to resume"),
     ],
 )
 def test_the_exit_status_says_whose_mistake_it_was(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from manifests.datasets import DATASETS
-from manifests.datasets.recognise import NUM_FOLDERS_LOOKED_INTO, recognise_layout
+from manifests.datasets.recognise import NUM_FOLDERS_LOOKED_INTO, dataset_within, recognise_layout
 from manifests.errors import DatasetError
 from tests.helpers.trees import touch
 
@@ -153,3 +153,16 @@ def test_the_root_may_be_a_link(root: Path) -> None:
     (root / "link").symlink_to(root / "disk2")
     assert recognise_layout(root / "link").dataset is DATASETS["celeb_df"]
     assert [entry.path for entry in DATASETS["celeb_df"].scan(root / "link")] == [CELEB]
+
+
+@pytest.mark.parametrize("below", ["", "Celeb-DF-v2"])
+def test_the_next_command_names_the_folder_that_holds_the_dataset(tmp_path: Path, below: str) -> None:
+    """Archives often hold a dataset in a folder of its own."""
+    (tmp_path / "archives").mkdir()
+    (tmp_path / below / "Celeb-real").mkdir(parents=True)
+    assert dataset_within(tmp_path) == tmp_path / below
+
+
+def test_where_no_dataset_is_recognised_the_folder_itself_is_named(tmp_path: Path) -> None:
+    (tmp_path / "papers").mkdir()
+    assert dataset_within(tmp_path) == tmp_path

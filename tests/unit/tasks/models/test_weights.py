@@ -372,7 +372,7 @@ def test_damaged_files_are_refused_or_read(tmp_path: Path) -> None:
     ("module", "late"),
     [
         ("tasks.models.weights", {"torch", "prefect"}),
-        ("flows.cli.weights", {"torch", "prefect", "httpx", "rich.table"}),
+        ("flows.cli.setup", {"torch", "prefect", "httpx", "rich.table"}),
     ],
 )
 def test_heavy_things_load_late(module: str, late: set[str]) -> None:

@@ -81,7 +81,7 @@ def test_fewer_versions_hold_fewer_files(out: Path, capsys: Output) -> None:
     run_once(out, [entry_of(f"{number:03d}", content=OTHER_CONTENT) for number in range(4)])
     assert len(list((out / "shards").iterdir())) == 3
     shown = said(capsys, "versions", out, "--keep", 1)
-    assert "Version 1 is gone. Version 2 is gone." in shown
+    assert "Version 1 was deleted. Version 2 was deleted." in shown
     assert [path.name for path in (out / "shards").iterdir()] == ["train-00002.lmdb"]
     assert "expected 1 or more" in said(capsys, "versions", out, "--keep", 0, status=2)
 
@@ -115,7 +115,7 @@ def test_a_store_whose_run_did_not_finish_is_not_compacted(out: Path, capsys: Ou
 
 def test_shards_that_are_gone_are_told(out: Path, capsys: Output) -> None:
     (out / "shards" / "train-00001.lmdb").unlink()
-    assert "1 of its shards are gone" in said(capsys, "versions", out)
+    assert "1 of its shards are missing" in said(capsys, "versions", out)
 
 
 def test_there_is_no_store(tmp_path: Path, capsys: Output) -> None:

@@ -1,56 +1,66 @@
-"""`faceshards index`: what lies in a folder, how it would be split, and what the splits would share."""
+"""The commands about datasets: `index`, `download ffpp`, `download archive` and `sample`."""
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.cli.command import CONFIG, TEST_DATASET, Argument, Command, Options, flag, path, setting
+from flows.cli.console import say, stderr
+from flows.cli.preprocess import EMPTY_SPLITS
 from manifests.datasets import DATASETS
 from manifests.entry import SPLITS
-from manifests.errors import ConfigError
+from manifests.errors import EXIT_FAILED, EXIT_OK, ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
     from manifests.row import ManifestRow
 
 MAX_REJECTIONS_SHOWN = 20  # the manifest has them all
-EMPTY_SPLITS = "No video in {}: whole leakage groups come nearest to the ratios that way."
 
 
-def add_index(commands: Any) -> argparse.ArgumentParser:
-    """Add the command to the command line and return its parser."""
-    index: argparse.ArgumentParser = commands.add_parser(
-        "index", help="say what a folder holds, split it, and report what the splits share"
+def commands() -> Iterator[Command]:
+    """Yield the commands."""
+    yield Command(
+        "index",
+        "recognise a dataset, split it, and report what the splits share",
+        index,
+        path("root", "ROOT", "folder of the dataset"),
+        Argument("--layout", "layout of ROOT (default: recognised)", choices=list(DATASETS)),
+        TEST_DATASET,
+        CONFIG,
+        setting("split.policy=official"),
+        flag("--names-only", "use names and lists alone; open no video"),
+        path("--out", "FILE.parquet", "file for the manifest"),
+        path("--report", "FILE.json", "file for the leakage report"),
     )
-    index.add_argument("root", type=Path, metavar="ROOT", help="the dataset's folder")
-    index.add_argument("--layout", choices=list(DATASETS), help="how it is laid out; found by looking by default")
-    add_split_options(index)
-    index.add_argument("--names-only", action="store_true", help="do not open the files: names and lists alone")
-    index.add_argument("--out", type=Path, metavar="FILE.parquet", help="where to write the manifest")
-    index.add_argument("--report", type=Path, metavar="FILE.json", help="where to write the leakage report")
-    return index
-
-
-def add_split_options(command: argparse.ArgumentParser) -> None:
-    """Add the options that decide which videos go where."""
-    command.add_argument(
-        "--test", type=Path, action="append", metavar="ROOT2", help="another dataset, for testing only; may be repeated"
+    yield Command(
+        "sample",
+        "make a miniature dataset from a public-domain portrait",
+        sample,
+        path("root", "ROOT", "new folder for the dataset"),
+        Argument("--layout", "ffpp or celeb_df (default: ffpp)", default="ffpp"),
+        Argument("--pairs", "number of target–source pairs (default: 20)", type=int, default=20),
+        Argument(
+            "--seconds",
+            "shortest and longest video (default: 2 4)",
+            type=float,
+            nargs=2,
+            default=(2.0, 4.0),
+            metavar=("MIN", "MAX"),
+        ),
+        Argument("--seed", "seed; another one makes another dataset (default: 0)", type=int, default=0),
     )
-    command.add_argument("--config", type=Path, metavar="FILE.yaml", help="settings")
-    command.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="one setting, such as split.policy=official"
-    )
 
 
-def run_index(options: argparse.Namespace, out: Console) -> bool:
-    """Run the command; return whether there are videos, and their split keeps its policy's promise."""
+def index(options: Options) -> int:
+    """Index a dataset; return 1 where there is no video, or the split breaks its policy's promise."""
     from flows.config.preprocess import AUTO, load_index_config
     from flows.run.bars import probing_bar
     from flows.run.shards import with_splits
@@ -67,28 +77,50 @@ def run_index(options: argparse.Namespace, out: Console) -> bool:
     sources = survey_sources(config.dataset, config.test_datasets)
     for settings, source in zip((config.dataset, *config.test_datasets), sources, strict=True):
         if settings.name == AUTO:
-            out.print(str(source), soft_wrap=True, highlight=False)
+            say(str(source))
     with probing_bar() as on_video:
         indexed = index_sources(sources, probing=not options.names_only, on_video=on_video)
-    split = config.split.model_copy(update={"allow_leakage": True})  # what breaks a promise is shown, nothing is stored
+    split = config.split.model_copy(update={"allow_leakage": True})  # broken promises are shown, nothing is stored
     rows = with_splits(indexed.rows, split, test_datasets=indexed.test_datasets)
     report = audit(row.entry for row in rows if row.entry is not None and row.status != "rejected")
     broken = broken_promises(report, config.split.policy)
     wanted = config.split.ratios if config.split.policy in POLICIES_WITH_RATIOS else None
-    out.print(_table(rows, wanted, indexed.test_datasets))
-    _show_rejections(rows, out)
+    say(_table(rows, wanted, indexed.test_datasets))
+    _show_rejections(rows)
     empty = [split for split, want in zip(SPLITS, wanted or (), strict=False) if want and not report.num_videos[split]]
     if empty and any(report.num_videos.values()):
-        out.print(EMPTY_SPLITS.format(" and ".join(empty)), soft_wrap=True, highlight=False)
+        say(EMPTY_SPLITS.format(" and ".join(empty)))
     for line in (*describe(report), *broken):
-        out.print(line, soft_wrap=True, highlight=False)
+        say(line)
     if options.out is not None:
         write_table(options.out, rows)
-        out.print(f"Manifest: {options.out}", soft_wrap=True, highlight=False)
+        say(f"Manifest: {options.out}")
     if options.report is not None:
         options.report.write_text(json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        out.print(f"Leakage report: {options.report}", soft_wrap=True, highlight=False)
-    return not broken and any(report.num_videos.values())
+        say(f"Leakage report: {options.report}")
+    return EXIT_OK if any(report.num_videos.values()) and not broken else EXIT_FAILED
+
+
+def sample(options: Options) -> int:
+    """Make the miniature dataset."""
+    from rich.progress import Progress
+
+    from manifests.miniature import write_miniature
+
+    with Progress(console=stderr(), transient=True, disable=not sys.stderr.isatty()) as progress:
+        bar = progress.add_task("making videos", total=None)
+        summary = write_miniature(
+            options.root,
+            layout=options.layout,
+            num_pairs=options.pairs,
+            seconds=tuple(options.seconds),
+            seed=options.seed,
+            on_video=lambda _: progress.advance(bar),
+        )
+    done = "made" if summary.num_written else "already complete"
+    counts = f"{summary.num_videos} videos, {summary.num_masks} masks, {summary.num_bytes / 1e6:.1f} MB"
+    say(f"{options.root}: {counts}, {done}")
+    return EXIT_OK
 
 
 def _require_place(option: str, path: Path | None) -> None:
@@ -97,7 +129,7 @@ def _require_place(option: str, path: Path | None) -> None:
 
 
 def _table(rows: Sequence[ManifestRow], wanted: Sequence[float] | None, test_datasets: Collection[str]) -> Table:
-    """Kinds × splits, each with its share of the kind; below, the whole against the shares that were asked for."""
+    """Return the table kinds × splits with each share of the kind, and below it the shares of the whole as wanted."""
     from rich.table import Table
 
     from manifests.splits.policies import counts_by_split
@@ -118,10 +150,9 @@ def _table(rows: Sequence[ManifestRow], wanted: Sequence[float] | None, test_dat
     return table
 
 
-def _show_rejections(rows: Sequence[ManifestRow], out: Console) -> None:
+def _show_rejections(rows: Sequence[ManifestRow]) -> None:
     rejected = [row for row in rows if row.status == "rejected"]
     for row in rejected[:MAX_REJECTIONS_SHOWN]:
-        out.print(f"rejected {row.video_id}: {row.reason}, {row.detail}", soft_wrap=True, highlight=False)
+        say(f"rejected {row.video_id}: {row.reason}, {row.detail}")
     if len(rejected) > MAX_REJECTIONS_SHOWN:
-        more = f"and {len(rejected) - MAX_REJECTIONS_SHOWN:,} more rejected: --out FILE.parquet lists them all"
-        out.print(more, highlight=False)
+        say(f"and {len(rejected) - MAX_REJECTIONS_SHOWN:,} more rejected: --out FILE.parquet lists them all")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import io
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.cli.weights import add_weights
+from flows.cli.parser import _parser
 from manifests.errors import ConfigError
 from tasks.models.weights import WEIGHTS, WEIGHTS_VARIABLE, WeightFile
 from tests.helpers.servers import WebServer, running
@@ -53,12 +52,8 @@ def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WebServer]:
 
 
 def weights(*words: object) -> int:
-    parser = argparse.ArgumentParser()
-    add_weights(parser.add_subparsers())
-    options = parser.parse_args(["weights", *map(str, words)])
-    status = options.run(options)
-    assert isinstance(status, int)
-    return status
+    options = _parser().parse_args(["weights", *map(str, words)])
+    return int(options.run(options))
 
 
 def row_of(name: str, printed: str) -> list[str]:

@@ -1,0 +1,102 @@
+"""What a command is: a name, a line of help, a function that runs it and returns an exit status, and its arguments.
+
+Each module of commands has a function `commands`, called when the parser is built, so that choices are those of the
+registries at that moment. Nothing heavy is imported before a command runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+Options: TypeAlias = argparse.Namespace
+
+
+class Argument:
+    """A positional argument or an option, as a value that several commands can share.
+
+    Args:
+        name: the name of a positional argument, or the option string.
+        text: its line of help.
+        settings: further ones of `ArgumentParser.add_argument`.
+    """
+
+    def __init__(self, name: str, text: str, **settings: Any) -> None:
+        self.name, self.settings = name, {"help": text, **settings}
+
+
+def path(name: str, metavar: str, text: str, **settings: Any) -> Argument:
+    """Return an argument that is a path, with its name in the usage."""
+    return Argument(name, text, type=Path, metavar=metavar, **settings)
+
+
+def flag(name: str, text: str) -> Argument:
+    """Return an option without a value, off by default."""
+    return Argument(name, text, action="store_true")
+
+
+def switch(name: str, text: str) -> Argument:
+    """Return an option that is on by default, with a `--no-…` that turns it off."""
+    return Argument(name, f"{text} (default: yes)", action=argparse.BooleanOptionalAction, default=True)
+
+
+def several(name: str, text: str, **settings: Any) -> Argument:
+    """Return an argument of one or more words."""
+    return Argument(name, text, nargs="+", **settings)
+
+
+def repeated(name: str, metavar: str, text: str, **settings: Any) -> Argument:
+    """Return an option with a value, which may be given several times."""
+    return Argument(name, text, action="append", default=[], metavar=metavar, **settings)
+
+
+class Command:
+    """One command of the command line, or a group of commands.
+
+    Args:
+        name: the word by which it is called.
+        text: its line of help: a phrase that begins with a verb.
+        run: runs it and returns the exit status; None for a group.
+        arguments: its positional arguments in their order, and its options.
+        commands: those of a group.
+        metavar: what the usage calls a command of the group.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        run: Callable[[Options], int] | None = None,
+        *arguments: Argument,
+        commands: Iterable[Command] = (),
+        metavar: str = "COMMAND",
+    ) -> None:
+        self.name, self.text, self.run, self.arguments = name, text, run, arguments
+        self.commands, self.metavar = tuple(commands), metavar
+
+
+def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], metavar: str = "COMMAND") -> None:
+    """Add commands to a parser, and those of groups to the groups' own parsers."""
+    parsers = parser.add_subparsers(title=f"{metavar.lower()}s", required=True, metavar=metavar)
+    for command in commands:
+        sentence = f"{command.text[0].upper()}{command.text[1:]}."
+        own = parsers.add_parser(command.name, help=command.text, description=sentence)
+        own.set_defaults(run=command.run, parser=own)
+        for argument in command.arguments:
+            own.add_argument(argument.name, **argument.settings)
+        if command.commands:
+            add_commands(own, command.commands, command.metavar)
+
+
+# Arguments of several commands.
+STORE = path("out", "OUT", "folder of the store")
+CONFIG = path("--config", "FILE.yaml", "YAML file with settings")
+TEST_DATASET = repeated("--test", "ROOT2", "another dataset for testing only; may be repeated", type=Path)
+DEVICE = Argument("--device", "auto, cpu, cuda or cuda:N (default: auto)", default="auto")
+
+
+def setting(example: str) -> Argument:
+    """Return the option `--set`, with an example of a setting."""
+    return repeated("--set", "NAME=VALUE", f"one setting, such as {example}; may be repeated")

@@ -1,0 +1,132 @@
+"""The commands about models: `train`, `evaluate` and `predict`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flows.cli.command import CONFIG, DEVICE, Argument, Command, Options, path, setting, several
+from flows.cli.console import say, working
+from manifests.entry import SPLITS
+from manifests.errors import EXIT_OK
+
+ALL = "all"
+# Names of groups of perturbations for `--robustness`, and what the perturbations say they belong to.
+GROUPS = {"study": "study", "five-levels": "deeperforensics"}
+RUNS_DIR = Path("runs")
+
+
+def commands() -> Iterator[Command]:
+    """Yield the commands."""
+    stores = path("stores", "STORE", "folders of stores", nargs="+")
+    yield Command(
+        "train",
+        "train a model on stores, or resume its training",
+        train,
+        stores,
+        path("--run", "RUN", "run folder (default: runs/PRESET-STORE)", dest="run_dir"),
+        Argument("--preset", "recipe; `presets` lists them (default: m2tr)", default="m2tr", metavar="NAME"),
+        CONFIG,
+        setting("trainer.epochs=3"),
+    )
+    layers = "layers for Grad-CAM: last, fine (the last stage of M2TR) or a module's name (default: last)"
+    yield Command(
+        "evaluate",
+        "evaluate a model on stores: metrics with confidence intervals, a page, tables",
+        evaluate,
+        path("checkpoint", "CHECKPOINT", "model.pt, or a checkpoint of M2TR's authors"),
+        stores,
+        path("--out", "DIR", "folder of the page (default: beside CHECKPOINT)"),
+        Argument("--split", "split of the stores (default: test)", choices=SPLITS, default="test"),
+        path("--beside", "CHECKPOINT", "other models to compare", nargs="+", default=[]),
+        Argument("--robustness", "score again under perturbations of the crops", choices=(*GROUPS, ALL)),
+        several("--explain-layer", layers, default=[], metavar="NAME"),
+        Argument("--workers", "processes that decode (default: 2)", type=int, default=2, metavar="N"),
+        DEVICE,
+    )
+    yield Command(
+        "predict",
+        "score one video: scores over time, a plot, an annotated clip",
+        predict,
+        path("checkpoint", "CHECKPOINT", "model.pt"),
+        path("video", "VIDEO", "any video file"),
+        path("--out", "DIR", "folder of the results (default: VIDEO.scores)"),
+        DEVICE,
+    )
+
+
+def train(options: Options) -> int:
+    """Train a model, and print where it is."""
+    from flows.config.training import load_train_config
+    from storage.files.layout import lock_store
+
+    run = _run_folder(options)
+    base: dict[str, Any] = {"stores": [str(store) for store in options.stores], "run": str(run)}
+    config = load_train_config(options.config, options.set, base, options.preset)
+    with working("loading PyTorch"):
+        from training.fit.train import train as train_model
+    with lock_store(config.run):
+        result = train_model(config)
+    auc = "no validation split" if result.val_auc is None else f"AUC {result.val_auc:.4f} on val"
+    outcome = "" if result.is_complete else "; run it again to resume"
+    if result.had_nothing_to_do:
+        outcome = "; it was finished before: raise trainer.epochs to resume it, or name another --run"
+    say(f"{auc} after {result.num_steps:,} steps{outcome}")
+    say(f"Model: {result.model}")
+    return EXIT_OK
+
+
+def _run_folder(options: Options) -> Path:
+    """Return the run folder: the named one, or the default."""
+    if options.run_dir is not None:
+        return Path(options.run_dir)
+    return RUNS_DIR / f"{options.preset}-{options.stores[0].resolve().name}"
+
+
+def evaluate(options: Options) -> int:
+    """Evaluate a model, and print the results and where the page is."""
+    from flows.config.preprocess import validate
+    from tasks.workers.pool import resolve_devices
+    from training.config import EvaluateConfig
+    from training.evaluation.evaluate import evaluate as evaluate_models
+    from training.evaluation.perturbations.perturb import PERTURBATIONS
+    from training.evaluation.report.write import MARKDOWN_NAME
+
+    out = options.out or options.checkpoint.parent / f"evaluation-{options.stores[0].resolve().name}-{options.split}"
+    group = GROUPS.get(options.robustness)
+    perturbations = [
+        found.name for found in PERTURBATIONS.values() if options.robustness == ALL or found.belongs_to == group
+    ]
+    config = validate(
+        EvaluateConfig,
+        {
+            "checkpoints": [options.checkpoint, *options.beside],
+            "stores": options.stores,
+            "out": out,
+            "split": options.split,
+            "perturbations": perturbations,
+            "explain_layers": options.explain_layer,
+            "workers": options.workers,
+            "device": options.device,
+        },
+    )
+    (device, *_) = resolve_devices(config.device, "device")
+    with working("evaluating") as status:
+        page, _ = evaluate_models(config, device, status.update)
+    say((out / MARKDOWN_NAME).read_text(encoding="utf-8"))
+    say(f"Page: {page}")
+    return EXIT_OK
+
+
+def predict(options: Options) -> int:
+    """Score a video, and print what the score is worth."""
+    with working("loading PyTorch"):
+        from flows.config.training import PredictConfig
+        from flows.run.prediction import predict as predict_video
+        from flows.run.prediction import summary
+    out = options.out or options.video.with_name(f"{options.video.name}.scores")
+    config = PredictConfig(checkpoint=options.checkpoint, video=options.video, out=out, device=options.device)
+    for line in summary(predict_video(config)):
+        say(line)
+    return EXIT_OK

@@ -1,0 +1,89 @@
+"""The command `preprocess`: a dataset on disk becomes a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.cli.command import CONFIG, TEST_DATASET, Argument, Command, Options, flag, path, setting
+from flows.cli.console import complain, say, working
+from manifests.datasets import DATASETS
+from manifests.errors import EXIT_FAILED, EXIT_OK, NothingStored
+from storage.files.layout import REPORT_HTML_NAME
+
+if TYPE_CHECKING:
+    from flows.report.totals import Report
+
+EMPTY_SPLITS = "No video in {}: leakage groups stay whole, and no other way to place them is nearer to the ratios."
+
+
+def commands() -> Iterator[Command]:
+    """Yield the command."""
+    layouts = ["auto", *DATASETS]
+    yield Command(
+        "preprocess",
+        "turn a dataset on disk into a store of face crops, or complete the store",
+        run,
+        Argument("dataset", f"layout of ROOT: {', '.join(layouts)}", choices=layouts, metavar="LAYOUT"),
+        path("root", "ROOT", "folder of the dataset"),
+        path("--out", "OUT", "folder of the store", required=True),
+        TEST_DATASET,
+        CONFIG,
+        setting("split.policy=official"),
+        flag("--allow-leakage", "store a split that breaks its promise, and record that it does"),
+        Argument("--preset", "settings of a published preprocessing; `presets` lists them", metavar="NAME"),
+        path("--weights-dir", "DIR", "folder of weight files, as of the command `weights`"),
+        flag("--reprocess", "recompute a store that was made with other settings"),
+    )
+
+
+def run(options: Options) -> int:
+    """Preprocess, and print what the store holds."""
+    from flows.config.preprocess import load_config
+    from flows.run.preflight import preflight, sources_read
+
+    base: dict[str, Any] = {"dataset": {"name": options.dataset, "root": options.root}, "out": options.out}
+    if options.test:
+        base["test_datasets"] = [{"root": root} for root in options.test]
+    if options.allow_leakage:
+        base["split"] = {"allow_leakage": True}
+    base |= {"reprocess": True} if options.reprocess else {}
+    base |= {"weights_dir": options.weights_dir} if options.weights_dir else {}
+    config = load_config(options.config, options.set, base, options.preset)
+    prepared = preflight(config)  # mistakes are reported before Prefect's server starts
+
+    with working("starting Prefect"):
+        from flows.server.embedded import start_embedded_server
+
+        start_embedded_server()
+        from flows.preprocess import preprocess_ffpp
+        from flows.report.page import read_report
+        from tasks.workers.interrupts import interrupts_remembered
+    num_changed = 0
+    try:
+        with interrupts_remembered(), sources_read(prepared.sources):
+            done = preprocess_ffpp(config)
+        num_changed = done.get("videos_changed", 0)
+        if done["videos_processed"] == num_changed == 0:
+            say("Nothing to do: every video is stored or rejected already.")
+    except NothingStored as error:
+        complain("failed:", error=error)
+    report = read_report(config.out)
+    _show(report, config.out, has_changed=bool(num_changed))
+    return EXIT_OK if report.num_stored else EXIT_FAILED
+
+
+def _show(report: Report, store_dir: Path, *, has_changed: bool) -> None:
+    """Print a store's summary, its leakage, what the run changed, and where store and report are."""
+    from flows.report.text import describe_difference, summary_table
+    from manifests.leakage.audit import describe
+
+    say(summary_table(report))
+    changes = describe_difference(report.difference) if report.difference and has_changed else []
+    for line in (*describe(report.leakage), *changes):
+        say(line)
+    say(f"Store:  {store_dir}\nReport: {store_dir / REPORT_HTML_NAME}")
+    empty = [split.split for split in report.splits if split.wanted_share and not split.num_videos]
+    if report.num_stored and empty:
+        say(EMPTY_SPLITS.format(" and ".join(empty)))

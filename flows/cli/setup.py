@@ -1,0 +1,135 @@
+"""The commands about the installation: `weights …`, `presets` and `deploy`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from flows.cli.command import Argument, Command, Options, path
+from flows.cli.console import complain, say
+from manifests.errors import EXIT_FAILED, EXIT_OK
+
+if TYPE_CHECKING:
+    from tasks.models.weights import WeightFile
+
+MISSING = "missing"
+
+
+def commands() -> Iterator[Command]:
+    """Yield the commands."""
+    searched = "folder to fetch into, searched before $FACESHARDS_WEIGHTS and the folder of torch hub"
+    arguments = (
+        Argument("names", "weight files, such as 2dfan4 (default: all)", nargs="*", metavar="NAME"),
+        path("--weights-dir", "DIR", searched),
+    )
+    actions = (
+        Command("fetch", "download missing weight files, and print where each is", fetch_weights, *arguments),
+        Command("list", "list the weight files and where they are", list_weights, *arguments),
+        Command("verify", "compare weight files with the SHA-256 of the published ones", verify_weights, *arguments),
+    )
+    text = "fetch, list or verify the weight files of networks"
+    yield Command("weights", text, commands=actions, metavar="ACTION")
+    yield Command("presets", "list the presets of preprocess and of train, with their sources", presets)
+    yield Command("deploy", "register the deployments of prefect.yaml with a Prefect server", deploy)
+
+
+def fetch_weights(options: Options) -> int:
+    """Download what is missing.
+
+    Raises:
+        ConfigError: no weight file has that name.
+    """
+    from flows.run.bars import weights_bar
+    from manifests.errors import StageMissing
+    from tasks.models.weights import fetch
+
+    status = EXIT_OK
+    for weights in _chosen(options.names):
+        try:
+            with weights_bar(weights) as on_bytes:
+                path = fetch(weights.name, options.weights_dir, on_bytes)
+        except StageMissing as missing:
+            complain("failed:", error=missing)
+            status = EXIT_FAILED
+        else:
+            say(f"{weights.name}: {path}")
+    return status
+
+
+def list_weights(options: Options) -> int:
+    """Print what there is and where it lies.
+
+    Raises:
+        ConfigError: no weight file has that name.
+    """
+    from rich.table import Table
+
+    from tasks.models.weights import find, search_dirs
+
+    table = Table("name", "file", "MB", "where", "used by", "licence", show_lines=True)
+    for column in table.columns:
+        column.overflow = "fold"  # a path that is cut off cannot be copied
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
+    for weights in _chosen(options.names):
+        path = find(weights.name, options.weights_dir)
+        num_bytes = path.stat().st_size if path else weights.num_bytes
+        size = "unknown" if num_bytes is None else f"{num_bytes / 1e6:,.1f}"
+        where = str(path.parent) if path else MISSING
+        table.add_row(weights.name, weights.file_name, size, where, weights.used_by, weights.licence)
+    say(table)
+    say("Looked in, in this order: " + ", ".join(str(folder) for folder in search_dirs(options.weights_dir)))
+    return EXIT_OK
+
+
+def verify_weights(options: Options) -> int:
+    """Compare each file with the published one.
+
+    Raises:
+        ConfigError: no weight file has that name.
+        OSError: a file cannot be read.
+    """
+    from tasks.models.weights import find, verify
+
+    status = EXIT_OK
+    for weights in _chosen(options.names):
+        path = find(weights.name, options.weights_dir)
+        fault = verify(path, weights.name) if path else None
+        verdict = MISSING if path is None else f"differs: {fault}" if fault else "ok"
+        say(f"{weights.name}: {verdict}" + (f" ({path})" if path else ""))
+        status = status if verdict == "ok" else EXIT_FAILED
+    return status
+
+
+def _chosen(names: Sequence[str]) -> list[WeightFile]:
+    """Return the named weight files, each once, or all of them.
+
+    Raises:
+        ConfigError: no weight file has that name.
+    """
+    from tasks.models.weights import WEIGHTS, weight_file
+
+    return [weight_file(name) for name in dict.fromkeys(names or WEIGHTS)]
+
+
+def presets(_options: Options) -> int:
+    """Print the presets of preprocessing."""
+    from rich.table import Table
+
+    from flows.config.presets import load_preset, preset_names
+
+    table = Table("preset", "what it makes, its source, the records to expect", show_lines=True)
+    for preset in map(load_preset, preset_names()):
+        table.add_row(
+            preset.name, "\n".join((preset.about, f"Source: {preset.source}", f"Expected: {preset.expected}"))
+        )
+    say(table)
+    return EXIT_OK
+
+
+def deploy(_options: Options) -> int:
+    """Register the deployments."""
+    from flows.server.deploy import deploy as deploy_all
+
+    names = deploy_all()
+    say(f"Registered {', '.join(names)}. Run one with `prefect deployment run {names[0]}`.")
+    return EXIT_OK

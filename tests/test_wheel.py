@@ -17,7 +17,7 @@ import pytest
 from flows.cli.guard import PACKAGES
 
 # On a busy machine the imports of half a dozen processes alone take minutes.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(600)]
 
 ROOT = Path(__file__).resolve().parents[1]
 LICENCES = {"LICENSE", "THIRD-PARTY.md"}

@@ -20,7 +20,7 @@ from storage.format.record import FoundBy, Record
 from storage.store import RecordStore
 from storage.verify import verify_store
 
-pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.usefixtures("prefect_server")]
 
 Configure = Callable[..., Any]
 LRW = ("landmark.kind=dlib", "crop.kind=lrw", "crop.size_px=150", "detect.every=8", "frames.mode=clips")

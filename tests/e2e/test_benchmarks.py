@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 # On a busy machine the imports of a dozen processes alone take minutes.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(900)]
 
 ROOT = Path(__file__).resolve().parents[2]
 Run = Callable[..., Any]

@@ -10,25 +10,26 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from storage.files.layout import SHARDS_DIR
 from storage.store import RecordStore
 from storage.verify import verify_store
-from tests.helpers.deployed import REPO, Server, environment_for
-
-Found = TypeVar("Found")
+from tests.helpers.deployed import Server, environment_for
+from tests.helpers.processes import REPO, children_of, is_alive, wait_for
 
 SCRIPT = REPO / "scripts" / "cluster-local"
 NUM_VIDEOS = 20  # of `miniature`: 4 originals and 16 fakes
 WAIT_SECONDS = 600  # far longer than anything takes, even where the machine is busy with something else
 SILENCE_SECONDS = 40  # in place of 90; a run sends a heartbeat every 30 s, which Prefect does not let be lowered
+
+wait = partial(wait_for, seconds=WAIT_SECONDS, every=0.2)
 
 
 def missing_programs() -> str:
@@ -38,6 +39,7 @@ def missing_programs() -> str:
 
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.cluster,
     pytest.mark.timeout(1500),  # one test waits for several runs, each of which may take that long
     pytest.mark.skipif(bool(missing_programs()), reason=missing_programs() or "-"),
@@ -74,27 +76,6 @@ class Cluster(Server):
         raise AssertionError("got two idle workers, expected one at work")
 
 
-def children_of(process_id: int) -> list[int]:
-    threads = Path(f"/proc/{process_id}/task").glob("*/children")
-    return [int(word) for thread in threads for word in thread.read_text().split()]
-
-
-def is_alive(process_id: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{process_id}/status").read_text()
-    except OSError:
-        return False
-
-
-def wait_for(condition: Callable[[], Found]) -> Found:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.2)
-    raise AssertionError(f"nothing happened within {WAIT_SECONDS} s")
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     # Not pytest's folder, which is root's alone: as root, PostgreSQL is run by the user postgres.
@@ -104,7 +85,7 @@ def cluster() -> Iterator[Cluster]:
     with (folder / "script.log").open("wb") as log:
         script = subprocess.Popen([sys.executable, str(SCRIPT), str(folder)], env=environment, stdout=log, stderr=log)
     try:
-        wait_for(lambda: script.poll() is not None or b"ready" in (folder / "script.log").read_bytes())
+        wait(lambda: script.poll() is not None or b"ready" in (folder / "script.log").read_bytes())
         assert script.poll() is None, (folder / "script.log").read_text()
         exports = dict(line.removeprefix("export ").split("=", 1) for line in (folder / "env").read_text().splitlines())
         api_url = exports["PREFECT_API_URL"]
@@ -149,7 +130,7 @@ def configuration(root: Path, out: Path, num_frames: int) -> dict[str, Any]:
 def begin(cluster: Cluster, root: Path, out: Path) -> tuple[str, dict[str, bytes]]:
     """Ask for a run and wait until it is in the middle of its work; return its id and the shards that are complete."""
     run_id = cluster.ask_for("preprocess-ffpp", configuration(root, out, num_frames=32))
-    wait_for(lambda: list((out / SHARDS_DIR).glob("[!.]*.lmdb")))
+    wait(lambda: list((out / SHARDS_DIR).glob("[!.]*.lmdb")))
     stored = {path.name: path.read_bytes() for path in (out / SHARDS_DIR).glob("[!.]*.lmdb")}
     assert len(stored) < NUM_VIDEOS // 2, (
         "got a run that was faster than the test, expected one in the middle of its work"
@@ -193,9 +174,9 @@ def test_a_run_whose_worker_died_with_it_is_carried_out_by_another(
         descendants = children_of(engine)
         for process_id in (cluster.process_id(worker), engine):
             os.kill(process_id, signal.SIGKILL)
-        wait_for(lambda: "Crashed" in cluster.states(run_id))
+        wait(lambda: "Crashed" in cluster.states(run_id))
 
-    wait_for(lambda: "Completed" in cluster.states(run_id))
+    wait(lambda: "Completed" in cluster.states(run_id))
     states = [name for name in cluster.states(run_id) if name in ("Running", "Crashed", "AwaitingRetry", "Completed")]
     assert states[:3] == ["Running", "Crashed", "AwaitingRetry"]
     assert states[-2:] == ["Running", "Completed"]  # two automations may both have asked for it in between
@@ -209,7 +190,7 @@ def test_a_run_outlives_the_server_and_the_database(cluster: Cluster, miniature:
     for process_id in before.values():
         os.kill(process_id, signal.SIGKILL)
 
-    wait_for(lambda: "Completed" in cluster.states(run_id))
+    wait(lambda: "Completed" in cluster.states(run_id))
     assert not set(before.values()) & {cluster.process_id(part) for part in before}
     assert "Failed" not in cluster.states(run_id)
     require_complete(tmp_path / "store", stored)
@@ -223,9 +204,9 @@ def test_a_cancelled_run_leaves_no_process_and_a_store_to_go_on_with(
     processes = [engine, *children_of(engine)]
     assert cluster.run("prefect", "flow-run", "cancel", run_id).returncode == 0
 
-    wait_for(lambda: "Cancelled" in cluster.states(run_id))
-    wait_for(lambda: not any(map(is_alive, processes)))
+    wait(lambda: "Cancelled" in cluster.states(run_id))
+    wait(lambda: not any(map(is_alive, processes)))
     assert "AwaitingRetry" not in cluster.states(run_id)
     again = cluster.ask_for("preprocess-ffpp", configuration(miniature, tmp_path / "store", num_frames=32))
-    wait_for(lambda: "Completed" in cluster.states(again))
+    wait(lambda: "Completed" in cluster.states(again))
     require_complete(tmp_path / "store", stored)

@@ -60,6 +60,7 @@ def test_celeb_df_is_recognised_and_split_by_identity(celeb_df: Path, tmp_path: 
     assert report_of(out)["leakage_allowed"] is False
 
 
+@pytest.mark.long
 def test_the_official_list_is_followed_and_its_leakage_told(
     celeb_df: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -79,6 +80,7 @@ def test_the_official_list_is_followed_and_its_leakage_told(
     assert "made from footage" in page
 
 
+@pytest.mark.long
 def test_train_on_one_dataset_test_on_another(
     miniature: Path, celeb_df: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -95,6 +97,7 @@ def test_train_on_one_dataset_test_on_another(
     assert preprocess_ffpp(configure(miniature, out, other))["videos_processed"] == 0
 
 
+@pytest.mark.long
 def test_the_copy_on_kaggle_gives_the_same_videos(
     miniature: Path, kaggle: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -108,6 +111,7 @@ def test_the_copy_on_kaggle_gives_the_same_videos(
     }
 
 
+@pytest.mark.long
 def test_metadata_that_describes_another_file_rejects_it(kaggle: Path, tmp_path: Path, configure: Configure) -> None:
     (kaggle / "csv").mkdir()
     name = min(path.name for path in (kaggle / "original").iterdir())
@@ -123,6 +127,7 @@ def test_metadata_that_describes_another_file_rejects_it(kaggle: Path, tmp_path:
     assert totals["num_indexed"] == totals["num_stored"] + 2
 
 
+@pytest.mark.long
 def test_a_split_that_leaks_is_refused_unless_it_is_allowed(
     miniature: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -143,6 +148,7 @@ def test_a_split_that_leaks_is_refused_unless_it_is_allowed(
     assert preprocess_ffpp(configure(miniature, out, *asked, "split.allow_leakage=true"))["videos_processed"] == 0
 
 
+@pytest.mark.long
 def test_a_folder_of_ones_own(miniature: Path, tmp_path: Path, configure: Configure) -> None:
     root, out = tmp_path / "mine", tmp_path / "store"
     shutil.copytree(miniature / "original_sequences/youtube/c23/videos", root / "real")

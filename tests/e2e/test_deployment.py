@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from storage.store import RecordStore
-from tests.helpers.deployed import BIN, REPO, Server, end_session, environment_for, free_port
+from tests.helpers.deployed import Server, own_server
+from tests.helpers.processes import REPO, wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 FULL_NAME = "preprocess-ffpp/preprocess-ffpp"
 NAMES = (
     *("preprocess-ffpp", "preprocess-celebdf", "reprocess", "download-ffpp"),
     *("verify-store", "train-m2tr", "evaluate"),
 )
-START_SECONDS = 60
 SCHEDULER_SECONDS = 180  # it looks at all deployments once a minute, at changed ones every five seconds
 
 # Two flows with a deployment of one name, run nowhere: only their names matter.
@@ -43,31 +39,10 @@ deployments:
 """
 
 
-def wait_until_healthy(process: subprocess.Popen[bytes], api_url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{api_url}/health", timeout=1).close()
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.2)
-        else:
-            return
-    pytest.fail(f"no Prefect server at {api_url} after {START_SECONDS} s (exit status {process.poll()})")
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    environment = environment_for(f"http://127.0.0.1:{port}/api", home)
-    command = [str(BIN / "prefect"), "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    with (home / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=REPO, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            wait_until_healthy(process, environment["PREFECT_API_URL"])
-            yield Server(api_url=environment["PREFECT_API_URL"], environment=environment)
-        finally:
-            end_session(process)
+    with own_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -113,10 +88,7 @@ def test_a_schedule_that_is_on_asks_for_runs_by_itself(deployed: Server) -> None
     deployed.take_runs()
     deployed.ask("PATCH", schedule, {"active": True})
     try:
-        deadline = time.monotonic() + SCHEDULER_SECONDS
-        while not (runs := deployed.ask("POST", "/flow_runs/filter", {})) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert runs
+        runs = wait_for(lambda: deployed.ask("POST", "/flow_runs/filter", {}), SCHEDULER_SECONDS, every=0.5)
         assert {(run["deployment_id"], run["state_name"], run["auto_scheduled"]) for run in runs} == {
             (row["id"], "Scheduled", True)
         }

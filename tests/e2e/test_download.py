@@ -6,12 +6,10 @@ import io
 import json
 import os
 import signal
-import subprocess
-import sys
 import tarfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +19,11 @@ from flows.config.download import ArchiveConfig, DownloadConfig, validated
 from flows.download import DownloadIncomplete, download_archive, download_ffpp
 from manifests.datasets.ffpp import FaceForensicsPP
 from tasks.download.connections import MAX_CONNECTIONS
+from tests.helpers.processes import command_line, wait_for
 from tests.helpers.servers import WEB_PAGE, WebServer, answers, as_ffpp_server, drops_after, hangs, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
 
-ROOT = Path(__file__).resolve().parents[2]
 PAIRS = [["000", "001"], ["002", "003"]]
 NUM_VIDEOS, NUM_MASKS = 20, 16
 ORIGINALS = "original_sequences/youtube/c23/videos"
@@ -133,39 +131,21 @@ def test_ctrl_c_ends_at_once_and_the_next_run_goes_on(
     web.faults |= {held: [stalls], hanging: [hangs]}
     words = ["download", "ffpp", str(out), "--accept-terms", "--masks"]
     environment = os.environ | {"PREFECT_API_URL": prefect_server, "FACESHARDS_FFPP_SERVER": web.url}
-    run = subprocess.Popen(
-        [sys.executable, "-m", "flows", *words],
-        cwd=ROOT,
-        env=environment,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     partial = out / ORIGINALS / ".download-000.mp4"
-    try:
-        wait_for(lambda: partial.exists() and partial.stat().st_size == STALLED_AT and web.asked(hanging))
+    with command_line(*words, environment=environment) as run:
+        wait_for(lambda: partial.exists() and partial.stat().st_size == STALLED_AT and web.asked(hanging), 60)
         os.killpg(run.pid, signal.SIGINT)
         started = time.monotonic()
-        _, complaints = run.communicate(timeout=30)
-    finally:
-        run.kill()
+        told, _ = run.communicate(timeout=30)
     assert time.monotonic() - started < 10
-    assert run.returncode == 130, complaints
-    assert "Traceback" not in complaints
+    assert run.returncode == 130, told
+    assert "Traceback" not in told
     assert partial.stat().st_size == STALLED_AT
 
     account = download_ffpp(configure(web, out))
     assert account["num_failed"] == 0
     assert web.asked(held)[-1].headers["range"] == f"bytes={STALLED_AT}-"
     assert tree(out) == videos_of(miniature)
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"nothing happened within {seconds} s"
-        time.sleep(0.02)
 
 
 def zip_of(files: dict[str, bytes]) -> bytes:

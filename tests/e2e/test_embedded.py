@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.deployed import REPO, environment_for
+from tests.helpers.deployed import environment_for
+from tests.helpers.processes import command_line, setting_words, wait_for
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 WAIT_SECONDS = 120
 
@@ -38,26 +36,14 @@ def test_a_signal_to_the_whole_group_ends_the_run_as_ctrl_c_does(
     home, out = tmp_path / "home", tmp_path / "store"
     environment = environment_for("", home)
     del environment["PREFECT_API_URL"]
-    settings = ["frames.count=32", "runner.workers=1", "shard.videos=2"]
-    words = ["preprocess", "ffpp", str(miniature), "--out", str(out), *(f"--set={setting}" for setting in settings)]
-    run = subprocess.Popen(
-        [sys.executable, "-m", "flows", *words],
-        cwd=REPO,
-        env=environment,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not list(out.glob("shards/[!.]*.lmdb")) and time.monotonic() < deadline and run.poll() is None:
-            time.sleep(0.02)
+    settings = setting_words("frames.count=32", "runner.workers=1", "shard.videos=2")
+    words = ["preprocess", "ffpp", str(miniature), "--out", str(out), *settings]
+    with command_line(*words, environment=environment) as run:
+        wait_for(lambda: list(out.glob("shards/[!.]*.lmdb")), WAIT_SECONDS, run)
         assert len(servers(home)) == 1
         os.killpg(run.pid, how)
-        _, complaints = run.communicate(timeout=WAIT_SECONDS)
-    finally:
-        run.kill()
-    assert run.returncode == 130, complaints
-    assert "interrupted; run the same command again to resume" in complaints
-    assert "Traceback" not in complaints
-    assert servers(home) == []
+        told, _ = run.communicate(timeout=WAIT_SECONDS)
+        assert run.returncode == 130, told
+        assert "interrupted; run the same command again to resume" in told
+        assert "Traceback" not in told
+        assert servers(home) == []

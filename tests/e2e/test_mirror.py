@@ -14,7 +14,7 @@ from storage.index import read_index
 from storage.store import RecordStore
 from tests.helpers.stores import write_forgeries
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from tasks.video.stages import Models
 from tasks.workers.gpu_client import NetworkClient, remote_models
 from tasks.workers.gpu_service import NetworkService
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 
 def test_other_processes_networks_see_what_ours_see_and_outlive_their_death(tmp_path: Path) -> None:

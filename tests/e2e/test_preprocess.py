@@ -6,9 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,13 +20,13 @@ from storage.format.encoding import encode_record
 from storage.index import read_index
 from storage.store import RecordStore
 from storage.verify import verify_store
+from tests.helpers.processes import QUICK, children_of, command_line, is_alive, setting_words, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
 
 Configure = Callable[..., Any]
 NUM_VIDEOS = 20
 YOUTUBE = "original_sequences/youtube/c23/videos"
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def contents(store_dir: Path) -> dict[str, bytes]:
@@ -47,15 +44,6 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
 def fates(store_dir: Path) -> dict[str, str]:
     """What became of each indexed file: `stored`, or the reason of its rejection."""
     return {row.video_id: str(row.reason or row.status) for row in read_table(store_dir / "videos.parquet")}
-
-
-@pytest.fixture(scope="module")
-def finished(
-    miniature: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: str, configure: Configure
-) -> tuple[Path, dict[str, Any]]:
-    """An undisturbed run over the miniature dataset, and what it returned; not to be changed."""
-    out = tmp_path_factory.mktemp("finished") / "store"
-    return out, preprocess_ffpp(configure(miniature, out))
 
 
 def test_every_video_is_stored_and_the_store_proves_itself(finished: tuple[Path, dict[str, Any]]) -> None:
@@ -165,26 +153,6 @@ def test_bad_input_costs_itself_and_nothing_else(
     assert preprocess_ffpp(configure(dataset, out))["videos_processed"] == 0
 
 
-def command(root: Path, out: Path, *words: str) -> list[str]:
-    quick = ["frames.count=3", "crop.size_px=64", "runner.workers=2", "split.ratios=[0.5, 0.5, 0]", *words]
-    settings = [word for setting in quick for word in ("--set", setting)]
-    return [sys.executable, "-m", "flows", "preprocess", "ffpp", str(root), "--out", str(out), *settings]
-
-
-def children_of(process_id: int) -> list[int]:
-    threads = Path(f"/proc/{process_id}/task").glob("*/children")
-    return [int(word) for thread in threads for word in thread.read_text().split()]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 90) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"nothing happened within {seconds} s")
-
-
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
 def test_a_run_that_is_ended_in_the_middle_is_completed_by_the_next(
     finished: tuple[Path, dict[str, Any]],
@@ -195,25 +163,18 @@ def test_a_run_that_is_ended_in_the_middle_is_completed_by_the_next(
     how: signal.Signals,
 ) -> None:
     out, shards = tmp_path / "store", tmp_path / "store" / "shards"
-    environment = os.environ | {"PREFECT_API_URL": prefect_server}
-    run = subprocess.Popen(
-        command(miniature, out, "shard.videos=2"),
-        cwd=ROOT,
-        env=environment,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: len(list(shards.glob("[!.]*.lmdb"))) >= 2 and list(shards.glob(".partial-*")))
-    workers = children_of(run.pid)
-    assert len(workers) >= 2
-    os.killpg(run.pid, how) if how == signal.SIGINT else run.kill()
-    _, complaints = run.communicate(timeout=60)
+    words = ["preprocess", "ffpp", str(miniature), "--out", str(out), *setting_words(*QUICK, "shard.videos=2")]
+    with command_line(*words, environment=os.environ | {"PREFECT_API_URL": prefect_server}) as run:
+        wait_for(lambda: len(list(shards.glob("[!.]*.lmdb"))) >= 2 and list(shards.glob(".partial-*")), 90)
+        workers = children_of(run.pid)
+        assert len(workers) >= 2
+        os.killpg(run.pid, how) if how == signal.SIGINT else run.kill()
+        told, _ = run.communicate(timeout=60)
+        wait_for(lambda: not any(map(is_alive, workers)), 90)
     if how == signal.SIGINT:
         assert run.returncode == 130
-        assert "interrupted; run the same command again to resume" in complaints
-        assert "Traceback" not in complaints
-    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() and "zombie" not in state(worker) for worker in workers))
+        assert "interrupted; run the same command again to resume" in told
+        assert "Traceback" not in told
     num_done = len(list(shards.glob("[!.]*.lmdb")))
     assert 2 <= num_done < NUM_VIDEOS // 2
     assert not (out / "index.json").exists() or not read_index(out).complete
@@ -225,13 +186,7 @@ def test_a_run_that_is_ended_in_the_middle_is_completed_by_the_next(
     assert not list(shards.glob(".partial-*"))
 
 
-def state(process_id: int) -> str:
-    try:
-        return next(line for line in Path(f"/proc/{process_id}/status").read_text().splitlines() if "State" in line)
-    except OSError:
-        return "zombie"
-
-
+@pytest.mark.long
 def test_a_decoder_that_does_not_answer_is_ended_and_tried_again_next_time(
     dataset: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -275,6 +230,7 @@ def test_what_arrives_changes_or_vanishes_later(
     assert rows[f"ffpp/FaceSwap/c23/{gone.stem}"].status == "stored"
 
 
+@pytest.mark.long
 def test_a_vanished_video_still_binds_its_group(
     finished: tuple[Path, dict[str, Any]], dataset: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -299,6 +255,7 @@ def test_a_vanished_video_still_binds_its_group(
     assert verify_store(out).problems == ()
 
 
+@pytest.mark.long
 def test_a_file_that_breaks_later_takes_its_records_along(
     finished: tuple[Path, dict[str, Any]], dataset: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -311,6 +268,7 @@ def test_a_file_that_breaks_later_takes_its_records_along(
     assert verify_store(out).problems == ()
 
 
+@pytest.mark.long
 def test_reprocess_makes_the_store_anew(
     finished: tuple[Path, dict[str, Any]], miniature: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -326,6 +284,7 @@ def test_reprocess_makes_the_store_anew(
     assert preprocess_ffpp(configure(miniature, out, "frames.count=2"))["videos_processed"] == 0
 
 
+@pytest.mark.long
 def test_a_shard_that_was_deleted_is_made_again(
     finished: tuple[Path, dict[str, Any]], miniature: Path, tmp_path: Path, configure: Configure
 ) -> None:
@@ -336,6 +295,7 @@ def test_a_shard_that_was_deleted_is_made_again(
     assert verify_store(out).problems == ()
 
 
+@pytest.mark.long
 @pytest.mark.samples
 def test_the_real_clips(samples_dir: Path, tmp_path: Path, configure: Configure) -> None:
     """Four real clips: every frame shows the speaker, whose eyes lie where a speaker's eyes lie in a face crop."""

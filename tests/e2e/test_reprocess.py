@@ -38,20 +38,10 @@ LATE = "ffpp/Deepfakes/c23/001_000"
 SWAPS = "manipulated_sequences/FaceSwap/c23/videos"
 
 
-@pytest.fixture(scope="module")
-def finished(
-    miniature: Path, tmp_path_factory: pytest.TempPathFactory, prefect_server: str, configure: Configure
-) -> Path:
-    """A store after its first night; not to be changed."""
-    out = tmp_path_factory.mktemp("reprocess") / "store"
-    reprocess(configure(miniature, out))
-    return out
-
-
 @pytest.fixture
-def out(finished: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may change."""
-    return Path(shutil.copytree(finished, tmp_path / "store"))
+def out(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> Path:
+    """A store after its first night, which a test may change."""
+    return Path(shutil.copytree(finished[0], tmp_path / "store"))
 
 
 def contents(store_dir: Path) -> dict[str, bytes]:
@@ -112,6 +102,13 @@ def test_nights_with_news_are_told_and_can_be_taken_back(
     assert (numbers(out), verify_store(out).problems) == ([1, 3], ())
 
 
+@pytest.mark.long
+def test_the_first_night_is_a_run_as_any(out: Path, miniature: Path, tmp_path: Path, configure: Configure) -> None:
+    assert reprocess(configure(miniature, tmp_path / "first"))["videos_processed"] == NUM_VIDEOS
+    assert contents(tmp_path / "first") == contents(out)
+
+
+@pytest.mark.long
 def test_vanished_videos_go_where_they_are_told_to(out: Path, dataset: Path, configure: Configure) -> None:
     gone = min((dataset / SWAPS).glob("*.mp4"))
     gone.unlink()
@@ -124,6 +121,7 @@ def test_vanished_videos_go_where_they_are_told_to(out: Path, dataset: Path, con
     assert verify_store(out).problems == ()
 
 
+@pytest.mark.long
 def test_changed_settings_make_the_store_anew_and_the_old_one_comes_back(
     out: Path, miniature: Path, configure: Configure
 ) -> None:
@@ -139,6 +137,7 @@ def test_changed_settings_make_the_store_anew_and_the_old_one_comes_back(
     assert verify_store(out).problems == ()
 
 
+@pytest.mark.long
 def test_what_another_version_made_is_told_and_made_again_on_demand(
     out: Path, miniature: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -162,6 +161,7 @@ def test_what_another_version_made_is_told_and_made_again_on_demand(
     assert reprocess(configure(miniature, out, "remake=code"))["videos_processed"] == 0
 
 
+@pytest.mark.long
 def test_much_that_no_longer_counts_is_left_behind(out: Path, dataset: Path, configure: Configure) -> None:
     """Half of a shard changes: the other half moves into a new one, byte for byte, and is no difference."""
     first = contents(out)
@@ -185,6 +185,7 @@ def test_much_that_no_longer_counts_is_left_behind(out: Path, dataset: Path, con
     assert contents(out) == first
 
 
+@pytest.mark.long
 def test_an_unmounted_disk_changes_nothing(out: Path, dataset: Path, configure: Configure) -> None:
     before = files(out)
     config = configure(dataset, out, "vanished=drop")
@@ -197,6 +198,7 @@ def test_an_unmounted_disk_changes_nothing(out: Path, dataset: Path, configure: 
     assert files(out) == before
 
 
+@pytest.mark.long
 def test_a_night_that_was_interrupted_is_told_by_the_next(
     out: Path, dataset: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,23 +6,21 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from storage.index import read_index
 from storage.verify import verify_store
-from tests.helpers.deployed import BIN, REPO, end_session, environment_for, free_port
+from tests.helpers.deployed import BIN, Server, free_port, started
+from tests.helpers.processes import REPO, command_line, setting_words, wait_for
 
-pytestmark = [pytest.mark.e2e, pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.cluster, pytest.mark.timeout(600)]
 
+WAIT_SECONDS = 240
 NUM_VIDEOS, NUM_SHARDS = 8, 4  # of each pair, two originals and two fakes; two videos a shard
 SETTINGS = (
     *("dataset.manipulations=[Deepfakes]", "split.ratios=[0.5, 0.5, 0]", "shard.videos=2"),
@@ -55,81 +53,25 @@ needs = {
 }
 
 
-def wait_for(condition: Callable[[], Any], process: subprocess.Popen[Any], seconds: float = 240) -> Any:
-    """Wait for something to be true, as long as a process lasts; return it."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert process.poll() is None, f"ended with {process.returncode}"
-        assert time.monotonic() < deadline, f"nothing happened within {seconds} s"
-        time.sleep(0.02)
-    return found
-
-
-@contextmanager
-def started(folder: Path, environment: dict[str, str], *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a command of the virtual environment in a folder and a session of its own; end all of it afterwards."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(BIN / command[0]), *command[1:]],
-            cwd=folder,
-            env=environment,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        yield process
-    finally:
-        end_session(process)
-
-
 @pytest.fixture(scope="module")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """A Prefect server on SQLite, as `prefect server start` gives it; yields what points others at it."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    found = environment_for(f"http://127.0.0.1:{port}/api", home)
-    # Workers start in folders of their own, where no pyproject.toml turns our plugin on; Ray keeps no secrets at home.
-    found |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-
-    def answers() -> bool:
-        try:
-            urllib.request.urlopen(f"{found['PREFECT_API_URL']}/health", timeout=1).close()
-        except (urllib.error.URLError, OSError):
-            return False
-        return True
-
-    command = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui")
-    with started(home / "server", found, *command) as server:
-        wait_for(answers, server)
-        yield found
+def environment(server: Server) -> dict[str, str]:
+    """What points other processes at the server; Ray keeps no secrets at home."""
+    return {**server.environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
-@contextmanager
 def running(
     environment: dict[str, str], root: Path, out: Path, *settings: str
-) -> Iterator[Callable[[], subprocess.CompletedProcess[str]]]:
-    """Start the command line; yields what waits for its end."""
-    words = [word for setting in (*SETTINGS, *settings) for word in ("--set", setting)]
-    run = subprocess.Popen(
-        [str(BIN / "python"), "-m", "flows", "preprocess", "ffpp", str(root), "--out", str(out), *words],
-        cwd=REPO,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+) -> AbstractContextManager[subprocess.Popen[str]]:
+    """Start the command line."""
+    words = ["preprocess", "ffpp", str(root), "--out", str(out), *setting_words(*SETTINGS, *settings)]
+    return command_line(*words, environment=environment)
 
-    def finished() -> subprocess.CompletedProcess[str]:
-        told, _ = run.communicate()
-        return subprocess.CompletedProcess(run.args, run.returncode, told)
 
-    finished.process = run  # type: ignore[attr-defined]  # for whoever waits for something else first
-    try:
-        yield finished
-    finally:
-        end_session(run)
+def require_success(run: subprocess.Popen[str]) -> str:
+    """Wait for the end of a run; return what it told."""
+    told, _ = run.communicate()
+    assert run.returncode == 0, told
+    return told
 
 
 def digests(out: Path) -> dict[str, str]:
@@ -153,14 +95,14 @@ def carriers(out: Path) -> set[int]:
     return found
 
 
-def kill_one_at_work(out: Path, run: Any, is_victim: Callable[[int], bool] = lambda _: True) -> None:
+def kill_one_at_work(out: Path, run: subprocess.Popen[str], is_victim: Callable[[int], bool] = lambda _: True) -> None:
     """Wait until two workers have begun, and kill one of them."""
 
     def victims() -> list[int]:
         found = carriers(out)
         return sorted(filter(is_victim, found)) if len(found) == 2 else []
 
-    (victim, *_) = wait_for(victims, run.process)
+    (victim, *_) = wait_for(victims, WAIT_SECONDS, run)
     assert not list((out / "shards").glob("[!.]*.lmdb"))  # its first shard
     os.kill(victim, signal.SIGKILL)
 
@@ -170,7 +112,7 @@ def expected(miniature: Path, environment: dict[str, str], tmp_path_factory: pyt
     """What threads make of the dataset."""
     out = tmp_path_factory.mktemp("thread") / "store"
     with running(environment, miniature, out) as run:
-        assert (ended := run()).returncode == 0, ended.stdout
+        require_success(run)
     return digests(out)
 
 
@@ -182,8 +124,8 @@ def test_workers_of_this_machine(
 ) -> None:
     out = tmp_path / "store"
     with running(environment, miniature, out, f"runner.kind={kind}") as run:
-        assert (ended := run()).returncode == 0, ended.stdout
-    assert "Traceback" not in ended.stdout
+        told = require_success(run)
+    assert "Traceback" not in told
     assert digests(out) == expected
 
 
@@ -193,8 +135,8 @@ def test_a_process_that_is_lost(
     out = tmp_path / "store"
     with running(environment, miniature, out, "runner.kind=process") as run:
         kill_one_at_work(out, run)
-        assert (ended := run()).returncode == 0, ended.stdout
-    assert f"a process with a shard was lost, {NUM_SHARDS} shards are handed over again" in ended.stdout
+        told = require_success(run)
+    assert f"a process with a shard was lost, {NUM_SHARDS} shards are handed over again" in told
     assert digests(out) == expected
 
 
@@ -213,7 +155,7 @@ def test_a_dask_worker_that_is_lost(
             running(environment, miniature, out, "runner.kind=dask", f"runner.address={address}")
         )
         kill_one_at_work(out, run)
-        assert (ended := run()).returncode == 0, ended.stdout
+        require_success(run)
     assert digests(out) == expected
 
 
@@ -228,15 +170,15 @@ def test_a_ray_machine_that_is_lost(
         common = ("--num-cpus=1", "--object-store-memory=100000000", "--node-ip-address=127.0.0.1", "--block")
         head = ("ray", "start", "--head", f"--port={port}", f"--temp-dir={scratch}", "--include-dashboard=false")
         first = cluster.enter_context(started(tmp_path / "one", environment, *head, *common))
-        wait_for(lambda: b"--block" in (tmp_path / "one" / "log").read_bytes(), first)
+        wait_for(lambda: b"--block" in (tmp_path / "one" / "log").read_bytes(), WAIT_SECONDS, first)
         join = ("ray", "start", f"--address=127.0.0.1:{port}", *common)
         second = cluster.enter_context(started(tmp_path / "two", environment, *join))
-        wait_for(lambda: b"--block" in (tmp_path / "two" / "log").read_bytes(), second)
+        wait_for(lambda: b"--block" in (tmp_path / "two" / "log").read_bytes(), WAIT_SECONDS, second)
         settings = ("runner.kind=ray", f"runner.address=127.0.0.1:{port}")
         run = cluster.enter_context(running(environment, miniature, out, *settings))
         kill_one_at_work(out, run, lambda process_id: os.getsid(process_id) == second.pid)
         os.killpg(second.pid, signal.SIGKILL)  # the machine's own processes go, too
-        assert (ended := run()).returncode == 0, ended.stdout
+        require_success(run)
     assert digests(out) == expected
 
 

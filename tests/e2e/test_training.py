@@ -63,6 +63,7 @@ def test_the_command_line_from_store_to_verdict(
     assert (tmp_path / "scores" / "scores.png").stat().st_size > 0
 
 
+@pytest.mark.long
 def test_the_flows_of_training_and_evaluation(store: Path, tmp_path: Path) -> None:
     training = load_train_config(
         None, list(QUICK), {"stores": [str(store)], "run": str(tmp_path / "run")}, "m2tr-small"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -10,13 +11,16 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-REPO = Path(__file__).resolve().parents[2]
+from tests.helpers.processes import REPO, end_session, locked, wait_for
+
 BIN = Path(sys.executable).parent
 COMMAND_SECONDS = 600
+SERVER_STARTUP_SECONDS = 180  # it takes 15 to 26 s on two cores, more where they are busy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,14 @@ class Server:
         with urllib.request.urlopen(request, timeout=COMMAND_SECONDS) as answer:
             return json.loads(answer.read() or "null")
 
+    def is_healthy(self) -> bool:
+        """Whether the server answers."""
+        try:
+            urllib.request.urlopen(f"{self.api_url}/health", timeout=1).close()
+        except OSError:
+            return False
+        return True
+
     def take_runs(self) -> list[dict[str, Any]]:
         """Return all runs that were asked for, and delete them: no later test meets them."""
         runs: list[dict[str, Any]] = self.ask("POST", "/flow_runs/filter", {})
@@ -71,11 +83,70 @@ class Server:
         return runs
 
 
-def end_session(process: subprocess.Popen[Any]) -> None:
-    """Kill whatever is left of a process that was started in a session of its own, and of its children."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+@contextlib.contextmanager
+def started(folder: Path, environment: dict[str, str], *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a command of the virtual environment in a folder, with its output in `log`; end all of it afterwards."""
+    process = _start(folder, folder, environment, *command)
+    try:
+        yield process
+    finally:
+        end_session(process)
+
+
+def _start(folder: Path, cwd: Path, environment: dict[str, str], *command: str) -> subprocess.Popen[bytes]:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "log").open("wb") as log:
+        words = [str(BIN / command[0]), *command[1:]]
+        return subprocess.Popen(words, cwd=cwd, env=environment, stdout=log, stderr=log, start_new_session=True)
+
+
+def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], Server]:
+    """Start a server on SQLite as users start it, and wait until it answers."""
+    port = free_port()
+    environment = environment_for(f"http://127.0.0.1:{port}/api", home)
+    server = Server(api_url=environment["PREFECT_API_URL"], environment=environment)
+    command = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui")
+    process = _start(home / "server", REPO, environment, *command)
+    try:
+        wait_for(server.is_healthy, SERVER_STARTUP_SECONDS, process)
+    except BaseException:
+        end_session(process)
+        raise
+    return process, server
+
+
+@contextlib.contextmanager
+def own_server(home: Path) -> Iterator[Server]:
+    """Run a server until the block ends, for tests that change what it knows."""
+    process, server = _start_server(home)
+    try:
+        yield server
+    finally:
+        end_session(process)
+
+
+@contextlib.contextmanager
+def shared_server(home: Path) -> Iterator[Server]:
+    """Run one server for all processes that name the same folder: the first starts it, the last one ends it.
+
+    Each process that uses it holds a shared lock on `users`, which the kernel gives back when the process dies.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    note = home / "server.json"
+    with (home / "users").open("w") as users:
+        with locked(home / "lock"):
+            if not note.exists():
+                process, server = _start_server(home)
+                note.write_text(json.dumps({"process_id": process.pid, "api_url": server.api_url}))
+            about = json.loads(note.read_text())
+            fcntl.flock(users, fcntl.LOCK_SH)
+        try:
+            yield Server(api_url=about["api_url"], environment=environment_for(about["api_url"], home))
+        finally:
+            with locked(home / "lock"), contextlib.suppress(BlockingIOError):
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                note.unlink()
+                os.killpg(about["process_id"], signal.SIGKILL)
 
 
 def free_port() -> int:

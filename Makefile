@@ -13,17 +13,36 @@ export PREFECT_HOME := $(CURDIR)/build/prefect
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test bench install clean
+.PHONY: demo test test-long test-all coverage services bench install clean
 
 demo: install
 	test -e $(SAMPLE)/README.txt || $(BIN)/faceshards sample $(SAMPLE)
 	$(BIN)/faceshards preprocess ffpp $(SAMPLE) --out $(STORE) --set frames.count=8
 	$(BIN)/python -m storage.inspect $(STORE) --verify
 
+# In two processes. With COVERAGE=1 the lines and branches that run are counted, in all processes; `make coverage` adds up.
+PYTEST := $(BIN)/python $(if $(COVERAGE),-m coverage run) -m pytest --numprocesses 2 --dist loadfile
+
+# Style, types, unit tests and the main flows from end to end.
 test: install
 	scripts/check
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests --ignore tests/e2e
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/e2e
+	$(PYTEST) -m 'not long' tests --ignore tests/e2e
+	$(PYTEST) -m 'not long' tests/e2e
+
+# The rest: every runner, deployments, clusters, benchmarks, the wheel.
+test-long: install
+	$(PYTEST) -m long tests
+
+test-all: test test-long
+
+coverage: install
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage json --quiet
+	$(BIN)/python scripts/coverage
+
+# PostgreSQL and Redis for the tests of a cluster, where they may be installed.
+services:
+	scripts/install-services
 
 # Each benchmark prints its tables and leaves every figure in build/bench/: 15 minutes on two cores without a GPU.
 bench: install
@@ -34,9 +53,9 @@ bench: install
 	$(BIN)/python benchmarks/store.py --json $(BENCH)/store.json
 	$(BIN)/python benchmarks/scale.py --json $(BENCH)/scale.json
 
-install: .venv/installed build/prefect
+install: .venv/installed build/prefect build/coverage
 
-build/prefect:
+build/prefect build/coverage:
 	mkdir -p $@
 
 .venv/installed: pyproject.toml

@@ -72,12 +72,15 @@ def commands() -> Iterator[Command]:
 
 def ffpp(options: Options) -> int:
     """Fetch FaceForensics++, or print what that would take."""
-    from flows.config.download import DownloadConfig, require_terms, validated
+    from flows.config.download import DownloadConfig, require_terms
+    from flows.config.preprocess import validate
     from flows.run.download_plan import plan_ffpp
 
     names = ("out", "server", "accept_terms", "originals", "compressions", "masks", "videos", "limit", "connections")
     values = {name: getattr(options, name) for name in names}
-    config = validated(DownloadConfig, values | {"manipulations": _manipulations(options.manipulations)})
+    config = validate(
+        DownloadConfig, values | {"manipulations": _manipulations(options.manipulations)}, as_options=True
+    )
     require_terms(config)
     with _fetcher(config, None if options.dry_run else TRIES_BEFORE_START) as fetcher:
         with working("asking the server for its lists"):
@@ -96,13 +99,14 @@ def ffpp(options: Options) -> int:
 
 def archive(options: Options) -> int:
     """Fetch and extract archives, or print what that would take."""
-    from flows.config.download import ArchiveConfig, validated
+    from flows.config.download import ArchiveConfig
+    from flows.config.preprocess import validate
     from flows.run.download_plan import ARCHIVES_DIR, plan_archives
     from manifests.datasets.recognise import dataset_within
 
     names = ("out", "sources", "sha256", "extract", "connections")
     values = {name: getattr(options, name) for name in names} | {"headers": options.header}
-    config = validated(ArchiveConfig, values)
+    config = validate(ArchiveConfig, values, as_options=True)
     plan = plan_archives(config)
     if options.dry_run:
         return _show_archives(config, plan)

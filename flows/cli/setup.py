@@ -112,16 +112,16 @@ def _chosen(names: Sequence[str]) -> list[WeightFile]:
 
 
 def presets(_options: Options) -> int:
-    """Print the presets of preprocessing."""
+    """Print the presets."""
     from rich.table import Table
 
-    from flows.config.presets import load_preset, preset_names
+    from flows.config.presets import PRESETS_DIR, TRAINING_PRESETS_DIR, load_preset, preset_names
 
     table = Table("preset", "what it makes, its source, the records to expect", show_lines=True)
-    for preset in map(load_preset, preset_names()):
-        table.add_row(
-            preset.name, "\n".join((preset.about, f"Source: {preset.source}", f"Expected: {preset.expected}"))
-        )
+    for command, folder in (("preprocess", PRESETS_DIR), ("train", TRAINING_PRESETS_DIR)):
+        for preset in (load_preset(name, folder) for name in preset_names(folder)):
+            expected = [f"Expected: {preset.expected}"] if preset.expected else []
+            table.add_row(preset.name, "\n".join((f"{command}: {preset.about}", f"Source: {preset.source}", *expected)))
     say(table)
     return EXIT_OK
 

@@ -9,21 +9,24 @@ import re
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from flows.config.presets import load_preset
 from manifests.datasets import DATASETS
 from manifests.datasets.pair_lists import lists_digest
-from manifests.errors import ConfigError
+from manifests.errors import ConfigError, did_you_mean
 from manifests.splits.policies import DEFAULT_RATIOS, POLICIES
 from storage.files.layout import FORMAT_VERSION
 from tasks.align.lrw import mean_face_digest
 from tasks.registry import OneOf
 from tasks.settings import Settings, StageSettings
 from tasks.video.provenance import foreign_models
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 # How pydantic begins its messages; what follows completes "expected …".
 _PHRASE = re.compile(r"^(Value error, |Input should be )")
@@ -262,16 +265,21 @@ def load_index_config(path: Path | None, assignments: Sequence[str], base: Mappi
     return validate(IndexConfig, {name: value for name, value in values.items() if name not in others})
 
 
-def validate(model: type[Model], values: Mapping[str, Any]) -> Model:
+def validate(model: type[Model], values: Mapping[str, Any], *, as_options: bool = False) -> Model:
     """Return the validated configuration.
 
+    Args:
+        model: the configuration's class.
+        values: the settings, nested by section.
+        as_options: whether messages name settings as options of the command line.
+
     Raises:
-        ConfigError: one line for each fault, with the allowed values.
+        ConfigError: one line for each fault, with the allowed values; secrets are not shown.
     """
     try:
         return model.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError("\n".join(_fault(fault, model) for fault in error.errors())) from error
+    except ValidationError as error:  # not chained: its own text would show secrets
+        raise ConfigError("\n".join(_fault(fault, model, as_options) for fault in error.errors())) from None
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -348,15 +356,22 @@ def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def _fault(fault: Any, model: type[BaseModel]) -> str:
+def _fault(fault: ErrorDetails, model: type[BaseModel], as_options: bool) -> str:
     """Return one line for one of pydantic's faults."""
     name = ".".join(str(part) for part in fault["loc"])
+    if as_options:
+        name = "--" + str(fault["loc"][0]).replace("_", "-")
     message = _PHRASE.sub("", fault["msg"])
     if fault["type"] == "missing":
         return f"{name}: got nothing, expected a value"
     if fault["type"] == "extra_forbidden":
-        return f"{name}: got a setting of this name, expected one of {', '.join(sorted(_setting_names(model)))}"
+        known = sorted(_setting_names(model))
+        hint = did_you_mean(name.removeprefix("--"), {*known, *model.model_fields})
+        return f"{name}: got a setting of this name, expected one of {', '.join(known)}{hint}"
     wanted = message if message.startswith("expected") else f"expected {_WORDING.get(fault['type'], message)}"
+    field = model.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
+    if field is not None and SecretStr.__name__ in str(field.annotation):
+        return f"{name}: {wanted}"
     if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
         return f"{name or 'settings'}: got some that contradict each other, {wanted}"
     got = str(fault["input"]) if isinstance(fault["input"], Path) else repr(fault["input"])

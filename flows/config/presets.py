@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from manifests.errors import ConfigError
+from manifests.errors import ConfigError, did_you_mean
 
 PRESETS_DIR = Path(__file__).parent / "presets"
 TRAINING_PRESETS_DIR = Path(__file__).parents[2] / "training" / "presets"
@@ -16,26 +16,26 @@ TRAINING_PRESETS_DIR = Path(__file__).parents[2] / "training" / "presets"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A published preprocessing, or a recipe for training."""
+    """Settings of a published preprocessing, or a recipe for training."""
 
     name: str
-    """Of its file, without the suffix."""
+    """Name of its file, without the suffix."""
 
     about: str
-    """What it makes, in a line."""
+    """One line: what it makes."""
 
     source: str
-    """Whose it is, and where it differs."""
+    """Where it was published, and where it differs from that."""
 
     settings: dict[str, Any]
-    """Nested like the configuration."""
+    """Settings, nested by section as in the configuration."""
 
     expected: str = ""
-    """Of a preprocessing: how many records come of which dataset."""
+    """Preprocessing only: how many records each dataset gives."""
 
 
 def preset_names(folder: Path = PRESETS_DIR) -> list[str]:
-    """Return the names of all presets of a folder, sorted."""
+    """Return the names of a folder's presets, sorted."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
@@ -43,9 +43,9 @@ def load_preset(name: str, folder: Path = PRESETS_DIR) -> Preset:
     """Return a preset.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no preset has this name.
     """
     names = preset_names(folder)
     if name not in names:
-        raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(names)}; see `faceshards presets`")
+        raise ConfigError(f"--preset: got {name!r}, expected one of {', '.join(names)}{did_you_mean(name, names)}")
     return Preset(name=name, **yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))

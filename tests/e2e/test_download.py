@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from flows.config.download import ArchiveConfig, DownloadConfig, validated
+from flows.config.download import ArchiveConfig, DownloadConfig
+from flows.config.preprocess import validate
 from flows.download import DownloadIncomplete, download_archive, download_ffpp
 from manifests.datasets.ffpp import FaceForensicsPP
 from tasks.download.connections import MAX_CONNECTIONS
@@ -42,7 +43,7 @@ def web(miniature: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]
 def configure(web: WebServer, out: Path, **settings: Any) -> DownloadConfig:
     server = web.url.replace("http://", f"http://me:{SECRET}@")
     base = {"out": out, "server": server, "accept_terms": True, "masks": True, "max_tries": 3}
-    return validated(DownloadConfig, base | settings)
+    return validate(DownloadConfig, base | settings, as_options=True)
 
 
 def tree(root: Path) -> dict[str, bytes]:
@@ -168,7 +169,7 @@ def test_archives_are_fetched_and_extracted(web: WebServer, tmp_path: Path) -> N
     web.files |= {"/real.zip": zip_of(real), "/broken.zip": zip_of(more).replace(b"more" * 500, b"less" * 500)}
     sources = [f"{web.url}/real.zip?token={SECRET}", str(packed), f"{web.url}/broken.zip"]
     out = tmp_path / "celeb_df"
-    config = validated(ArchiveConfig, {"out": out, "sources": sources, "headers": ["X-Token: x"]})
+    config = validate(ArchiveConfig, {"out": out, "sources": sources, "headers": ["X-Token: x"]}, as_options=True)
     with pytest.raises(DownloadIncomplete, match="got 1 of 3 failed") as incomplete:
         download_archive(config)
     account = incomplete.value.account

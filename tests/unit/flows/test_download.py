@@ -15,7 +15,8 @@ import pytest
 
 import tasks.download.disk_space
 from flows.cli.parser import _parser
-from flows.config.download import SERVER_VARIABLE, ArchiveConfig, DownloadConfig, require_terms, validated
+from flows.config.download import SERVER_VARIABLE, ArchiveConfig, DownloadConfig, require_terms
+from flows.config.preprocess import validate
 from flows.run.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
 from flows.run.download_progress import SECONDS_BETWEEN_LINES, DownloadProgress
 from manifests.datasets.ffpp_server import MANIPULATIONS, PAPER_MANIPULATIONS
@@ -64,7 +65,7 @@ def configure(web: WebServer, tmp_path: Path) -> Callable[..., DownloadConfig]:
             "accept_terms": True,
             "manipulations": ["Deepfakes"],
         }
-        return validated(DownloadConfig, base | settings)
+        return validate(DownloadConfig, base | settings, as_options=True)
 
     return make
 
@@ -101,12 +102,12 @@ def test_defaults_are_the_papers_dataset(tmp_path: Path) -> None:
         ({"server": "http://me:secret@"}, "--server: expected an address"),
         ({"server": "http://host:secret/"}, "--server: expected an address"),
         ({"server": "http://host/?token=secret"}, "--server: expected an address"),
-        ({"accept_term": True}, "--accept-term: got True, expected"),
+        ({"accept_term": True}, "--accept-term: got a setting of this name, expected one of accept_terms, compressions"),
     ],
 )
 def test_wrong_settings_are_named_and_secrets_are_not(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refusal:
-        validated(DownloadConfig, {"out": tmp_path} | settings)
+        validate(DownloadConfig, {"out": tmp_path} | settings, as_options=True)
     assert str(refusal.value).startswith(message)
     assert "secret" not in str(refusal.value)
 
@@ -114,14 +115,15 @@ def test_wrong_settings_are_named_and_secrets_are_not(settings: dict[str, Any], 
 @pytest.mark.parametrize("header", ["no colon", ": secret", "Na me: secret", "Name: a\nb", "Name: secrét", "Näme: x"])
 def test_wrong_headers_are_refused(header: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--headers: expected") as refusal:
-        validated(ArchiveConfig, {"out": tmp_path, "sources": ["x"], "headers": [header]})
+        validate(ArchiveConfig, {"out": tmp_path, "sources": ["x"], "headers": [header]}, as_options=True)
     assert header not in str(refusal.value)
 
 
 def test_headers_and_secrets() -> None:
-    config = validated(
+    config = validate(
         ArchiveConfig,
         {"out": "out", "sources": ["http://h/?secret"], "headers": ["Cookie: a=secret; b=1", "X-Key:secret"]},
+        as_options=True,
     )
     assert config.header_values() == {"Cookie": "a=secret; b=1", "X-Key": "secret"}
     assert "secret" not in repr(config) + config.model_dump_json()
@@ -130,7 +132,7 @@ def test_headers_and_secrets() -> None:
 
 @pytest.mark.parametrize("server", ["http://h/ff", "http://h/ff/", "http://h/ff/v3", "http://h/ff/v3/"])
 def test_the_servers_address_may_end_in_any_way(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = validated(DownloadConfig, {"out": "out", "server": server})
+    config = validate(DownloadConfig, {"out": "out", "server": server}, as_options=True)
     assert config.base_url == "http://h/ff/v3/"
     monkeypatch.setenv(SERVER_VARIABLE, server)
     assert DownloadConfig(out=Path("out")).base_url == "http://h/ff/v3/"
@@ -223,7 +225,7 @@ def test_files_of_unknown_length_count_as_the_mean_of_the_others() -> None:
 
 def test_the_disk_must_hold_it(configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     found = Survey(missing=(wanted("a", 1000),), num_already_there=0, problems={})
-    archive = validated(ArchiveConfig, {"out": tmp_path, "sources": ["http://h/a"]})
+    archive = validate(ArchiveConfig, {"out": tmp_path, "sources": ["http://h/a"]}, as_options=True)
     monkeypatch.setattr(tasks.download.disk_space, "free_bytes", lambda _: DISK_MARGIN_BYTES + 1999)
     require_room_for(found, configure())
     require_room_for(found, archive.model_copy(update={"extract": False}))
@@ -247,7 +249,7 @@ def test_a_server_that_answers_no_question_is_not_asked_a_thousand_times(fetcher
 
 def archives(tmp_path: Path, *sources: object, **settings: Any) -> tuple[Wanted, ...]:
     values = {"out": tmp_path / "out", "sources": list(map(str, sources))} | settings
-    return plan_archives(validated(ArchiveConfig, values))
+    return plan_archives(validate(ArchiveConfig, values, as_options=True))
 
 
 def test_local_archives_stay_where_they_are(tmp_path: Path) -> None:

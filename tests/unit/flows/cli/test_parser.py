@@ -156,6 +156,7 @@ def test_wrong_words_are_told_with_the_usage(capsys: Output, words: list[str], m
         (["frames.count"], "--set: got 'frames.count', expected NAME=VALUE such as frames.count=8"),
         (["frames.count=0"], "frames.count: got 0, expected greater than or equal to 1"),
         (["nothing=1"], "nothing: got a setting of this name, expected one of crop.kind, "),
+        (["frame.count=1"], "frame: got a setting of this name, expected one of crop.kind, "),
         (["split.ratios=[1, 1, 1]"], "split.ratios: got (1.0, 1.0, 1.0), expected three shares"),
         (["split.policy=official"], "split.official_dir: got none, expected the folder"),
         (["detect.device=cuda:99"], "detect.device: got 'cuda:99', expected one of auto, cpu"),
@@ -393,7 +394,7 @@ def test_preprocess_names_the_store_that_was_written(
 def test_presets_are_listed_with_their_sources(capsys: Output) -> None:
     assert run("presets") == 0
     said = " ".join(capsys.readouterr().out.split())
-    for words in ("dfd-fcg", "m2tr", "Source: ", "Expected: "):
+    for words in ("dfd-fcg", "preprocess: ", "m2tr-vtf", "train: ", "Source: ", "Expected: "):
         assert words in said
 
 

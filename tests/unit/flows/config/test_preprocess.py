@@ -201,7 +201,9 @@ def test_an_unknown_setting_lists_all_settings(assignment: str) -> None:
         return
     name = assignment.partition("=")[0].strip(".")
     assert said.startswith(f"{name}: got a setting of this name, expected one of crop.kind, crop.margin, ")
-    assert set(said.partition("expected one of ")[2].split(", ")) == setting_names()
+    known, _, hint = said.partition("expected one of ")[2].partition("; did you mean ")
+    assert set(known.split(", ")) == setting_names()
+    assert hint == ("'frames.count'?" if name == "frames.coutn" else "")
 
 
 def test_unknown_parts_of_a_dataset_list_the_known_ones() -> None:

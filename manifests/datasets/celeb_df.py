@@ -22,21 +22,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from manifests.datasets.dataset import Dataset
-from manifests.datasets.walk import (
-    TreeFile,
-    files_below,
-    glance,
-    is_utf_8,
-    names_in,
-    reject,
-    reject_not_utf_8,
-    require_folder,
-    shown,
-    strays,
-    told_apart,
-    tree_file,
-)
+from manifests.datasets.tree_dataset import TreeDataset
+from manifests.datasets.walk import TreeFile, glance, is_utf_8, names_in, reject, reject_not_utf_8, tree_file
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.groups import connected_groups
@@ -67,7 +54,7 @@ LIST_LINE = re.compile(r"(?P<is_real>[01])\s+(?P<path>\S.*)")
 SHARE_OF_AN_INVERSE_LIST = 0.9
 
 
-class CelebDF(Dataset):
+class CelebDF(TreeDataset):
     """The tree as it is unpacked, with or without its list of test videos."""
 
     name: str = "celeb_df"
@@ -78,29 +65,37 @@ class CelebDF(Dataset):
 
     def recognise(self, root: Path) -> str | None:
         """Return which of the three folders are there; None unless one is that no other dataset has."""
-        found = [f"{name}/" for name in glance(root) if name.lower() in FOLDERS]
+        found = [f"{name}/" for name in self.folders_in(root, glance(root))]
         return " and ".join(found) if {name.rstrip("/").lower() for name in found} - {YOUTUBE_REAL.lower()} else None
 
-    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
-        """Yield every video ordered by video_id, then a `Rejected` for every file that cannot be placed.
+    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+        """Return those of the three folders that are there."""
+        return [name for name in names if name.lower() in FOLDERS]
+
+    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+        """Yield what each file is by its path."""
+        return map(_read_name, files)
+
+    def compare_lists(self, root: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:
+        """Mark the videos that the list names for testing; those that it contradicts are taken out and rejected.
 
         Raises:
-            DatasetError: `root` does not hold this dataset, or its list of test videos cannot be read.
+            DatasetError: the list cannot be read, or has real and fake the wrong way round.
         """
-        root = Path(root)
-        require_folder("Celeb-DF", root)
-        names = names_in(root)
-        folders = [name for name in names if name.lower() in FOLDERS]
-        if not folders:
-            raise DatasetError(f"Celeb-DF root: got {root} (holding {shown(names)}), expected {self.expects}")
-        entries, rejected = told_apart(_read_name(file) for file in files_below(root, folders))
-        if not entries and not rejected:
-            raise DatasetError(f"Celeb-DF root: got {root} with no video in {', '.join(folders)}, expected *.mp4 files")
-        lists = [root / name for name in names if name.lower() == LIST_NAME.lower()]
-        rejected += _take_list(lists[0], entries) if lists else []
-        yield from _with_groups(entries.values())
-        yield from rejected
-        yield from strays(root, folders)
+        path = next((root / name for name in names_in(root) if name.lower() == LIST_NAME.lower()), None)
+        return [] if path is None else _take_list(path, entries)
+
+    def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
+        """Return the entries with their groups: the connected people, or a video without a known person alone."""
+        listed = list(entries)
+        people = [entry.target_identity or f"YouTube-{entry.target_id}" for entry in listed]
+        groups = connected_groups(
+            (person, entry.source_id or person) for person, entry in zip(people, listed, strict=True)
+        )
+        return [
+            replace(entry, group_id=f"{self.name}/{groups[person]}")
+            for person, entry in zip(people, listed, strict=True)
+        ]
 
 
 def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
@@ -157,17 +152,6 @@ def _entry_of(file: TreeFile, collection: str) -> VideoEntry | None:
         source_id=found.get("source"),
         group_id="",  # known once every name has been read
     )
-
-
-def _with_groups(entries: Iterable[VideoEntry]) -> Iterator[VideoEntry]:
-    """Yield the entries ordered by video_id, each with its leakage group: the connected people, or itself."""
-    ordered = sorted(entries, key=lambda entry: entry.video_id)
-    people = [entry.target_identity or f"YouTube-{entry.target_id}" for entry in ordered]
-    groups = connected_groups(
-        (person, entry.source_id or person) for person, entry in zip(people, ordered, strict=True)
-    )
-    for person, entry in zip(people, ordered, strict=True):
-        yield replace(entry, group_id=f"{CelebDF.name}/{groups[person]}")
 
 
 def _take_list(path: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:

@@ -13,23 +13,13 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from manifests.datasets.dataset import Dataset
-from manifests.datasets.walk import (
-    TreeFile,
-    files_below,
-    is_utf_8,
-    names_in,
-    reject,
-    reject_not_utf_8,
-    require_folder,
-    shown,
-    tree_file,
-)
+from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
+from manifests.datasets.walk import TreeFile, files_below, is_utf_8, reject, reject_not_utf_8, tree_file
 from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
@@ -43,7 +33,7 @@ PART_PREFIX = "dfdc_train_part"
 MAX_LOOKS = 3  # files of that name that are opened
 
 
-class DFDC(Dataset):
+class DFDC(TreeDataset):
     """Any number of parts; what counts is the metadata in each."""
 
     name: str = "dfdc"
@@ -60,42 +50,35 @@ class DFDC(Dataset):
         fitting = (place for place in places if len(place.parts) <= MAX_DEPTH or place.parts[0].startswith(PART_PREFIX))
         return next((place.as_posix() for place in fitting), None)
 
-    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
-        """Yield every video ordered by video_id, then a `Rejected` for every file or line that cannot be placed.
+    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+        """Return the whole root where a part lies anywhere in it."""
+        return [WHOLE_ROOT] if any(file.name == METADATA for file in files_below(root)) else []
+
+    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
+        """Yield an entry or a rejection for each video, and for each line of the parts' metadata.
 
         Raises:
-            DatasetError: `root` does not hold this dataset, or its metadata cannot be read.
+            DatasetError: the metadata cannot be read.
         """
-        root = Path(root)
-        require_folder(self.title, root)
-        files = list(files_below(root))
-        parts = [file.folders for file in files if file.name == METADATA]
-        if not parts:
-            raise DatasetError(
-                f"{self.title} root: got {root} (holding {shown(names_in(root))}), expected {self.expects}"
-            )
         videos: dict[tuple[str, ...], list[TreeFile]] = defaultdict(list)
+        parts: list[tuple[str, ...]] = []
         for file in files:
-            if file.is_video:
+            if file.name == METADATA:
+                parts.append(file.folders)
+            elif file.is_video:
                 videos[file.folders].append(file)
-        entries: dict[str, VideoEntry] = {}
         path_of_name: dict[str, str] = {}
-        rejected: list[Rejected] = []
         for part in parts:
             for found in _survey_part(root, part, videos.pop(part, [])):
                 if isinstance(found, Rejected):
-                    rejected.append(found)
+                    yield found
                 elif (twin := path_of_name.setdefault(found.path.rpartition("/")[2], found.path)) != found.path:
-                    rejected.append(reject(found.path, Reason.DUPLICATE, f"same name as {twin}: keep one of the two"))
+                    yield reject(found.path, Reason.DUPLICATE, f"same name as {twin}: keep one of the two")
                 else:
-                    entries[found.video_id] = found
+                    yield found
         detail = f"got no {METADATA} beside it, expected one that says its label; unpack the archive again"
-        rejected += [reject(file.path, Reason.UNRECOGNISED_NAME, detail) for left in videos.values() for file in left]
-        if not entries and not rejected:
-            raise DatasetError(f"{self.title} root: got {root} with no video in it, expected {self.expects}")
-        for _, entry in sorted(entries.items()):
-            yield entry
-        yield from rejected
+        for file in (file for left in videos.values() for file in left):
+            yield reject(file.path, Reason.UNRECOGNISED_NAME, detail)
 
 
 def _metadata_below(root: Path) -> Iterator[Path]:

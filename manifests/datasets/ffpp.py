@@ -16,21 +16,11 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manifests.datasets.dataset import Dataset
 from manifests.datasets.pair_lists import splits_of_pairs
-from manifests.datasets.walk import (
-    TreeFile,
-    files_below,
-    is_folder,
-    names_in,
-    reject,
-    require_folder,
-    shown,
-    strays,
-    told_apart,
-)
+from manifests.datasets.tree_dataset import TreeDataset
+from manifests.datasets.walk import TreeFile, is_folder, reject
 from manifests.entry import Split, VideoEntry
-from manifests.errors import DatasetError, SplitError
+from manifests.errors import SplitError
 from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected
 
@@ -77,7 +67,7 @@ class _Place:
     """Youtube or actors: whose naming rule holds."""
 
 
-class FaceForensicsPP(Dataset):
+class FaceForensicsPP(TreeDataset):
     """The official tree; any subset of manipulations and compressions may be there."""
 
     name: str = "ffpp"
@@ -85,31 +75,27 @@ class FaceForensicsPP(Dataset):
     expects: str = f"{ORIGINALS}/ or {MANIPULATED}/, with <folder>/<raw|c0|c23|c40>/{VIDEOS}/*.mp4 below"
     manipulations: tuple[str, ...] = tuple(FOOTAGE)
     compressions: tuple[str, ...] = ("raw", "c23", "c40")
+    left_aside: tuple[str, ...] = (DOWNLOADED,)
 
     def recognise(self, root: Path) -> str | None:
         """Return which of the two trees are there; None where there is neither."""
-        found = [f"{kind}/" for kind in (ORIGINALS, MANIPULATED) if is_folder(root / kind)]
-        return " and ".join(found) or None
+        return " and ".join(f"{kind}/" for kind in self.folders_in(root, ())) or None
 
-    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
-        """Yield every video ordered by video_id, then a `Rejected` for every file that cannot be placed.
+    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+        """Return those of the two trees that are there."""
+        return [kind for kind in (ORIGINALS, MANIPULATED) if is_folder(root / kind)]
 
-        Raises:
-            DatasetError: `root` does not hold this dataset, or holds no video of it.
-        """
-        root = Path(root)
-        self._require_tree(root)
-        files = list(files_below(root, (ORIGINALS, MANIPULATED)))
-        masks = {file.path for file in files if _is_mask(file)}  # found from their videos' side
-        entries, rejected = told_apart(_read_name(file) for file in files if file.path not in masks)
-        if not entries and not rejected:
-            raise DatasetError(
-                f"FaceForensics++ root: got {root} with no video in it, expected *.mp4 files below "
-                f"{ORIGINALS}/<youtube|actors>/<raw|c23|c40>/{VIDEOS}/ or {MANIPULATED}/<manipulation>/…"
-            )
-        yield from with_groups(entries.values(), masks)
-        yield from rejected
-        yield from strays(root, (ORIGINALS, MANIPULATED, DOWNLOADED))
+    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+        """Yield what each file is by its path; the mask of a fake belongs to its entry."""
+        listed = list(files)
+        masks = {file.path for file in listed if _is_mask(file)}
+        for file in listed:
+            if file.path not in masks:
+                yield _read_name(file, masks)
+
+    def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
+        """Return the entries with their groups: the connected people."""
+        return with_groups(entries)
 
     def official_splits(self, entries: Sequence[VideoEntry], lists_dir: Path | None) -> dict[str, Split | None]:
         """Return the splits of the authors' three lists of pairs, which do not come with the videos.
@@ -124,19 +110,6 @@ class FaceForensicsPP(Dataset):
             )
         return splits_of_pairs(entries, lists_dir)
 
-    def _require_tree(self, root: Path) -> None:
-        """Raise unless the root has the two folders of the official tree, or one of them."""
-        require_folder("FaceForensics++", root)
-        if any(is_folder(root / kind) for kind in (ORIGINALS, MANIPULATED)):
-            return
-        names = names_in(root)
-        below = [root / name for name in names if is_folder(root / name / ORIGINALS)]
-        way_out = f"name {below[0]} instead" if below else "name the folder that the official download script filled"
-        raise DatasetError(
-            f"FaceForensics++ root: got {root} (holding {shown(names)}), expected a folder with {ORIGINALS}/ "
-            f"or {MANIPULATED}/; {way_out}"
-        )
-
 
 def video_id_of(file: TreeFile, folder: str, compression: str) -> str | None:
     """Return the identity that a file of FaceForensics++ has by its name; None where no such name exists.
@@ -149,25 +122,28 @@ def video_id_of(file: TreeFile, folder: str, compression: str) -> str | None:
     return f"{FaceForensicsPP.name}/{folder}/{compression}/{file.stem}" if _match(file, folder) else None
 
 
-def entry_of(file: TreeFile, folder: str, compression: str) -> VideoEntry | None:
+def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[str] = ()) -> VideoEntry | None:
     """Return the video that a file of FaceForensics++ is by its name; None where no such name exists.
 
     Args:
         file: only its name counts, wherever it lies.
         folder: `youtube`, `actors` or the manipulation.
         compression: `raw`, `c23` or `c40`.
+        masks: paths of mask videos relative to the root, of which a fake gets its own.
 
     Returns:
-        The entry without mask and, until every name has been read, without group: see `with_groups`.
+        The entry, without a group until every name has been read: see `with_groups`.
     """
     match = _match(file, folder)
     if match is None:
         return None
     is_real = folder in REAL_NAME
     found = match.groupdict()
+    mask_path = f"{MANIPULATED}/{folder}/{MASKS}/{VIDEOS}/{file.stem}.mp4"
     return VideoEntry(
         video_id=f"{FaceForensicsPP.name}/{folder}/{compression}/{file.stem}",
         path=file.path,
+        mask_path=mask_path if mask_path in masks else None,
         dataset=FaceForensicsPP.name,
         label="real" if is_real else "fake",
         manipulation=None if is_real else folder,
@@ -179,22 +155,16 @@ def entry_of(file: TreeFile, folder: str, compression: str) -> VideoEntry | None
     )
 
 
-def with_groups(entries: Iterable[VideoEntry], masks: Collection[str] = ()) -> list[VideoEntry]:
-    """Return the entries ordered by video_id, each with its leakage group: the connected people.
-
-    Args:
-        entries: what `entry_of` returns.
-        masks: the relative paths of mask videos, of which each entry gets its own.
-    """
-    ordered = sorted(entries, key=lambda entry: entry.video_id)
+def with_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
+    """Return the entries that `entry_of` gave, each with its leakage group: the connected people."""
+    listed = list(entries)
     people = [
-        [f"{FOOTAGE.get(entry.collection, entry.collection)}/{person}" for person in _people(entry)]
-        for entry in ordered
+        [f"{FOOTAGE.get(entry.collection, entry.collection)}/{person}" for person in _people(entry)] for entry in listed
     ]
     groups = connected_groups((found[0], found[-1]) for found in people)
     return [
-        replace(entry, group_id=f"{FaceForensicsPP.name}/{groups[found[0]]}", mask_path=_mask_path(entry, masks))
-        for entry, found in zip(ordered, people, strict=True)
+        replace(entry, group_id=f"{FaceForensicsPP.name}/{groups[found[0]]}")
+        for entry, found in zip(listed, people, strict=True)
     ]
 
 
@@ -209,20 +179,14 @@ def _is_mask(file: TreeFile) -> bool:
     return len(file.folders) == 4 and file.folders[2] == MASKS
 
 
-def _mask_path(entry: VideoEntry, masks: Collection[str]) -> str | None:
-    """Return the relative path of a fake's mask video, if it is one of those that there are."""
-    relative = f"{MANIPULATED}/{entry.manipulation}/{MASKS}/{VIDEOS}/{entry.video_id.rpartition('/')[2]}.mp4"
-    return relative if relative in masks else None
-
-
-def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
+def _read_name(file: TreeFile, masks: Collection[str]) -> VideoEntry | Rejected | None:
     """Read a video's identity from its path; None for a file that makes no claim to be one of the videos."""
     if not (file.is_video or file.folders[-1] == VIDEOS):
         return None  # frames, landmarks and the like, put beside the videos by other tools
     place = _place_of(file)
     if isinstance(place, str):
         return reject(file.path, Reason.UNRECOGNISED_NAME, place)
-    entry = entry_of(file, place.folder, place.compression)
+    entry = entry_of(file, place.folder, place.compression, masks)
     if entry is None:
         detail = f"file name: got {file.name!r}, expected one such as {NAME_EXAMPLES[place.footage]}"
         return reject(file.path, Reason.UNRECOGNISED_NAME, detail)

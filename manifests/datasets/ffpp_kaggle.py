@@ -11,11 +11,11 @@ convenience of whoever made the copy, and the folders say everything that it say
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from manifests.datasets.dataset import Claim, Dataset
+from manifests.datasets.dataset import Claim
 from manifests.datasets.ffpp import (
     COMPRESSION_OF_FOLDER,
     FOOTAGE,
@@ -26,19 +26,8 @@ from manifests.datasets.ffpp import (
     video_id_of,
     with_groups,
 )
-from manifests.datasets.walk import (
-    TreeFile,
-    files_below,
-    glance,
-    is_folder,
-    names_in,
-    reject,
-    require_folder,
-    shown,
-    strays,
-    told_apart,
-    tree_file,
-)
+from manifests.datasets.tree_dataset import TreeDataset
+from manifests.datasets.walk import TreeFile, glance, is_folder, reject, tree_file
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected, Stage
@@ -69,7 +58,7 @@ class _Line:
     """What it says of the video."""
 
 
-class FaceForensicsPPOnKaggle(Dataset):
+class FaceForensicsPPOnKaggle(TreeDataset):
     """The flat copy; any subset of its folders may be there, and the table may be missing."""
 
     name: str = "ffpp_kaggle"
@@ -83,7 +72,7 @@ class FaceForensicsPPOnKaggle(Dataset):
 
         Folders of compressions below them make it a part of the official tree, which is to be named as a whole.
         """
-        folders = [name for name in glance(root) if name.lower() in FOLDERS]
+        folders = self.folders_in(root, glance(root))
         if any(is_folder(root / name / compression) for name in folders for compression in COMPRESSION_OF_FOLDER):
             return None
         table = [TABLE_PATH] if TABLE.name in glance(root / TABLE.parent) else []
@@ -91,25 +80,30 @@ class FaceForensicsPPOnKaggle(Dataset):
             return None
         return " and ".join([*(f"{name}/" for name in folders), *table])
 
-    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
-        """Yield every video ordered by video_id, then a `Rejected` for every file or line that cannot be placed.
+    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+        """Return the folders of originals and manipulations."""
+        return [name for name in names if name.lower() in FOLDERS]
 
-        Raises:
-            DatasetError: `root` does not hold this dataset, or the table cannot be read.
-        """
-        root = Path(root)
-        require_folder(self.title, root)
-        names = names_in(root)
-        folders = [name for name in names if name.lower() in FOLDERS]
-        if not folders:
-            raise DatasetError(f"{self.title}: got {root} (holding {shown(names)}), expected {self.expects}")
-        entries, rejected = told_apart(_read_name(file) for file in files_below(root, folders))
-        rejected += _contradictions(root, entries)
-        if not entries and not rejected:
-            raise DatasetError(f"{self.title}: got {root} with no video in {', '.join(folders)}, expected *.mp4 files")
-        yield from with_groups(entries.values())
-        yield from rejected
-        yield from strays(root, folders)
+    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+        """Yield what each file is by its path."""
+        return map(_read_name, files)
+
+    def compare_lists(self, root: Path, entries: dict[str, VideoEntry]) -> Iterator[Rejected]:
+        """Yield what the table says otherwise than the folders; such videos are taken out of `entries`."""
+        for video_id, line in _read_table(root).items():
+            entry = entries.get(video_id)
+            where = f"{TABLE_PATH}, line {line.number}"
+            if entry is None:
+                detail = f"{where}: got {line.path}, which is not on disk; download it again"
+                yield Rejected(video_id=video_id, stage=Stage.INDEX, reason=Reason.MISSING_FILE, detail=detail)
+            elif LABELS[line.label] != entry.label:
+                detail = f"{where}: got {line.label} for {entry.path}, expected {entry.label.upper()} by its folder"
+                yield Rejected(video_id=video_id, stage=Stage.INDEX, reason=Reason.METADATA_CONFLICT, detail=detail)
+                del entries[video_id]
+
+    def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
+        """Return the entries with the groups that they have in the official tree."""
+        return with_groups(entries)
 
     def claims(self, root: Path) -> Mapping[str, Claim]:
         """Return frame counts and sizes by the table.
@@ -131,20 +125,6 @@ def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
         detail = f"file: got {file.path!r}, expected <folder>/<name>, such as {example}"
         return reject(file.path, Reason.UNRECOGNISED_NAME, detail)
     return entry
-
-
-def _contradictions(root: Path, entries: dict[str, VideoEntry]) -> Iterator[Rejected]:
-    """Yield what the table says otherwise than the folders; such videos are taken out of `entries`."""
-    for video_id, line in _read_table(root).items():
-        entry = entries.get(video_id)
-        where = f"{TABLE_PATH}, line {line.number}"
-        if entry is None:
-            detail = f"{where}: got {line.path}, which is not on disk; download it again"
-            yield Rejected(video_id=video_id, stage=Stage.INDEX, reason=Reason.MISSING_FILE, detail=detail)
-        elif LABELS[line.label] != entry.label:
-            detail = f"{where}: got {line.label} for {entry.path}, expected {entry.label.upper()} by its folder"
-            yield Rejected(video_id=video_id, stage=Stage.INDEX, reason=Reason.METADATA_CONFLICT, detail=detail)
-            del entries[video_id]
 
 
 def _read_table(root: Path) -> dict[str, _Line]:

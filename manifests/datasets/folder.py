@@ -18,26 +18,13 @@ group each video is on its own, and nobody can know whether the same person is i
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
-from manifests.datasets.dataset import Dataset
-from manifests.datasets.walk import (
-    files_below,
-    glance,
-    is_folder,
-    is_utf_8,
-    names_in,
-    reject,
-    reject_not_utf_8,
-    require_folder,
-    shown,
-    strays,
-    told_apart,
-    tree_file,
-)
+from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
+from manifests.datasets.walk import TreeFile, glance, is_folder, is_utf_8, reject, reject_not_utf_8, tree_file
 from manifests.entry import SPLIT_OF_WORD, Label, VideoEntry
 from manifests.errors import DatasetError
 from manifests.groups import connected_groups
@@ -50,11 +37,11 @@ MAX_ID_BYTES = 480  # LMDB's longest key is 511 bytes; track and frame follow th
 TOO_LONG = f"path: got one of which the name in the store would be longer than {MAX_ID_BYTES} bytes; shorten it"
 
 
-class Folder(Dataset):
+class Folder(TreeDataset):
     """`real/` and `fake/`, or a CSV with path and label."""
 
     name: str = "folder"
-    title: str = "a folder of one's own"
+    title: str = "your own videos"
     expects: str = "real/ and fake/, in any case, or one CSV with the columns path and label"
     has_users_lists: bool = True
 
@@ -69,63 +56,55 @@ class Folder(Dataset):
             return f"{names} with the columns path and label{besides}"
         return " and ".join(f"{name}/" for name in folders) if is_complete else None
 
-    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
-        """Yield every video ordered by video_id, then a `Rejected` for every file or line that cannot be placed.
+    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+        """Return the two folders if both are there, or the whole root where a CSV says what it holds.
 
         Raises:
-            DatasetError: `root` does not hold this dataset, or its CSV cannot be read.
+            DatasetError: there are several such CSV files.
         """
-        root = Path(root)
-        require_folder("folder", root)
         tables = _tables_in(root)
         if len(tables) > 1:
-            names = ", ".join(path.name for path in tables)
+            listed = ", ".join(path.name for path in tables)
             raise DatasetError(
-                f"folder {root}: got {names}, expected one CSV with path and label; move the others away"
+                f"folder {root}: got {listed}, expected one CSV with path and label; move the others away"
             )
-        entries, rejected = told_apart(_from_table(root, tables[0]) if tables else _from_folders(root))
-        if not entries and not rejected:
-            raise DatasetError(f"folder: got {root} with no video in it, expected {self.expects}")
-        for _, entry in sorted(entries.items()):
-            yield entry
-        yield from rejected
+        folders = [name for name in names if name.lower() in LABELS]
+        is_complete = {name.lower() for name in folders} == LABELS.keys()
+        return [WHOLE_ROOT] if tables else folders if is_complete else []
+
+    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+        """Yield what the CSV says of the files, or their folders.
+
+        Raises:
+            DatasetError: the CSV cannot be read, or a line of it is malformed.
+        """
+        tables = _tables_in(root)
+        return _from_table(root, tables[0], files) if tables else map(_from_folders, files)
 
 
-def _from_folders(root: Path) -> Iterator[VideoEntry | Rejected]:
-    """Yield what the folders `real` and `fake` hold; each video is on its own.
-
-    Raises:
-        DatasetError: one of them is not there.
-    """
-    names = names_in(root)
-    folders = [name for name in names if name.lower() in LABELS]
-    if {name.lower() for name in folders} != LABELS.keys():
-        raise DatasetError(f"folder: got {root} (holding {shown(names)}), expected {Folder.expects}")
-    for file in files_below(root, folders):
-        if not file.is_video:
-            continue
-        if not is_utf_8(file.path):
-            yield reject_not_utf_8(file)
-            continue
-        label = LABELS[file.folders[0].lower()]
-        # A folder fake/real/ names no manipulation: its videos would take the names of real ones.
-        has_method = label == "fake" and len(file.folders) > 1 and file.folders[1].lower() not in LABELS
-        collection = file.folders[1] if has_method else label
-        name = "/".join((*file.folders[2 if has_method else 1 :], file.stem))
-        video_id = _video_id(collection, name)
-        if video_id is None:
-            yield reject(file.path, Reason.UNRECOGNISED_NAME, TOO_LONG)
-            continue
-        yield VideoEntry(
-            video_id=video_id,
-            path=file.path,
-            dataset=Folder.name,
-            label=label,
-            manipulation=collection if label == "fake" else None,
-            target_id=video_id.removeprefix(f"{Folder.name}/"),
-            group_id=video_id,
-        )
-    yield from strays(root, folders)
+def _from_folders(file: TreeFile) -> VideoEntry | Rejected | None:
+    """Return what a file is by the folders `real` and `fake`; each video is in a group of its own."""
+    if not file.is_video:
+        return None
+    if not is_utf_8(file.path):
+        return reject_not_utf_8(file)
+    label = LABELS[file.folders[0].lower()]
+    # A folder fake/real/ names no manipulation: its videos would take the names of real ones.
+    has_method = label == "fake" and len(file.folders) > 1 and file.folders[1].lower() not in LABELS
+    collection = file.folders[1] if has_method else label
+    name = "/".join((*file.folders[2 if has_method else 1 :], file.stem))
+    video_id = _video_id(collection, name)
+    if video_id is None:
+        return reject(file.path, Reason.UNRECOGNISED_NAME, TOO_LONG)
+    return VideoEntry(
+        video_id=video_id,
+        path=file.path,
+        dataset=Folder.name,
+        label=label,
+        manipulation=collection if label == "fake" else None,
+        target_id=video_id.removeprefix(f"{Folder.name}/"),
+        group_id=video_id,
+    )
 
 
 def _video_id(collection: str, name: str) -> str | None:
@@ -150,13 +129,13 @@ def _columns_of(path: Path) -> list[str]:
         return []
 
 
-def _from_table(root: Path, table: Path) -> Iterator[VideoEntry | Rejected]:
+def _from_table(root: Path, table: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
     """Yield what the CSV lists, and a rejection for each video on disk that it does not.
 
     Raises:
         DatasetError: a line is malformed.
     """
-    on_disk = {file.path for file in files_below(root) if file.is_video}
+    on_disk = {file.path for file in files if file.is_video}
     listed: set[str] = set()
     entries: list[VideoEntry] = []
     for number, line in _read_table(table):

@@ -32,7 +32,7 @@ def recognise_layout(root: Path) -> Recognised:
     Raises:
         DatasetError: it is no folder, no layout fits, or more than one does.
     """
-    require_folder("dataset", root)
+    require_folder("dataset root", root)
     fitting = _fitting(root)
     if len(fitting) == 1:
         return fitting[0]

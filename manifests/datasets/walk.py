@@ -70,7 +70,7 @@ def require_folder(title: str, root: Path) -> None:
         DatasetError: it is not.
     """
     if not is_folder(root):
-        raise DatasetError(f"{title} root: got {root}, expected a folder; check the path")
+        raise DatasetError(f"{title}: got {root}, expected a folder; check the path")
 
 
 def names_in(root: Path) -> list[str]:

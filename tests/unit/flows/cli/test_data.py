@@ -81,7 +81,7 @@ def test_a_second_dataset_for_testing(celeb_df: Path, tmp_path: Path, capsys: Ou
         (mine / name).touch()
     assert index(celeb_df, "--test", mine) == 0
     said = capsys.readouterr().out
-    assert f"{mine}: a folder of one's own (found fake/ and real/)" in said
+    assert f"{mine}: your own videos (found fake/ and real/)" in said
 
 
 def test_rejections_are_few_lines(celeb_df: Path, capsys: Output) -> None:
@@ -98,7 +98,7 @@ def test_rejections_are_few_lines(celeb_df: Path, capsys: Output) -> None:
     [
         (["--set", "nothing=1"], "nothing: got a setting of this name, expected one of dataset.compressions"),
         (["--set", "split.policy=best"], "split.policy: got 'best', expected one of group, official, video, file"),
-        (["--layout", "dfdc"], "DFDC root"),
+        (["--layout", "dfdc"], "DFDC: got"),
         (["--out", "/nowhere/manifest.parquet"], "--out: got /nowhere/manifest.parquet, expected a file in a folder"),
         (["--report", "/"], "--report: got /, expected a file"),
     ],

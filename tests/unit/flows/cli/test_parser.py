@@ -190,7 +190,7 @@ def test_wrong_places_are_told_before_anything_is_written(capsys: Output, datase
     for name, message in wrong_roots.items():
         for command in (preprocess(tmp_path / name, out), ("index", tmp_path / name, "--layout", "ffpp")):
             said = refused(capsys, *command)
-            assert said.startswith("error: FaceForensics++ root: got "), name
+            assert said.startswith("error: FaceForensics++, official tree: got "), name
             assert message in said
     assert run("index", tmp_path) == 2
     assert capsys.readouterr().err.startswith(f"error: dataset root: got {tmp_path} (holding a file, ")

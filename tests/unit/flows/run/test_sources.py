@@ -34,7 +34,7 @@ def test_the_layout_is_found_or_named(ffpp: Path, celeb_df: Path) -> None:
     assert (source.survey.dataset.name, source.why) == ("ffpp", "found original_sequences/ and manipulated_sequences/")
     (source,) = survey_sources(DatasetSettings(root=celeb_df, name="celeb_df"))
     assert (source.survey.dataset.name, source.why) == ("celeb_df", "as named")
-    with pytest.raises(DatasetError, match="Celeb-DF root"):
+    with pytest.raises(DatasetError, match=r"Celeb-DF v1, v2 or \+\+: got"):
         index_sources(survey_sources(DatasetSettings(root=ffpp, name="celeb_df")), probing=False)
 
 

@@ -227,7 +227,7 @@ def test_a_root_of_another_dataset_says_what_it_holds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["original_sequences", YOUTUBE])
 def test_an_empty_tree_is_no_dataset(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir(parents=True)
-    with pytest.raises(DatasetError, match="no video in it"):
+    with pytest.raises(DatasetError, match="no video in original_sequences, expected"):
         list(FFPP.scan(tmp_path))
 
 

@@ -25,6 +25,7 @@ from training.evaluation.results import (
     CurvePoint,
     Evaluation,
     Example,
+    Extras,
     RobustnessRow,
     confusable,
     cross_dataset,
@@ -73,10 +74,7 @@ def evaluate(config: EvaluateConfig, device: str = "cpu", say: Say = lambda _: N
     rows = [row for model in models for row in model.robustness()]
     evaluations = {model.trained_on: model.evaluation for model in models}
     say("writing the page")
-    page = write_evaluation(
-        config.out,
-        first.evaluation,
-        first.scores,
+    extras = Extras(
         examples=first.examples(),
         curves=curve_points(config.checkpoints[0].parent),
         cam_sheets=first.cam_sheets(layers),
@@ -84,7 +82,7 @@ def evaluate(config: EvaluateConfig, device: str = "cpu", say: Say = lambda _: N
         strips=first.strips,
         cross=cross_dataset(evaluations) if len(models) > 1 or len(first.evaluation.datasets) > 1 else None,
     )
-    return page, first.evaluation
+    return write_evaluation(config.out, first.evaluation, first.scores, extras), first.evaluation
 
 
 def curve_points(run: Path) -> list[CurvePoint]:

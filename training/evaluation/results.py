@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -170,6 +170,32 @@ class CrossDataset:
 
     figures: tuple[tuple[Figure, ...], ...]
     """Values by row and column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """Parts of the page beside the metrics of one model; each may be missing."""
+
+    examples: Sequence[Example] = ()
+    """Crops with the largest errors, the largest first; see `confusable`."""
+
+    curves: Sequence[CurvePoint] = ()
+    """Training curves."""
+
+    cam_sheets: Mapping[str, bytes] = field(default_factory=dict)
+    """Caption → JPEG of a Grad-CAM sheet."""
+
+    robustness: Sequence[RobustnessRow] = ()
+    """Rows of all models and perturbations."""
+
+    strips: Mapping[str, bytes] = field(default_factory=dict)
+    """Perturbation → JPEG of one crop at each of its levels."""
+
+    cross: CrossDataset | None = None
+    """One metric of all models on all datasets."""
+
+
+NO_EXTRAS = Extras()
 
 
 def summarise(

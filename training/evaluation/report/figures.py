@@ -1,4 +1,7 @@
-"""The plots of an evaluation as SVG, drawn in the page's light colours, which the page exchanges for its variables."""
+"""Plots of an evaluation as SVG, drawn with matplotlib.
+
+Files have the light colours of the page; on the page each colour becomes the page's CSS variable, which dark mode sets.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from training.evaluation.perturbations.perturb import PERTURBATIONS
+from training.evaluation.results import NO_EXTRAS, UNPERTURBED, CurvePoint, Evaluation, Extras, RobustnessRow
 from training.evaluation.scores import Scores
 from training.evaluation.statistics.calibration import FloatArray
 from training.evaluation.statistics.metrics import LEVELS, Level, roc
@@ -19,12 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-    from training.evaluation.results import CurvePoint, Evaluation, RobustnessRow
 
-# Name of a CSS variable of the page → its light value, by which it is found in the SVG; no two alike.
+# Light colours of the page; no two are equal, so that each is found in the SVG by its value.
 INK, SOFT, LINE, REAL, FAKE = "#1d1b19", "#625d57", "#e2ded8", "#2f6db4", "#c8541b"
 SERIES = ("#1f6f5d", "#b3401a", "#4a5fb8", "#8a6d00", "#8a3a8f", "#5d6b74")
-CSS_VARIABLES: dict[str, str] = {
+CSS_VARIABLES: dict[str, str] = {  # colour → CSS variable of the page
     INK: "--ink",
     SOFT: "--soft",
     LINE: "--line",
@@ -32,26 +35,26 @@ CSS_VARIABLES: dict[str, str] = {
     FAKE: "--fake",
     **{colour: f"--s{number}" for number, colour in enumerate(SERIES, start=1)},
 }
-MAX_POINTS = 400  # of a drawn ROC, so that a page of many frames stays small
-LOWEST_FPR = 1e-3  # left end of the logarithmic ROC, unless there are more reals than a thousand
+MAX_POINTS = 400  # points of a drawn ROC, so that the page of many frames stays small
+LOWEST_FPR = 1e-3  # left end of the logarithmic ROC with up to a thousand real rows
 NUM_HISTOGRAM_BINS = 40
 _TITLE_PT, _TEXT_PT = 10.5, 9.0
-_WIDTH_INCHES = 11.8  # of the page's column at 96 px an inch
-_WIDEST_INCHES = 5.9  # of one panel
+_WIDTH_INCHES = 11.8  # width of the page at 96 px per inch
+_WIDEST_INCHES = 5.9  # widest panel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plot:
-    """One drawn figure."""
+    """One plot of one or several panels."""
 
     name: str
-    """Of its file."""
+    """Name of its file and its place on the page."""
 
     title: str
-    """For people and for readers of screens."""
+    """Title, also read by screen readers."""
 
     svg: str
-    """A whole SVG document."""
+    """SVG document."""
 
     def __html__(self) -> str:
         """Return the `<svg>` element for a page: with the page's variables as colours and ids of its own."""
@@ -69,10 +72,16 @@ def draw_figures(
     evaluation: Evaluation,
     frames: Scores,
     videos: Scores,
-    curves: Sequence[CurvePoint] = (),
-    robustness: Sequence[RobustnessRow] = (),
+    extras: Extras = NO_EXTRAS,
 ) -> list[Plot]:
-    """Return the plots that this evaluation has data for."""
+    """Return the plots for which there are data.
+
+    Args:
+        evaluation: metrics of the model.
+        frames: scores of frames that it was computed from.
+        videos: scores of videos; see `to_videos`.
+        extras: training curves and robustness, if any.
+    """
     levels = dict(zip(LEVELS, (frames, videos), strict=True))
     plots = []
     if 0 < frames.label.sum() < len(frames):
@@ -86,7 +95,7 @@ def draw_figures(
         ]
     if evaluation.classes:
         plots.append(_plot("classes", "Classes", 1, 2, lambda axes: _classes(axes, evaluation), 3.8))
-    return [*plots, *_draw_curves(curves), *_draw_robustness(robustness)]
+    return [*plots, *_draw_curves(extras.curves), *_draw_robustness(extras.robustness)]
 
 
 def _draw_curves(curves: Sequence[CurvePoint]) -> Iterator[Plot]:
@@ -108,20 +117,21 @@ def _draw_robustness(robustness: Sequence[RobustnessRow]) -> Iterator[Plot]:
 def _plot(
     name: str, title: str, rows: int, columns: int, draw: Callable[[list[Axes]], None], height: float = 3.4
 ) -> Plot:
-    """Draw a grid of panels, each so many inches high; the same data give the same bytes."""
+    """Draw a grid of panels, each `height` inches high; equal data give equal bytes."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure as Canvas
 
-    settings: dict[Any, Any] = {
-        "svg.fonttype": "none",  # text stays text: small, searchable, in the page's colours
-        "svg.hashsalt": name,
-        "font.size": _TEXT_PT,
-        "axes.titlesize": _TITLE_PT,
-        "font.family": "sans-serif",
-        "path.simplify": True,
-    }
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(
+        {
+            "svg.fonttype": "none",  # text stays text: small, searchable, in the colours of the page
+            "svg.hashsalt": name,
+            "font.size": _TEXT_PT,
+            "axes.titlesize": _TITLE_PT,
+            "font.family": "sans-serif",
+            "path.simplify": True,
+        }
+    ):
         width = min(_WIDEST_INCHES, _WIDTH_INCHES / columns)
         canvas = Canvas(figsize=(width * columns, height * rows), layout="constrained")
         FigureCanvasSVG(canvas)
@@ -159,7 +169,7 @@ def _legend(axes: Axes, place: Literal["best", "lower left", "lower right", "upp
 
 
 def _rocs(axes: list[Axes], levels: dict[Level, Scores]) -> None:
-    """Draw a ROC per dataset and level, with linear and with logarithmic false positive rate."""
+    """Draw a ROC per dataset and level, over a linear and over a logarithmic false positive rate."""
     datasets = sorted(set(levels["frame"].dataset))
     num_reals = max(int((levels["frame"].label == 0).sum()), 1)
     left = min(LOWEST_FPR, 1.0 / num_reals)
@@ -186,7 +196,7 @@ def _rocs(axes: list[Axes], levels: dict[Level, Scores]) -> None:
 
 
 def _thinned(fpr: FloatArray, tpr: FloatArray, left: float) -> tuple[FloatArray, FloatArray]:
-    """Return a ROC on at most MAX_POINTS false positive rates, half of them spread evenly, half by magnitude."""
+    """Interpolate a ROC at no more than MAX_POINTS false positive rates: half spaced linearly, half logarithmically."""
     if len(fpr) <= MAX_POINTS:
         return fpr, tpr
     half = MAX_POINTS // 2
@@ -209,7 +219,7 @@ def _confusions(axes: list[Axes], evaluation: Evaluation) -> None:
     for one, found in zip(axes, evaluation.confusions, strict=False):
         counts = ((found.real_as_real, found.real_as_fake), (found.fake_as_real, found.fake_as_fake))
         _matrix(one, counts, ("real", "fake"))
-        one.set_title(f"{found.level}s, from {found.threshold:.3g}")
+        one.set_title(f"{found.level}s, threshold {found.threshold:.3g}")
 
 
 def _classes(axes: list[Axes], evaluation: Evaluation) -> None:
@@ -219,7 +229,7 @@ def _classes(axes: list[Axes], evaluation: Evaluation) -> None:
 
 
 def _matrix(axes: Axes, counts: Sequence[Sequence[int]], names: Sequence[str]) -> None:
-    """Draw counts as cells: rows are the truth, and a cell is as dark as its share of its row."""
+    """Draw a confusion matrix: rows are true classes, and darker cells hold a larger share of their row."""
     from matplotlib.patches import Rectangle
 
     for row, values in enumerate(counts):
@@ -231,11 +241,13 @@ def _matrix(axes: Axes, counts: Sequence[Sequence[int]], names: Sequence[str]) -
             axes.add_patch(Rectangle(place, 1, 1, facecolor=colour, alpha=0.05 + 0.5 * share, edgecolor="none"))
             text = f"{count:,}\n{share:.1%}" if total else "0"
             axes.text(column, row, text, ha="center", va="center", color=INK, fontsize=_TEXT_PT)
-    axes.plot([], [])  # so that it counts as drawn
+    axes.plot([], [])  # marks the panel as used
     size = len(names)
-    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel="called", ylabel="is")
-    turned: dict[str, Any] = {"rotation": 30, "ha": "right"} if size > 2 else {}
-    axes.set_xticks(range(size), labels=names, **turned)
+    axes.set(xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), xlabel="predicted", ylabel="true")
+    if size > 2:
+        axes.set_xticks(range(size), labels=names, rotation=30, ha="right")
+    else:
+        axes.set_xticks(range(size), labels=names)
     axes.set_yticks(range(size), labels=names)
     axes.grid(visible=False)
     axes.tick_params(length=0)
@@ -246,15 +258,15 @@ def _matrix(axes: Axes, counts: Sequence[Sequence[int]], names: Sequence[str]) -
 def _calibrations(axes: list[Axes], evaluation: Evaluation) -> None:
     for one, (level, bins) in zip(axes, evaluation.calibrations.items(), strict=True):
         filled = [found for found in bins if found.count]
-        said = [found.mean_p_fake or 0.0 for found in filled]
+        predicted = [found.mean_p_fake or 0.0 for found in filled]
         true = [found.share_fake or 0.0 for found in filled]
         total = sum(found.count for found in filled)
         areas = [14.0 + 160.0 * found.count / total for found in filled]
         one.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=":")
-        one.plot(said, true, color=SERIES[0], linewidth=1.2)
-        one.scatter(said, true, s=areas, color=SERIES[0], alpha=0.75, linewidths=0)
-        one.set(title=f"{level.capitalize()}s: said and true share of fakes", xlabel="mean p(fake) of the bin")
-        one.set(ylabel="share of fakes", xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
+        one.plot(predicted, true, color=SERIES[0], linewidth=1.2)
+        one.scatter(predicted, true, s=areas, color=SERIES[0], alpha=0.75, linewidths=0)
+        one.set(title=f"{level.capitalize()}s: predicted and true share of fakes", xlabel="mean p(fake) of the bin")
+        one.set(ylabel="share of fakes in the bin", xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
 
 
 def _training(axes: list[Axes], groups: Sequence[str], curves: Sequence[CurvePoint]) -> None:
@@ -270,7 +282,7 @@ def _training(axes: list[Axes], groups: Sequence[str], curves: Sequence[CurvePoi
 
 
 def _robustness(axes: list[Axes], names: Sequence[str], rows: Sequence[RobustnessRow]) -> None:
-    """Draw a panel per perturbation: AUC of videos over the level, a line per model."""
+    """Draw a panel per perturbation: AUC of videos against the level, a line per model."""
     models = list(dict.fromkeys(row.model for row in rows))
     for one, name in zip(axes, names, strict=False):
         for number, model in enumerate(models):
@@ -287,8 +299,8 @@ def _robustness(axes: list[Axes], names: Sequence[str], rows: Sequence[Robustnes
 
 
 def _points(rows: Sequence[RobustnessRow], model: str, perturbation: str) -> Iterator[tuple[int, float]]:
-    """Yield (level, AUC of videos), level 0 from the images as they are."""
+    """Yield (level, AUC of videos); level 0 is unperturbed."""
     for row in rows:
         value = row.video["auc"].value
-        if row.model == model and row.perturbation in (perturbation, "none") and value is not None:
+        if row.model == model and row.perturbation in (perturbation, UNPERTURBED) and value is not None:
             yield row.level, value

@@ -1,4 +1,4 @@
-"""The main tables of an evaluation as Markdown, and the sentences that a reader of its numbers has to know."""
+"""Main tables of an evaluation as Markdown, and remarks on how its numbers were obtained."""
 
 from __future__ import annotations
 
@@ -6,52 +6,47 @@ from collections.abc import Iterator, Sequence
 
 from storage.pages.markdown import escaped, table
 from training.evaluation.published import beside_published, percent, published_markdown
-from training.evaluation.results import CrossDataset, Evaluation, RobustnessRow
+from training.evaluation.results import NO_EXTRAS, CrossDataset, Evaluation, Extras, RobustnessRow
 from training.evaluation.statistics.metrics import LEVELS, Figure, Level
 
 MARKDOWN_METRICS = ("auc", "accuracy", "accuracy_at_threshold", "eer", "ap", "tpr_at_1_fpr", "ece")
 
 
-def evaluation_markdown(
-    evaluation: Evaluation, robustness: Sequence[RobustnessRow] = (), cross: CrossDataset | None = None
-) -> str:
-    """Return the main tables as Markdown; percent with intervals in brackets."""
+def evaluation_markdown(evaluation: Evaluation, extras: Extras = NO_EXTRAS) -> str:
+    """Return the main tables as Markdown: percent, with intervals in brackets."""
     lines = [f"# Evaluation of {escaped(evaluation.model)}", ""]
     lines += [f"- {escaped(name)}: {escaped(value)}" for name, value in evaluation.about.items()]
     lines += [f"- {sentence}" for sentence in remarks(evaluation)]
     for level in LEVELS:
         lines += ["", f"## By {level}", "", *_group_table(evaluation, level)]
-    lines += ["", "## Beside published figures", ""]
+    lines += ["", "## Comparison with published results", ""]
     lines += [published_markdown(beside_published(escaped(evaluation.model), evaluation.groups))]
-    if cross is not None:
-        lines += [
-            f"## Trained on (rows), tested on (columns): {cross.metric} by {cross.level}",
-            "",
-            *_cross_table(cross),
-        ]
-    if robustness:
-        lines += ["", "## Robustness", "", *_robustness_table(robustness)]
+    if extras.cross is not None:
+        title = f"## Trained on (rows), tested on (columns): {extras.cross.metric} by {extras.cross.level}"
+        lines += [title, "", *_cross_table(extras.cross)]
+    if extras.robustness:
+        lines += ["", "## Robustness", "", *_robustness_table(extras.robustness)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def remarks(evaluation: Evaluation) -> Iterator[str]:
-    """Yield in sentences what a reader of the numbers has to know."""
+    """Yield sentences on the threshold, the intervals and videos without a score."""
     if evaluation.threshold is None:
-        yield "No threshold was chosen on a validation split: accuracy is given at 0.5 only."
+        yield "No threshold was chosen on a validation split, so decisions are made at 0.5 only."
     else:
         yield f"The threshold chosen on the validation split is {evaluation.threshold:.4f}."
     if evaluation.num_resamples:
         yield (
-            f"Intervals hold {evaluation.confidence:.0%} of {evaluation.num_resamples:,} resamples of videos (seed "
-            f"{evaluation.seed}); reals and fakes are drawn separately."
+            f"Intervals are {evaluation.confidence:.0%} bootstrap intervals over videos: {evaluation.num_resamples:,} "
+            f"resamples, seed {evaluation.seed}, real and fake videos resampled separately."
         )
     missing = evaluation.missing
     if missing is None:
-        yield "Videos without a crop are in no figure; how many there are is not known here."
+        yield "Videos without a crop have no score and are left out; their number is not known."
     elif missing.num_reals + missing.num_fakes:
         accuracy = percent(Figure(value=missing.accuracy_if_wrong))
         yield (
-            f"{missing.num_reals:,} real and {missing.num_fakes:,} fake videos have no crop and are in no figure; "
+            f"{missing.num_reals:,} real and {missing.num_fakes:,} fake videos have no crop and are left out; "
             f"counted as errors, they would make the accuracy of videos {accuracy} %."
         )
     else:
@@ -66,7 +61,7 @@ def _group_table(evaluation: Evaluation, level: Level) -> Iterator[str]:
             names = (escaped(name or "all") for name in (group.dataset, group.compression, group.manipulation))
             values = (percent(group.figures[name]) for name in MARKDOWN_METRICS)
             rows.append((*names, f"{group.num_reals:,}", f"{group.num_fakes:,}", *values))
-    heads = ("Dataset", "Compression", "Manipulation", "Reals", "Fakes", *MARKDOWN_METRICS)
+    heads = ("Dataset", "Compression", "Manipulation", "Real", "Fake", *MARKDOWN_METRICS)
     return table(heads, rows, num_text_columns=3)
 
 
@@ -76,7 +71,7 @@ def _cross_table(cross: CrossDataset) -> Iterator[str]:
 
 
 def _robustness_table(rows: Sequence[RobustnessRow]) -> Iterator[str]:
-    """Return a line per perturbation and level, with AUC and accuracy of each model's videos."""
+    """Return a line per perturbation and level, with AUC and accuracy of videos for each model."""
     models = list(dict.fromkeys(row.model for row in rows))
     found = {(row.model, row.perturbation, row.level): row for row in rows}
     lines = []

@@ -1,8 +1,8 @@
-"""The page of an evaluation: one HTML file with everything inside, for light and dark, without a script."""
+"""HTML page of an evaluation: one file that needs no other, in light and dark colours, without scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -12,14 +12,14 @@ from training.evaluation.perturbations.perturb import PERTURBATIONS
 from training.evaluation.published import beside_published, published_robustness
 from training.evaluation.report.figures import Plot
 from training.evaluation.report.markdown import remarks
-from training.evaluation.results import UNPERTURBED, CrossDataset, Evaluation, Example, RobustnessRow
+from training.evaluation.results import NO_EXTRAS, UNPERTURBED, Evaluation, Extras, RobustnessRow
 from training.evaluation.statistics.bootstrap import DEFAULT_THRESHOLD
 from training.evaluation.statistics.metrics import LEVELS, LOWER_IS_BETTER, METRICS, Figure, GroupMetrics, Level
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 TEMPLATE_NAME = "evaluation.html.j2"
 
-# Short heads of columns, in the order of METRICS.
+# Titles of columns, in the order of METRICS; an asterisk stands for "at the validation threshold".
 HEADS: dict[str, str] = {
     "auc": "AUC",
     "ap": "AP",
@@ -38,90 +38,67 @@ HEADS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RobustnessTable:
-    """One perturbation in the table: a line per model, a column per level."""
+    """Robustness against one perturbation: a line per model, a column per level."""
 
     name: str
-    """Its key in PERTURBATIONS."""
+    """A name in PERTURBATIONS."""
 
     title: str
-    """For people."""
+    """Name of the perturbation for people."""
 
     meaning: str
-    """Of the parameter."""
+    """Meaning and unit of the parameter."""
 
     parameters: str
-    """Of the levels, in their order."""
+    """Parameters of the levels, in order."""
 
     by_model: dict[str, dict[int, RobustnessRow]]
-    """Model → level → its metrics, level 0 as they are."""
+    """Model → level → metrics; level 0 is unperturbed."""
 
 
-def render_page(
-    evaluation: Evaluation,
-    figures: Sequence[Plot],
-    *,
-    examples: Sequence[Example] = (),
-    cam_sheets: Mapping[str, bytes] | None = None,
-    robustness: Sequence[RobustnessRow] = (),
-    strips: Mapping[str, bytes] | None = None,
-    cross: CrossDataset | None = None,
-) -> str:
-    """Return the page; whatever comes from names and files is escaped.
+def render_page(evaluation: Evaluation, figures: Sequence[Plot], extras: Extras = NO_EXTRAS) -> str:
+    """Return the page as HTML.
 
     Args:
-        evaluation: all numbers.
-        figures: plots, inlined by their names.
-        examples: the most confusable crops, worst first.
-        cam_sheets: caption → JPEG.
-        robustness: rows of all models and perturbations.
-        strips: perturbation → JPEG of a crop at each of its levels.
-        cross: the matrix of datasets.
+        evaluation: metrics of the model.
+        figures: plots, of which each has its place by its name.
+        extras: further parts of the page.
     """
     environment = page_environment(TEMPLATES_DIR)
     environment.filters["points"] = _points
     return environment.get_template(TEMPLATE_NAME).render(
         evaluation=evaluation,
+        extras=extras,
         plots={plot.name: plot for plot in figures},
-        headline=_headline(evaluation),
-        levels=[(level, _columns(evaluation, level), _rows(evaluation, level)) for level in reversed(LEVELS)],
+        headline=next((group for group in evaluation.groups if group.level == "video"), None),
+        levels=[_level(evaluation, level) for level in reversed(LEVELS)],
         heads=HEADS,
         meanings=METRICS,
         lower_is_better=LOWER_IS_BETTER,
         remarks=list(remarks(evaluation)),
         comparisons=beside_published(evaluation.model, evaluation.groups),
-        accused=[found for found in examples if found.label == 0],
-        missed=[found for found in examples if found.label == 1],
         threshold=DEFAULT_THRESHOLD,
-        cam_sheets=cam_sheets or {},
-        robustness=_robustness(robustness),
-        strips=strips or {},
-        robustness_levels=sorted({0} | {row.level for row in robustness}),
+        robustness=_robustness(extras.robustness),
+        robustness_levels=sorted({0} | {row.level for row in extras.robustness}),
         published_robustness=[
-            found for model in dict.fromkeys(row.model for row in robustness) for found in published_robustness(model)
+            found
+            for model in dict.fromkeys(row.model for row in extras.robustness)
+            for found in published_robustness(model)
         ],
-        cross=cross,
     )
 
 
-def _headline(evaluation: Evaluation) -> GroupMetrics | None:
-    """Return the metrics of all videos together."""
-    return next((group for group in evaluation.groups if group.level == "video"), None)
-
-
-def _rows(evaluation: Evaluation, level: Level) -> list[tuple[str | None, list[GroupMetrics]]]:
-    """Return the groups of a level by dataset."""
+def _level(
+    evaluation: Evaluation, level: Level
+) -> tuple[Level, list[str], list[tuple[str | None, list[GroupMetrics]]]]:
+    """Return a level, the metrics that have a value in one of its groups, and its groups by dataset."""
     groups = [group for group in evaluation.groups if group.level == level]
-    return [(dataset, list(found)) for dataset, found in groupby(groups, key=lambda group: group.dataset)]
-
-
-def _columns(evaluation: Evaluation, level: Level) -> list[str]:
-    """Return the metrics that have a value in some group of the level."""
-    groups = [group for group in evaluation.groups if group.level == level]
-    return [name for name in METRICS if any(group.figures[name].value is not None for group in groups)]
+    columns = [name for name in METRICS if any(group.figures[name].value is not None for group in groups)]
+    return level, columns, [(name, list(found)) for name, found in groupby(groups, key=lambda group: group.dataset)]
 
 
 def _robustness(rows: Sequence[RobustnessRow]) -> list[RobustnessTable]:
-    """Return what the table says of each perturbation; level 0 of each are the images as they are."""
+    """Return a table for each perturbation."""
     clean = {row.model: row for row in rows if row.perturbation == UNPERTURBED}
     tables = []
     for name in dict.fromkeys(row.perturbation for row in rows if row.perturbation != UNPERTURBED):
@@ -144,5 +121,5 @@ def _robustness(rows: Sequence[RobustnessRow]) -> list[RobustnessTable]:
 
 
 def _points(figure: Figure) -> str:
-    """Return the value in percent."""
+    """Return a value in percent, or a dash if there is none."""
     return "–" if figure.value is None else f"{100 * figure.value:.2f}"

@@ -14,7 +14,6 @@ Files contain neither dates nor absolute paths: the same scores and seed give th
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from storage.files.layout import write_atomically
 from training.evaluation.report.figures import draw_figures
 from training.evaluation.report.markdown import evaluation_markdown
 from training.evaluation.report.page import render_page
-from training.evaluation.results import CrossDataset, CurvePoint, Evaluation, Example, RobustnessRow
+from training.evaluation.results import NO_EXTRAS, Evaluation, Extras
 from training.evaluation.scores import Scores, to_videos, write_scores
 
 EVALUATION_NAME = "evaluation.json"
@@ -38,13 +37,7 @@ def write_evaluation(
     out_dir: Path,
     evaluation: Evaluation,
     scores: Scores,
-    *,
-    examples: Sequence[Example] = (),
-    curves: Sequence[CurvePoint] = (),
-    cam_sheets: Mapping[str, bytes] | None = None,
-    robustness: Sequence[RobustnessRow] = (),
-    strips: Mapping[str, bytes] | None = None,
-    cross: CrossDataset | None = None,
+    extras: Extras = NO_EXTRAS,
 ) -> Path:
     """Write the files of an evaluation, each atomically; return the path of the page.
 
@@ -52,31 +45,21 @@ def write_evaluation(
         out_dir: created if missing; files of an earlier evaluation are replaced.
         evaluation: result of `summarise`.
         scores: scores of frames that it was computed from.
-        examples: crops with the largest errors; see `confusable`.
-        curves: training curves, if known.
-        cam_sheets: caption → JPEG of a Grad-CAM sheet.
-        robustness: rows of all models and perturbations.
-        strips: perturbation → JPEG of a crop at each of its levels.
-        cross: one metric of all models on all datasets.
+        extras: further parts of the page.
     """
     videos = to_videos(scores)
     out_dir.mkdir(parents=True, exist_ok=True)
-    extras = {"robustness": [asdict(row) for row in robustness], "cross_dataset": cross and asdict(cross)}
-    text = json.dumps(asdict(evaluation) | extras, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    figures = draw_figures(evaluation, scores, videos, curves, robustness)
-    page = render_page(
-        evaluation,
-        figures,
-        examples=examples,
-        cam_sheets=cam_sheets,
-        robustness=robustness,
-        strips=strips,
-        cross=cross,
-    )
+    plain = asdict(evaluation) | {
+        "robustness": [asdict(row) for row in extras.robustness],
+        "cross_dataset": extras.cross and asdict(extras.cross),
+    }
+    text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    figures = draw_figures(evaluation, scores, videos, extras)
+    page = render_page(evaluation, figures, extras)
     write_scores(out_dir / SCORES_NAME, scores)
     write_scores(out_dir / VIDEOS_NAME, videos)
     write_atomically(out_dir / EVALUATION_NAME, text.encode())
-    write_atomically(out_dir / MARKDOWN_NAME, evaluation_markdown(evaluation, robustness, cross).encode())
+    write_atomically(out_dir / MARKDOWN_NAME, evaluation_markdown(evaluation, extras).encode())
     (out_dir / FIGURES_DIR).mkdir(exist_ok=True)
     for figure in figures:
         write_atomically(out_dir / FIGURES_DIR / f"{figure.name}.svg", figure.svg.encode())

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from training.evaluation.published import percent
+from training.evaluation.report.markdown import evaluation_markdown, remarks
+from training.evaluation.results import (
+    Evaluation,
+    Extras,
+    robustness_row,
+    summarise,
+)
+from training.evaluation.scores import Scores
+
+
+def test_remarks_say_what_is_not_counted(evaluation: Evaluation, scores: Scores) -> None:
+    assert any("1 real and 0 fake videos have no crop" in sentence for sentence in remarks(evaluation))
+    other = summarise(scores, threshold=None, seed=0, num_resamples=0)
+    text = " ".join(remarks(other))
+    assert "No threshold" in text
+    assert "not known" in text
+    assert "resamples" not in text
+
+
+def test_markdown_has_both_levels_and_the_robustness(evaluation: Evaluation, scores: Scores) -> None:
+    text = evaluation_markdown(evaluation, Extras(robustness=[robustness_row("m2tr", "none", 0, None, scores)]))
+    auc = next(group for group in evaluation.groups if group.level == "video").figures["auc"]
+    assert percent(auc) in text
+    assert "## By frame" in text
+    assert "| none | 0 | – |" in text
+    widths = {line.count("|") for line in text.splitlines() if line.startswith("| ffpp")}
+    assert len(widths) == 1

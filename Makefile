@@ -47,11 +47,11 @@ services:
 # Each benchmark prints its tables and leaves every figure in build/bench/: 15 minutes on two cores without a GPU.
 bench: install
 	mkdir -p $(BENCH)
-	$(BIN)/python benchmarks/end_to_end.py --json $(BENCH)/end_to_end.json $(if $(CLIPS),--clips $(CLIPS))
-	$(BIN)/python benchmarks/decode.py --json $(BENCH)/decode.json $(if $(CLIPS),--clips $(CLIPS))
-	$(BIN)/python benchmarks/detect.py --json $(BENCH)/detect.json $(if $(CLIPS),--clips $(CLIPS))
-	$(BIN)/python benchmarks/store.py --json $(BENCH)/store.json
-	$(BIN)/python benchmarks/scale.py --json $(BENCH)/scale.json
+	$(BIN)/python -m benchmarks.end_to_end --json $(BENCH)/end_to_end.json $(if $(CLIPS),--clips $(CLIPS))
+	$(BIN)/python -m benchmarks.decode --json $(BENCH)/decode.json $(if $(CLIPS),--clips $(CLIPS))
+	$(BIN)/python -m benchmarks.detect --json $(BENCH)/detect.json $(if $(CLIPS),--clips $(CLIPS))
+	$(BIN)/python -m benchmarks.store --json $(BENCH)/store.json
+	$(BIN)/python -m benchmarks.scale --json $(BENCH)/scale.json
 
 install: .venv/installed build/prefect build/coverage
 

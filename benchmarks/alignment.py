@@ -1,6 +1,6 @@
 """Is the LRW alignment what its description says, and do faces stand still in it?
 
-    python benchmarks/alignment.py CLIPS_DIR [--landmarker dlib|fan] [--frames 150] [--strips DIR] [--json FILE]
+    python -m benchmarks.alignment CLIPS_DIR [--landmarker dlib|fan] [--frames 150] [--strips DIR] [--json FILE]
 
 The first frames of each video go through the real decoder, MTCNN in every fifth frame, the landmarker, the tracker and
 the aligner. Beside it runs a second implementation of the alignment, below, which shares no line with the first one:
@@ -15,8 +15,6 @@ crop. Both are also given for a face of the same size: in percent of the distanc
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,19 +24,17 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from manifests.errors import VideoRejected  # noqa: E402
-from tasks.align.lrw import LRWAligner  # noqa: E402
-from tasks.align.square import SquareAligner  # noqa: E402
-from tasks.decode import DECODERS  # noqa: E402
-from tasks.detect import DETECTORS  # noqa: E402
-from tasks.landmarks import LANDMARKERS  # noqa: E402
-from tasks.media import AlignedClip, FaceTrack, FrameBatch, Reason, Stage  # noqa: E402
-from tasks.track.main_face import choose_main  # noqa: E402
-from tasks.track.tracker import FaceTracker, fill_gaps  # noqa: E402
-from tasks.video.finder import FaceFinder  # noqa: E402
+from benchmarks.helpers.costs import write_figures
+from manifests.errors import VideoRejected
+from tasks.align.lrw import LRWAligner
+from tasks.align.square import SquareAligner
+from tasks.decode import DECODERS
+from tasks.detect import DETECTORS
+from tasks.landmarks import LANDMARKERS
+from tasks.media import AlignedClip, FaceTrack, FrameBatch, Reason, Stage
+from tasks.track.main_face import choose_main
+from tasks.track.tracker import FaceTracker, fill_gaps
+from tasks.video.finder import FaceFinder
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
 FRAMES_PER_BATCH = 16  # frames that are looked at together
@@ -141,8 +137,8 @@ def reference_transform(shape: Points) -> Points | None:
     """Return the (2,3) similarity from the full frame to the mean face's 256×256 pixels; None if there is none."""
     source = np.array([shape[number] for number, _, _ in REFERENCE_POINTS])
     target = np.array([(x, y) for _, x, y in REFERENCE_POINTS])
-    # The stubs do not know that it may return None.
-    matrix: Points | None = cv2.estimateAffinePartial2D(source, target, method=cv2.LMEDS)[0]  # type: ignore[assignment]
+    found = cv2.estimateAffinePartial2D(source, target, method=cv2.LMEDS)
+    matrix: Points | None = found[0]  # type: ignore[assignment]  # the stubs do not know that it may be None
     return matrix
 
 
@@ -373,8 +369,7 @@ def main() -> None:
         for path in paths
     ]
     print_figures(figures, options.landmarker)
-    if options.json is not None:
-        options.json.write_text(json.dumps([asdict(one) for one in figures], indent=1) + "\n")
+    write_figures(options.json, [asdict(one) for one in figures])
 
 
 if __name__ == "__main__":

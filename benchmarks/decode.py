@@ -1,6 +1,6 @@
 """Which decoder gives the right frames, says so when it cannot, and costs least, by what is asked of it.
 
-    python benchmarks/decode.py [--clips DIR] [--packages decord2] [--json FILE] [--tiny]
+    python -m benchmarks.decode [--clips DIR] [--packages decord2] [--json FILE] [--tiny]
 
 This project's decoders stand beside plain ways to read a video: PyAV's and OpenCV's loops from the first frame, and
 decord's own `get_batch` (`benchmarks/video_readers.py`). Each measurement has a process of its own, which is killed if
@@ -33,10 +33,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from benchmarks.odd_videos import (  # noqa: E402
+from benchmarks.helpers.costs import module_command, write_figures
+from benchmarks.helpers.odd_videos import (
     SMALL,
     Clip,
     Thumbnails,
@@ -48,7 +46,7 @@ from benchmarks.odd_videos import (  # noqa: E402
     truth_of,
     unusual_clips,
 )
-from benchmarks.video_readers import DECORD_READERS, READERS  # noqa: E402
+from benchmarks.helpers.video_readers import DECORD_READERS, READERS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -274,11 +272,10 @@ def whole_file_ms(clip: Clip) -> float:
 def measure(subject: Subject, clip: Clip, rule: str, limit_seconds: float, whole_ms: float = 0.0) -> Measurement:
     """Run one measurement in a process of its own, which is killed at the limit."""
     labels: dict[str, Any] = {"reader": subject.name, "clip": clip.name, "rule": rule}
-    search_path = os.pathsep.join(str(folder) for folder in (subject.folder, REPOSITORY) if folder)
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.npz"
-        command = [sys.executable, __file__, "--child", subject.reader, rule, str(clip.path), str(answer)]
-        environment = {**os.environ, "PYTHONPATH": search_path, "OMP_NUM_THREADS": "1"}
+        command = module_command("decode", "--child", subject.reader, rule, clip.path, answer)
+        environment = {**os.environ, "PYTHONPATH": str(subject.folder or ""), "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(command, env=environment, timeout=limit_seconds, capture_output=True, check=False)
         except subprocess.TimeoutExpired:
@@ -403,9 +400,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show_costs(console, costs)
     if outcomes:
         show_outcomes(console, outcomes, {clip.name for clip in others if clip.is_whole})
-    if options.json:
-        rows = [asdict(run) | {"verdict": run.verdict} for run in [*costs, *outcomes]]
-        options.json.write_text(json.dumps(rows, indent=1))
+    write_figures(options.json, [asdict(run) | {"verdict": run.verdict} for run in [*costs, *outcomes]])
     return int(any(run.num_wrong for run in [*costs, *outcomes] if run.reader.startswith("ours")))
 
 

@@ -1,6 +1,6 @@
 """Our MTCNN, searching in full and following, against facenet-pytorch's own class, frame by frame.
 
-    python benchmarks/detect.py [--clips DIR] [--sizes 1 0.8] [--frames 30] [--min-face 20] [--device cpu] [--tiny]
+    python -m benchmarks.detect [--clips DIR] [--sizes 1 0.8] [--frames 30] [--min-face 20] [--device cpu] [--tiny]
                                 [--json FILE]
 
 Each clip gives uniformly spaced frames, at its own size or shrunk. On a CPU the three take turns on one thread, each
@@ -16,9 +16,9 @@ Without clips, and with `--tiny`, the public-domain portrait moves over noise. O
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,17 +29,14 @@ import torch
 from facenet_pytorch import MTCNN
 from rich.console import Console
 from rich.table import Table
-from skimage import data
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from benchmarks.costs import write_figures  # noqa: E402
-from tasks.decode import DECODERS  # noqa: E402
-from tasks.decode.sampling import frame_indices  # noqa: E402
-from tasks.detect.mtcnn.detector import MTCNNDetector  # noqa: E402
-from tasks.media import FrameBatch  # noqa: E402
-from tasks.settings import FRAMES_PER_BATCH  # noqa: E402
+from benchmarks.helpers.costs import write_figures
+from benchmarks.helpers.portrait import portrait
+from tasks.decode import DECODERS
+from tasks.decode.sampling import frame_indices
+from tasks.detect.mtcnn.detector import MTCNNDetector
+from tasks.media import FrameBatch
+from tasks.settings import FRAMES_PER_BATCH
 
 MAIN_SCORE = 0.97
 SAME_IOU = 0.9  # below it a box is another one
@@ -65,13 +62,13 @@ def batch_of(images: Images) -> FrameBatch:
 
 def made_up(num_frames: int, height: int = 360, width: int = 640) -> Images:
     """Return frames of blurred noise with the portrait of Eileen Collins, which moves and grows."""
-    portrait = np.asarray(data.astronaut())  # type: ignore[no-untyped-call]
+    face = portrait()
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
     images = np.stack([np.asarray(cv2.GaussianBlur(noise, (0, 0), 3), dtype=np.uint8)] * num_frames)
     for number, image in enumerate(images):
         side = height * 2 // 3 + number % 20
         left = 10 * (number % 20)
-        image[20 : 20 + side, left : left + side] = cv2.resize(portrait, (side, side))
+        image[20 : 20 + side, left : left + side] = cv2.resize(face, (side, side))
     return images
 
 
@@ -233,8 +230,8 @@ def measure_gpu(images: Images, min_face_px: int, device: str, rounds: int) -> d
     for batch in GPU_BATCHES:
         some = np.resize(images, (batch, *images.shape[1:]))
         runs: dict[str, Callable[[], object]] = {
-            "facenet-pytorch": lambda some=some: stock.detect(some),  # type: ignore[misc]
-            "ours, full": lambda some=some: ours.detect(batch_of(some)),  # type: ignore[misc]
+            "facenet-pytorch": partial(stock.detect, some),
+            "ours, full": partial(ours.detect, batch_of(some)),
         }
         for name, run in runs.items():
             best = float("inf")

@@ -1,6 +1,6 @@
 """What a video costs from file to crops: ours, the script that everybody writes, and decoding alone.
 
-    python benchmarks/end_to_end.py [--clips ROOT] [--copies N] [--json FILE]
+    python -m benchmarks.end_to_end [--clips ROOT] [--copies N] [--json FILE]
 
 30 frames of each video, crops of 224 pixels, 1.3 times the face box. Every variant runs in a process of its own, in one
 thread, on the same frames of the same files; seconds are of the processor, imports and the loading of networks apart:
@@ -43,11 +43,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from benchmarks.costs import Steps, cpu_seconds_of, machine, measure, write_figures  # noqa: E402
-from benchmarks.prefect_costs import measure_share, show_share  # noqa: E402
+from benchmarks.helpers.costs import Steps, cpu_seconds_of, machine, measure_module, write_figures
+from benchmarks.helpers.prefect_costs import measure_share, show_share
 
 SIZE_PX = 224
 MARGIN = 1.3
@@ -296,10 +293,7 @@ def in_child(scratch: Path, **task: Any) -> dict[str, Any]:
     """Run one variant in a process of its own; add the processor seconds that it took beside its steps."""
     order = scratch / "order.json"
     order.write_text(json.dumps(task))
-    cost = measure(str(task["run"]), [sys.executable, __file__, "--child", str(order)])
-    found: dict[str, Any] = json.loads(cost.output.splitlines()[-1])
-    found["process_cpu_seconds"], found["process_wall_seconds"] = cost.cpu_seconds, cost.wall_seconds
-    return found
+    return measure_module(str(task["run"]), "end_to_end", "--child", order)
 
 
 def child(order: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What batching does for 2D-FAN and S3FD: face-alignment's own loops against ours, on the same weights and boxes.
 
-    python benchmarks/landmarks.py [--device cpu] [--faces 16] [--batch 1 2 4] [--weights-dir DIR] [--json FILE]
+    python -m benchmarks.landmarks [--device cpu] [--faces 16] [--batch 1 2 4] [--weights-dir DIR] [--json FILE]
 
 Both run in this process by turns, round after round, and the fastest round of each counts. The frames are 720p, with
 the public-domain portrait in them and two boxes each. Without `--weights-dir` the weights are random: speed is the
@@ -13,12 +13,12 @@ and those where one place in a hundred, and one in ten, is a candidate.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,16 +35,13 @@ from face_alignment.models import FAN
 from face_alignment.utils import REFERENCE_SCALE
 from rich.console import Console
 from rich.table import Table
-from skimage import data
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from benchmarks.costs import write_figures  # noqa: E402
-from tasks.detect.s3fd import MIN_CANDIDATE_SCORE, NMS_IOU, STRIDES_PX, VARIANCES, S3FDDetector, anchors  # noqa: E402
-from tasks.landmarks.fan import NUM_STACKS, FANLandmarker  # noqa: E402
-from tasks.media import FaceDetection, FrameBatch  # noqa: E402
-from tasks.models.weights import WEIGHTS, load_state, require  # noqa: E402
+from benchmarks.helpers.costs import write_figures
+from benchmarks.helpers.portrait import portrait
+from tasks.detect.s3fd import MIN_CANDIDATE_SCORE, NMS_IOU, STRIDES_PX, VARIANCES, S3FDDetector, anchors
+from tasks.landmarks.fan import NUM_STACKS, FANLandmarker
+from tasks.media import FaceDetection, FrameBatch
+from tasks.models.weights import WEIGHTS, load_state, require
 
 WIDTH, HEIGHT = 1280, 720
 FACES_PER_FRAME = 2
@@ -59,12 +56,12 @@ FRAMES_DETECTED = {"cpu": 2, "cuda": 32}
 
 def make_frames(num_frames: int) -> FrameBatch:
     """Return 720p frames with the portrait of Eileen Collins at two places, which move."""
-    portrait = np.asarray(data.astronaut())  # type: ignore[no-untyped-call]
+    face = portrait()
     images = np.zeros((num_frames, HEIGHT, WIDTH, 3), dtype=np.uint8)
     for number, image in enumerate(images):
         shift = 5 * (number % 20)
-        image[100:612, 50 + shift : 562 + shift] = portrait
-        image[150:662, 650 + shift : 1162 + shift] = portrait[:, ::-1]
+        image[100:612, 50 + shift : 562 + shift] = face
+        image[150:662, 650 + shift : 1162 + shift] = face[:, ::-1]
     numbers = np.arange(num_frames, dtype=np.int64)
     return FrameBatch(data=images, frame_indices=numbers, pts_seconds=numbers / 25)
 
@@ -139,7 +136,7 @@ def measure_landmarks(folder: Path, device: str, num_faces: int, batches: list[i
         return ours.locate(frames, faces)
 
     runs: dict[str, Callable[[], object]] = {"face-alignment, get_landmarks_from_batch": run_library}
-    runs |= {f"ours, {batch} together": lambda batch=batch: run_ours(batch) for batch in batches}  # type: ignore[misc]
+    runs |= {f"ours, {batch} together": partial(run_ours, batch) for batch in batches}
     seconds = fastest(runs)
     expected = np.concatenate([np.reshape(points, (-1, 2)) for points in run_library()])
     answer = {}

@@ -1,6 +1,6 @@
 """How near the loader comes to what decoding JPEG alone would allow, and whether its memory stays flat.
 
-    python benchmarks/loader.py [--store OUT] [--workers 1 2 4] [--rounds 5] [--json FILE]
+    python -m benchmarks.loader [--store OUT] [--workers 1 2 4] [--rounds 5] [--json FILE]
 
 For each number of workers, in turns (so that what else the machine does hits all alike):
 
@@ -18,11 +18,9 @@ Without `--store` the store is synthetic: a portrait in many variations, 320 pix
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -38,25 +36,22 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
-from skimage.data import astronaut
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from benchmarks.costs import cpu_seconds_of  # noqa: E402
-from benchmarks.made_records import DIGEST, make_record  # noqa: E402
-from storage.files.layout import SHARDS_DIR  # noqa: E402
-from storage.format.encoding import encode_record  # noqa: E402
-from storage.format.images import decode_rgb, encode_gray, encode_rgb  # noqa: E402
-from storage.format.record import Record  # noqa: E402
-from storage.index import StoreIndex, write_index  # noqa: E402
-from storage.records_table import write_records_table  # noqa: E402
-from storage.shard import ShardWriter  # noqa: E402
-from storage.store import RecordStore  # noqa: E402
-from training.data.augment import PaperAugmentation, Resize, Transform  # noqa: E402
-from training.data.dataset import StoreDataset  # noqa: E402
-from training.data.loader import Loader, StartMethod, make_loader  # noqa: E402
-from training.data.order import BlockShuffle  # noqa: E402
+from benchmarks.helpers.costs import cpu_seconds_of, write_figures
+from benchmarks.helpers.made_records import DIGEST, make_record
+from benchmarks.helpers.portrait import portrait
+from storage.files.layout import SHARDS_DIR
+from storage.format.encoding import encode_record
+from storage.format.images import decode_rgb, encode_gray, encode_rgb
+from storage.format.record import Record
+from storage.index import StoreIndex, write_index
+from storage.records_table import write_records_table
+from storage.shard import ShardWriter
+from storage.store import RecordStore
+from training.data.augment import PaperAugmentation, Resize, Transform
+from training.data.dataset import StoreDataset
+from training.data.loader import Loader, StartMethod, make_loader
+from training.data.order import BlockShuffle
 
 SIZE_PX = 320  # preset m2tr
 QUALITY = 95  # of the crops, the settings' default
@@ -79,12 +74,12 @@ def make_store(path: Path, num_videos: int) -> None:
 
 
 def make_portrait(video: int, frame: int) -> Record:
-    """A part of the portrait, enlarged, with the noise of a camera."""
+    """Return the record of a part of the portrait, enlarged, with the noise of a camera."""
     rng = np.random.default_rng((video, frame))
     top, left, side = 20 + video % 20, 130 + frame, int(rng.integers(140, 180))
-    portrait = astronaut()[top : top + side, left : left + side]  # type: ignore[no-untyped-call]
-    crop = cv2.resize(portrait, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC)
-    crop = (crop + rng.normal(0, 2, crop.shape)).clip(0, 255).astype(np.uint8)
+    part = portrait()[top : top + side, left : left + side]
+    enlarged = cv2.resize(part, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC)
+    crop = (enlarged + rng.normal(0, 2, enlarged.shape)).clip(0, 255).astype(np.uint8)
     mask = np.zeros((SIZE_PX, SIZE_PX), np.uint8)
     cv2.ellipse(mask, (160 + frame, 170), (80, 110), video, 0, 360, 255, -1)
     is_fake = video % 2 == 1
@@ -247,8 +242,7 @@ def main() -> None:
         "images per second, by workers", rates, lambda value: f"{value:.3g}" if isinstance(value, float) else str(value)
     )
     show("memory", memory, lambda value: f"{value:.0f}" if isinstance(value, float) else str(value))
-    if options.json:
-        options.json.write_text(json.dumps({"rates": rates, "memory": memory}, indent=2) + "\n", encoding="utf-8")
+    write_figures(options.json, {"rates": rates, "memory": memory})
 
 
 if __name__ == "__main__":

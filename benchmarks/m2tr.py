@@ -1,8 +1,8 @@
 """M2TR (training/models/m2tr.py) against a port of the published formulas as they stand: time and memory, as ratios.
 
-    python benchmarks/m2tr.py [--batches 1 8] [--threads 2] [--repeats 3] [--flush] [--json FILE]
-    python benchmarks/m2tr.py --tiny [--json FILE]
-    python benchmarks/m2tr.py --device cuda [--json FILE]
+    python -m benchmarks.m2tr [--batches 1 8] [--threads 2] [--repeats 3] [--flush] [--json FILE]
+    python -m benchmarks.m2tr --tiny [--json FILE]
+    python -m benchmarks.m2tr --device cuda [--json FILE]
 
 The port is the formulas as published, not the authors' files. It makes the whole matrix of every attention by matmul
 and softmax, never by `scaled_dot_product_attention`, projects q, k and v one by one, keeps maps as (B,C,H,W), and runs
@@ -27,8 +27,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -41,10 +39,8 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from training.models.m2tr import (  # noqa: E402
+from benchmarks.helpers.costs import answer_of, write_figures
+from training.models.m2tr import (
     LEAN,
     M2TR,
     NEGATIVE_SLOPE,
@@ -181,11 +177,11 @@ def ported(model: M2TR) -> M2TR:
             module.__class__ = PaddedConv
     for module in model.modules():
         if isinstance(module, Stage):
-            module.transformer = PortTransformer(module.transformer)  # type: ignore[assignment]
-            module.frequency = PortFilter(module.frequency)  # type: ignore[assignment]
-            module.fusion = PortFusion(module.fusion)  # type: ignore[assignment]
+            module.transformer = PortTransformer(module.transformer)  # type: ignore[assignment]  # called in the same way
+            module.frequency = PortFilter(module.frequency)  # type: ignore[assignment]  # called in the same way
+            module.fusion = PortFusion(module.fusion)  # type: ignore[assignment]  # called in the same way
         if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stubs lack it
     model.memory_format = torch.contiguous_format
     return model
 
@@ -235,7 +231,8 @@ def run_once(model: M2TR, images: Tensor, task: str) -> Tensor:
     """Run the task and return the (B,2) logits."""
     if task == "forward":
         with torch.inference_mode():
-            return model(images).logits  # type: ignore[no-any-return]
+            seen: Tensor = model(images).logits
+            return seen
     model.zero_grad()
     logits: Tensor = model(images).logits
     torch.autograd.backward(F.cross_entropy(logits, torch.arange(len(images), device=images.device) % 2))
@@ -267,10 +264,7 @@ def measure_apart(options: argparse.Namespace, way: str, task: str, batch: int) 
     flush = ["--flush"] if options.flush or way == "ours" else []
     tiny = ["--tiny"] if options.tiny else []
     what = ["--child", way, task, str(batch), "--repeats", str(options.repeats), "--threads", str(options.threads)]
-    command, sleepy = [sys.executable, __file__, *what, *flush, *tiny], os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    done = subprocess.run(command, check=True, capture_output=True, text=True, env=sleepy)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+    return answer_of("m2tr", *what, *flush, *tiny, environment={"OMP_WAIT_POLICY": "PASSIVE"})
 
 
 def require_equal(size: int) -> float:
@@ -368,8 +362,7 @@ def main() -> None:
     else:
         title, results = torch.cuda.get_device_name(options.device), measure_cuda(options)
     Console().print(draw(title, results))
-    if options.json:
-        options.json.write_text(json.dumps({"title": title, "results": results}, indent=2) + "\n")
+    write_figures(options.json, {"title": title, "results": results})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """What a manifest promises and what it costs, on trees of empty files: nothing but names and lists is read.
 
-    python benchmarks/manifests.py [--reference DIR] [--rows 100000] [--json FILE]
+    python -m benchmarks.manifests [--reference DIR] [--rows 100000] [--json FILE]
 
 With `--reference` the real datasets are laid out by their names: a folder with FaceForensics++'s three split lists
 (`ff_train.json`, …), `celebdf_v2_video_names.txt` (a line `<folder>/<name>.mp4` per video) and
@@ -18,34 +18,23 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from manifests.datasets.recognise import recognise_layout  # noqa: E402
-from manifests.entry import SPLITS, VideoEntry  # noqa: E402
-from manifests.indexing import index_dataset, survey_dataset  # noqa: E402
-from manifests.leakage.audit import audit, describe  # noqa: E402
-from manifests.splits.policies import assign  # noqa: E402
-from manifests.videos_table import write_table  # noqa: E402
+from benchmarks.helpers.costs import answer_of, module_command, write_figures
+from benchmarks.helpers.dfdc_tree import make_files
+from manifests.datasets.recognise import recognise_layout
+from manifests.entry import SPLITS, VideoEntry
+from manifests.indexing import index_dataset, survey_dataset
+from manifests.leakage.audit import audit, describe
+from manifests.splits.policies import assign
+from manifests.videos_table import write_table
 
 FFPP_MANIPULATIONS = ("Deepfakes", "Face2Face", "FaceSwap", "FaceShifter", "NeuralTextures")
-VIDEOS_PER_PART = 2000  # of a DFDC archive
-FAKES_PER_ORIGINAL = 4
-
-
-def make_files(paths: Sequence[Path]) -> None:
-    """Make empty files and their folders."""
-    for folder in {path.parent for path in paths}:
-        folder.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        path.touch()
 
 
 def lay_out_ffpp(reference: Path, root: Path) -> None:
@@ -62,20 +51,6 @@ def lay_out_celeb_df(reference: Path, root: Path) -> None:
     names = (reference / "celebdf_v2_video_names.txt").read_text().split()
     make_files([root / name for name in names])
     shutil.copy(reference / "List_of_testing_videos_celebdf_v2.txt", root / "List_of_testing_videos.txt")
-
-
-def lay_out_dfdc(num_rows: int, root: Path) -> None:
-    """Make a dataset of DFDC's shape: parts of 2,000 videos, four fakes of each original."""
-    for part, start in enumerate(range(0, num_rows, VIDEOS_PER_PART)):
-        metadata: dict[str, dict[str, str]] = {}
-        for number in range(start, min(start + VIDEOS_PER_PART, num_rows)):
-            original = number - number % (FAKES_PER_ORIGINAL + 1)
-            metadata[f"v{number:07d}.mp4"] = {"label": "REAL", "split": "train"}
-            if number != original:
-                metadata[f"v{number:07d}.mp4"] |= {"label": "FAKE", "original": f"v{original:07d}.mp4"}
-        folder = root / f"dfdc_train_part_{part}"
-        make_files([folder / name for name in metadata])
-        (folder / "metadata.json").write_text(json.dumps(metadata))
 
 
 def scanned(root: Path) -> list[VideoEntry]:
@@ -108,7 +83,8 @@ def measure_scale(num_rows: int) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch, "data")
-        subprocess.run([sys.executable, __file__, "--make", str(root), str(num_rows)], check=True)
+        # In another process, so that its memory is not counted here.
+        subprocess.run(module_command("helpers.dfdc_tree", root, num_rows), check=True)
         start = time.monotonic()
 
         def done(step: str) -> None:
@@ -134,11 +110,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=100_000, help="videos of the large dataset")
     parser.add_argument("--json", type=Path, help="write every figure there")
     parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.make:
-        lay_out_dfdc(int(options.make[1]), Path(options.make[0]))
-        return
     if options.child:
         sys.stdout.write(json.dumps(measure_scale(options.child)))
         return
@@ -147,15 +119,13 @@ def main() -> None:
     if options.reference:
         with tempfile.TemporaryDirectory() as scratch:
             figures["facts"] = list(facts(options.reference, Path(scratch), console))
-    command = [sys.executable, __file__, "--child", str(options.rows)]
-    scale = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    scale = answer_of("manifests", "--child", options.rows)
     steps = scale["seconds"]
     table = Table("rows", *(f"{step}, s" for step in steps), "sum, s", "peak MiB", title="a dataset of DFDC's shape")
     table.add_row(f"{scale['rows']:,}", *map(str, steps.values()), f"{sum(steps.values()):.1f}", str(scale["peak_mib"]))
     console.print(table)
     figures["scale"] = scale
-    if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+    write_figures(options.json, figures)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How well masks derived from differences (tasks/difference.py) agree with true ones, and stand compression.
 
-    python benchmarks/masks.py [--pairs 3] [--seed 42] [--crf 18 23 …] [--json FILE]
+    python -m benchmarks.masks [--pairs 3] [--seed 42] [--crf 18 23 …] [--json FILE]
 
 A miniature dataset is made in a temporary folder: it has true masks, and H.264 compression like any other. Its
 forgeries bear the names of real methods and are simple; its true masks are white wherever a fake *may* differ.
@@ -9,8 +9,6 @@ forgeries bear the names of real methods and are simple; its true masks are whit
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,18 +19,16 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from manifests.miniature import write_miniature  # noqa: E402
-from tasks.align.square import SquareAligner  # noqa: E402
-from tasks.align.warp import warp  # noqa: E402
-from tasks.decode import DECODERS  # noqa: E402
-from tasks.decode.decoder import Decoder  # noqa: E402
-from tasks.detect import DETECTORS  # noqa: E402
-from tasks.difference import difference_masks  # noqa: E402
-from tasks.masks import read_masks  # noqa: E402
-from tasks.media import FaceTrack, FrameBatch  # noqa: E402
+from benchmarks.helpers.costs import write_figures
+from manifests.miniature import write_miniature
+from tasks.align.square import SquareAligner
+from tasks.align.warp import warp
+from tasks.decode import DECODERS
+from tasks.decode.decoder import Decoder
+from tasks.detect import DETECTORS
+from tasks.difference import difference_masks
+from tasks.masks import read_masks
+from tasks.media import FaceTrack, FrameBatch
 
 Crops = npt.NDArray[np.uint8]  # (T,S,S,3) or, of masks, (T,S,S)
 Matrices = npt.NDArray[np.float64]  # (T,2,3)
@@ -173,8 +169,7 @@ def main() -> None:
         encodings = measure_encodings(Path(folder), originals, options.crf)
     Console().print(draw("derived against true masks", "forgery", forgeries))
     Console().print(draw("marked between originals and other encodings of them", "crf", encodings))
-    if options.json:
-        options.json.write_text(json.dumps({"forgeries": forgeries, "encodings": encodings}, indent=2) + "\n")
+    write_figures(options.json, {"forgeries": forgeries, "encodings": encodings})
 
 
 if __name__ == "__main__":

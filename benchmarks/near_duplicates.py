@@ -1,6 +1,6 @@
 """Which rule tells copies of a video from other videos, by the perceptual hashes of a few frames?
 
-    python benchmarks/near_duplicates.py [--clips DIR] [--pairs 20] [--json FILE]
+    python -m benchmarks.near_duplicates [--clips DIR] [--pairs 20] [--json FILE]
 
 Copies are made here: each clip is encoded anew in several ways, and compared with what it was made from. Different
 footage is that of the miniature dataset, the hardest there is: one and the same face, cut, tinted and lit otherwise, in
@@ -14,7 +14,6 @@ import argparse
 import json
 import random
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,16 +29,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from manifests.datasets import DATASETS  # noqa: E402
-from manifests.entry import SPLITS, VideoEntry  # noqa: E402
-from manifests.leakage.near_duplicates import RULE, Rule, find_near_duplicates  # noqa: E402
-from manifests.miniature import write_miniature  # noqa: E402
-from manifests.probe.container import coded_frames, open_video  # noqa: E402
-from manifests.probe.frame_hashes import POSITIONS, hash_frames, words_of  # noqa: E402
-from manifests.rejected import Stage  # noqa: E402
+from benchmarks.helpers.costs import answer_of, write_figures
+from manifests.datasets import DATASETS
+from manifests.entry import SPLITS, VideoEntry
+from manifests.leakage.near_duplicates import RULE, Rule, find_near_duplicates
+from manifests.miniature import write_miniature
+from manifests.probe.container import coded_frames, open_video
+from manifests.probe.frame_hashes import POSITIONS, hash_frames, words_of
+from manifests.rejected import Stage
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -286,9 +283,7 @@ def searches_table(searches: Sequence[dict[str, Any]]) -> Table:
 
 def searched(num_videos: int) -> dict[str, Any]:
     """Search in a process of its own, so that memory is that of the search."""
-    command = [sys.executable, __file__, "--child", str(num_videos)]
-    answer: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    return answer
+    return answer_of("near_duplicates", "--child", num_videos)
 
 
 def clips_below(folder: Path) -> dict[str, Path]:
@@ -328,10 +323,9 @@ def main() -> None:
     console.print(copies_table(copies), table, rules_table(copies, footage))
     console.print(f"Different footage of the miniature: the nearest word of any pair is {least} bits away.")
     console.print(searches_table(searches))
-    if options.json:
-        compared = {"copies": copies, "clips": pairs, "footage": footage}
-        figures: dict[str, Any] = {name: [asdict(pair) for pair in found] for name, found in compared.items()}
-        options.json.write_text(json.dumps(figures | {"searches": searches}, indent=1) + "\n")
+    compared = {"copies": copies, "clips": pairs, "footage": footage}
+    figures: dict[str, Any] = {name: [asdict(pair) for pair in found] for name, found in compared.items()}
+    write_figures(options.json, figures | {"searches": searches})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Whether everything but the work on the videos themselves stays linear: 100 to 100,000 videos that cost nothing.
 
-    python benchmarks/scale.py [--videos 100 1000 10000 100000] [--shards 1 10 100 1000] [--json FILE]
+    python -m benchmarks.scale [--videos 100 1000 10000 100000] [--shards 1 10 100 1000] [--json FILE]
 
 The videos are empty files, laid out as DFDC is: their measurements come from a prepared table, their records are one
 small crop again and again. All else is the code of a run, in a process of its own for each number of videos:
@@ -36,23 +36,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from benchmarks.costs import Steps, machine, measure, peak_mib, write_figures  # noqa: E402
-from benchmarks.made_records import make_record  # noqa: E402
-from benchmarks.manifests import lay_out_dfdc  # noqa: E402
-from benchmarks.prefect_costs import measure_servers, show_servers  # noqa: E402
-from manifests.entry import VideoEntry  # noqa: E402
-from manifests.row import ManifestRow  # noqa: E402
-from manifests.videos_table import row_to_plain  # noqa: E402
-from storage.files.layout import SHARDS_DIR  # noqa: E402
-from storage.format.encoding import encode_record  # noqa: E402
-from storage.format.images import encode_rgb  # noqa: E402
-from storage.format.record import Record  # noqa: E402
-from storage.index import ShardEntry  # noqa: E402
-from storage.shard import ShardWriter  # noqa: E402
-from storage.upkeep.ledger import Ledger  # noqa: E402
+from benchmarks.helpers.costs import Steps, machine, measure_module, module_command, peak_mib, write_figures
+from benchmarks.helpers.made_records import make_record
+from benchmarks.helpers.prefect_costs import measure_servers, show_servers
+from manifests.entry import VideoEntry
+from manifests.row import ManifestRow
+from manifests.videos_table import row_to_plain
+from storage.files.layout import SHARDS_DIR
+from storage.format.encoding import encode_record
+from storage.format.images import encode_rgb
+from storage.format.record import Record
+from storage.index import ShardEntry
+from storage.shard import ShardWriter
+from storage.upkeep.ledger import Ledger
 
 NUM_VIDEOS = (100, 1_000, 10_000, 100_000)
 NUM_SHARDS = (1, 10, 100, 1_000)
@@ -101,7 +97,8 @@ def measure_store(num_videos: int, scratch: Path) -> dict[str, Any]:
     from flows.run.sources import index_sources, survey_sources
 
     root, out, steps = scratch / "data", scratch / "store", Steps()
-    subprocess.run([sys.executable, __file__, "--make", str(root), str(num_videos)], check=True)
+    # In another process, so that its memory is not counted here.
+    subprocess.run(module_command("helpers.dfdc_tree", root, num_videos), check=True)
     config = PreprocessConfig.model_validate({"dataset": {"name": "dfdc", "root": root}, "out": out})
     before_mib = peak_mib()
     with steps.timed("look"):
@@ -148,10 +145,7 @@ def measure_store(num_videos: int, scratch: Path) -> dict[str, Any]:
 
 def in_child(*words: object) -> dict[str, Any]:
     """Run one measurement in a process of its own, and return what it found."""
-    command = [sys.executable, __file__, *map(str, words)]
-    cost = measure(" ".join(command[2:]), command)
-    found: dict[str, Any] = json.loads(cost.output.splitlines()[-1])
-    return {**found, "process_wall_seconds": cost.wall_seconds, "process_cpu_seconds": cost.cpu_seconds}
+    return measure_module(" ".join(map(str, words)), "scale", *words)
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -183,12 +177,9 @@ def main() -> None:
     parser.add_argument("--shards", type=int, nargs="*", default=NUM_SHARDS, help="given to Prefect, one row each")
     parser.add_argument("--tiny", action="store_true", help="a look whether it runs: 40 and 80 videos, 2 shards")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
-    parser.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--videos-here", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.make:
-        lay_out_dfdc(int(options.make[1]), Path(options.make[0]))
-    elif options.videos_here:
+    if options.videos_here:
         sys.stdout.write(json.dumps(measure_store(int(options.videos_here[0]), Path(options.videos_here[1]))))
     else:
         figures: dict[str, Any] = {"machine": machine(), "stores": []}

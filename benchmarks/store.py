@@ -1,6 +1,6 @@
 """How fast records are written to and read from a store, beside raw files, tar and a memory map.
 
-    python benchmarks/store.py [--records 8000] [--seconds 2] [--json FILE]
+    python -m benchmarks.store [--records 8000] [--seconds 2] [--json FILE]
 
 The crops are parts of a public-domain portrait with a camera's noise, 224 pixels, as the settings' default has them.
 
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 import tarfile
 import tempfile
 import time
@@ -34,19 +33,16 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
-from skimage.data import astronaut
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from benchmarks.costs import machine, write_figures  # noqa: E402
-from benchmarks.made_records import DIGEST, make_record  # noqa: E402
-from storage.files.layout import SHARDS_DIR  # noqa: E402
-from storage.format.encoding import decode_record, encode_record  # noqa: E402
-from storage.format.images import ImageFormat, decode_rgb, encode_rgb  # noqa: E402
-from storage.index import StoreIndex, write_index  # noqa: E402
-from storage.shard import ShardWriter  # noqa: E402
-from storage.store import RecordStore  # noqa: E402
+from benchmarks.helpers.costs import machine, write_figures
+from benchmarks.helpers.made_records import DIGEST, make_record
+from benchmarks.helpers.portrait import portrait
+from storage.files.layout import SHARDS_DIR
+from storage.format.encoding import decode_record, encode_record
+from storage.format.images import ImageFormat, decode_rgb, encode_rgb
+from storage.index import StoreIndex, write_index
+from storage.shard import ShardWriter
+from storage.store import RecordStore
 
 SIZE_PX = 224  # the settings' default
 QUALITY = 95  # JPEG, likewise
@@ -63,10 +59,10 @@ Read = Callable[[int], bytes]  # a record's bytes by its number
 def make_crops(count: int) -> list[npt.NDArray[np.uint8]]:
     """Return (S,S,3) uint8 RGB parts of the portrait, enlarged, with noise of two grey levels."""
     rng = np.random.default_rng(0)
-    portrait, crops = astronaut(), []  # type: ignore[no-untyped-call]
+    whole, crops = portrait(), []
     for number in range(count):
         top, left, side = 20 + number % 20, 130 + number % 17, int(rng.integers(140, 180))
-        part = cv2.resize(portrait[top : top + side, left : left + side], (SIZE_PX, SIZE_PX))
+        part = cv2.resize(whole[top : top + side, left : left + side], (SIZE_PX, SIZE_PX))
         crops.append((part + rng.normal(0, 2, part.shape)).clip(0, 255).astype(np.uint8))
     return crops
 

@@ -1,6 +1,6 @@
 """Whether memory and cost per frame stay flat as videos grow: every frame of short and long ones, `frames.mode=all`.
 
-    python benchmarks/windows.py [--frames 300 1000 …] [--decoders pyav decord] [--json FILE]
+    python -m benchmarks.windows [--frames 300 1000 …] [--decoders pyav decord] [--json FILE]
 
 Each video is a synthetic 720p clip of its own, processed in a process of its own by the real stages, but for the
 detector, which answers at once: what is measured is decoding (twice, to look and to cut), cropping and storing.
@@ -22,21 +22,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from manifests.entry import VideoEntry  # noqa: E402
-from manifests.probe.probe import probe  # noqa: E402
-from tasks.align.square import SquareAligner  # noqa: E402
-from tasks.decode import DECODERS  # noqa: E402
-from tasks.landmarks.five_points import DetectorLandmarks  # noqa: E402
-from tasks.media import FaceDetection, FrameBatch  # noqa: E402
-from tasks.models.requirements import NeedsNoModels  # noqa: E402
-from tasks.settings import StageSettings  # noqa: E402
-from tasks.video.finder import FaceFinder  # noqa: E402
-from tasks.video.job import VideoJob  # noqa: E402
-from tasks.video.stages import Stages  # noqa: E402
-from tasks.video.video import process_video  # noqa: E402
+from benchmarks.helpers.costs import answer_of, module_command, write_figures
+from manifests.entry import VideoEntry
+from manifests.probe.probe import probe
+from tasks.align.square import SquareAligner
+from tasks.decode import DECODERS
+from tasks.landmarks.five_points import DetectorLandmarks
+from tasks.media import FaceDetection, FrameBatch
+from tasks.models.requirements import NeedsNoModels
+from tasks.settings import StageSettings
+from tasks.video.finder import FaceFinder
+from tasks.video.job import VideoJob
+from tasks.video.stages import Stages
+from tasks.video.video import process_video
 
 WIDTH, HEIGHT = 1280, 720
 
@@ -67,7 +65,7 @@ def make_clip(path: Path, num_frames: int) -> None:
 def measure(decoder: str, num_frames: int) -> None:
     """Process one clip here, and write the figures to standard output as JSON."""
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run([sys.executable, __file__, "--make", f"{scratch}/clip.mp4", str(num_frames)], check=True)
+        subprocess.run(module_command("windows", "--make", f"{scratch}/clip.mp4", num_frames), check=True)
         entry = VideoEntry(
             video_id="clip", path="clip.mp4", dataset="clip", label="real", target_id="0", group_id="0", split="train"
         )
@@ -111,16 +109,13 @@ def main() -> None:
         found = []
         for decoder in options.decoders:
             for num_frames in options.frames:
-                command = [sys.executable, __file__, "--child", decoder, str(num_frames)]
-                run = subprocess.run(command, capture_output=True, text=True, check=True)
-                figures = json.loads(run.stdout)
+                figures = answer_of("windows", "--child", decoder, num_frames)
                 found.append(figures)
                 table.add_row(
                     *(f"{value:.1f}" if isinstance(value, float) else str(value) for value in figures.values())
                 )
         Console().print(table)
-        if options.json:
-            options.json.write_text(json.dumps(found, indent=1))
+        write_figures(options.json, found)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import prefect_costs
-from benchmarks.costs import Cost
 from benchmarks.end_to_end import by_stage, compare_boxes, iou, lay_out_copies
+from benchmarks.helpers import prefect_costs
+from benchmarks.helpers.costs import Cost
 from flows.cli.parser import _parser
 
 

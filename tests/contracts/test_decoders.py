@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from benchmarks.odd_videos import damaged_clips, hiding, remux
+from benchmarks.helpers.odd_videos import damaged_clips, hiding, remux
 from manifests.errors import VideoRejected
 from tasks.decode import DECODERS
 from tasks.decode.decoder import Decoder

@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Run:
 
     def measured(name: str, *options: str, **environment: str) -> Any:
         path = tmp_path / f"{name}.json"
-        command = [sys.executable, f"benchmarks/{name}.py", "--tiny", "--json", str(path), *options]
+        command = [sys.executable, "-m", f"benchmarks.{name}", "--tiny", "--json", str(path), *options]
         everything = os.environ | {"TMPDIR": str(tmp_path)} | environment
         done = subprocess.run(command, cwd=ROOT, env=everything, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr

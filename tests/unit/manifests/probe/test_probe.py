@@ -12,7 +12,7 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks.odd_videos import encode, hiding
+from benchmarks.helpers.odd_videos import encode, hiding
 from manifests.datasets import DATASETS
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected

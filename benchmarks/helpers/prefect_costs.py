@@ -1,6 +1,6 @@
 """What Prefect costs: shards with nothing in them, on its embedded server and on `prefect server` with SQLite.
 
-    python benchmarks/prefect_costs.py NUM_SHARDS
+    python -m benchmarks.helpers.prefect_costs NUM_SHARDS
 
 submits and awaits so many as a run does, and prints what that took as JSON. `end_to_end.py` and `scale.py` call it.
 """
@@ -23,10 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # Python puts benchmarks/ there instead when this file is run by its path
-
-from benchmarks.costs import ONE_THREAD, measure, peak_mib  # noqa: E402
+from benchmarks.helpers.costs import ONE_THREAD, measure, measure_module, peak_mib
 
 SERVER_SECONDS = 120.0  # that `prefect server` may take to answer
 VIDEOS_PER_SHARD = 32  # the settings' default
@@ -122,9 +119,8 @@ def await_answer(url: str, server: subprocess.Popen[bytes]) -> None:
 
 def in_child(num_shards: int, environment: dict[str, str]) -> dict[str, Any]:
     """Run so many empty shards in a process of its own, and return what it found."""
-    cost = measure(f"{num_shards} empty shards", [sys.executable, __file__, str(num_shards)], environment)
-    found: dict[str, Any] = json.loads(cost.output.splitlines()[-1])
-    return {**found, "process_wall_seconds": cost.wall_seconds, "process_cpu_seconds": cost.cpu_seconds}
+    name = f"{num_shards} empty shards"
+    return measure_module(name, "helpers.prefect_costs", num_shards, environment=environment)
 
 
 def measure_servers(num_shards: Sequence[int], scratch: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.odd_videos import Pixels
+from benchmarks.helpers.odd_videos import Pixels
 
 
 class OpenVideo(Protocol):

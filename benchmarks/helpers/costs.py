@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 # Every network and library computes in one thread: processes are the parallelism, as in the workers.
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -73,6 +73,42 @@ def measure(name: str, command: Sequence[str], environment: Mapping[str, str] | 
         sys.exit(f"{name}: exit status {run.returncode}\n{run.stdout}{run.stderr}")
     cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return Cost(wall_seconds=wall_seconds, cpu_seconds=cpu_seconds, output=run.stdout)
+
+
+def module_command(module: str, *arguments: object) -> list[str]:
+    """Return the command that runs a module of the benchmarks in another process."""
+    return [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+
+
+def measure_module(
+    name: str, module: str, *arguments: object, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what a module prints as JSON in its last line, with the seconds that its process took.
+
+    Args:
+        name: what it is, for the message of a failure.
+        module: below `benchmarks`, such as `scale`.
+        arguments: its command line.
+        environment: variables beside those of this process.
+
+    Raises:
+        SystemExit: the process failed; its output is shown.
+    """
+    cost = measure(name, module_command(module, *arguments), environment)
+    found: dict[str, Any] = json.loads(cost.output.splitlines()[-1])
+    return {**found, "process_wall_seconds": cost.wall_seconds, "process_cpu_seconds": cost.cpu_seconds}
+
+
+def answer_of(module: str, *arguments: object, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what a module prints as JSON in its last line, run in another process with as many threads as it likes.
+
+    Raises:
+        CalledProcessError: the process failed.
+    """
+    command, everything = module_command(module, *arguments), {**os.environ, **(environment or {})}
+    done = subprocess.run(command, cwd=ROOT, env=everything, stdout=subprocess.PIPE, text=True, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
 def peak_mib() -> float:

@@ -188,7 +188,7 @@ class PreprocessConfig(StageSettings, IndexConfig):
     """Stored videos whose files are gone; keep: a disk may be unmounted."""
 
     remake: Literal["never", "code"] = "never"
-    """code: make again what another version of faceshards, or other weights, made."""
+    """code: process again what code with another records version, or other weights, made."""
 
     mirror: str | None = None
     """Where each run copies the finished store: a folder, or a URL such as s3://bucket/store."""

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 from manifests.entry import REAL, SPLITS
 from manifests.errors import StoreCorrupt
 from manifests.row import ManifestRow
-from storage.files.layout import DIFFERENCE_NAME, write_atomically
+from storage.files.layout import DIFFERENCE_NAME, RECORDS_VERSION_KEY, write_atomically
 
 MAX_LISTED = 100  # videos that are listed of each change; all of them are counted
 
@@ -31,10 +31,11 @@ CHANGES: Final[dict[str, str]] = {
     "rejected": "newly rejected",
     "readmitted": "no longer rejected",
 }
+FIRST_RECORDS_VERSION = "1"  # of shards from before their version was recorded
 NO_SPLIT = "none"  # split of a file that was rejected before splits were assigned
 NO_KIND = "unrecognised"  # kind of a file that is no video of the dataset
 
-Code = Mapping[str, str]  # package or model file → version: the result of `code_of`
+Code = Mapping[str, str]  # records version or model file → version: the result of `code_of`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,12 +109,16 @@ class Difference:
 
 
 def code_of(made_with: Mapping[str, str]) -> dict[str, str]:
-    """Return the versions in a shard's `made_with` that count as its code: faceshards and the model files."""
-    return {name: made for name, made in made_with.items() if name == "faceshards" or name.startswith("model/")}
+    """Return the versions in a shard's `made_with` that count as its code: the records' and those of model files.
+
+    Packages are left out, faceshards among them: most releases change no record.
+    """
+    models = {name: digest for name, digest in made_with.items() if name.startswith("model/")}
+    return {RECORDS_VERSION_KEY: made_with.get(RECORDS_VERSION_KEY, FIRST_RECORDS_VERSION)} | models
 
 
 def code_in_words(made: Code, now: Code) -> str:
-    """Return the versions that differ from `now`, such as `faceshards 0.1.0, model/x 1a2b3c4d5e6f`; empty for none."""
+    """Return the versions that differ from `now`, such as `records version 1, model/x 1a2b3c4d5e6f`; empty for none."""
     names = sorted(made.keys() | now.keys())
     return ", ".join(f"{name} {made.get(name, 'none')[:12]}" for name in names if made.get(name) != now.get(name))
 

@@ -29,6 +29,11 @@ from manifests.errors import StoreBusy
 
 FORMAT_VERSION = 1  # of index, shards and records together; a reader refuses every other number
 
+# Raised with each change of code by which some record of some dataset gets other bytes under the same settings and
+# weights; `remake=code` compares it. Shards carry it in `made_with`; those from before it was recorded have version 1.
+RECORDS_VERSION = 1
+RECORDS_VERSION_KEY = "records version"  # in `made_with`, beside versions of distributions and digests of model files
+
 INDEX_NAME = "index.json"
 VIDEOS_NAME = "videos.parquet"
 RECORDS_NAME = "records.parquet"

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from manifests.files import sha256_of
+from storage.files.layout import RECORDS_VERSION, RECORDS_VERSION_KEY
 from tasks.landmarks.dlib import MODEL_NAME, MODEL_SHA256
 from tasks.models.weights import WEIGHTS
 from tasks.settings import StageSettings
@@ -27,15 +28,16 @@ PUBLISHED = {name: weights.sha256 for name, weights in WEIGHTS.items()} | {MODEL
 
 @cache
 def made_with(settings: StageSettings) -> dict[str, str]:
-    """Return the versions of Python and of every package that takes part, and the digests of model files.
+    """Return what made the bytes of records: their version, those of Python and of packages, digests of model files.
 
     Args:
         settings: which stages a shard's videos went through.
 
     Returns:
-        Versions by distribution name; hex SHA-256 by `model/<name>`.
+        RECORDS_VERSION by its key, versions by distribution name, hex SHA-256 by `model/<name>`.
     """
-    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    versions = {RECORDS_VERSION_KEY: str(RECORDS_VERSION), "python": platform.python_version()}
+    versions |= {name: version(name) for name in PACKAGES}
     for name in OPTIONAL_PACKAGES:
         try:
             versions[name] = version(name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from importlib.metadata import version
 from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from flows.report.difference import read_difference
 from flows.reprocess import reprocess
 from manifests.errors import DatasetError
 from manifests.videos_table import read_table
+from storage.files.layout import RECORDS_VERSION, RECORDS_VERSION_KEY
 from storage.format.encoding import encode_record
 from storage.index import read_index
 from storage.store import RecordStore
@@ -138,19 +138,20 @@ def test_changed_settings_make_the_store_anew_and_the_old_one_comes_back(
 
 
 @pytest.mark.long
-def test_what_another_version_made_is_told_and_made_again_on_demand(
+def test_what_another_records_version_made_is_told_and_made_again_on_demand(
     out: Path, miniature: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The store claims to be of today's version, so tomorrow's is made up."""
+    """The store is of today's version, so tomorrow's is made up."""
     first, before = contents(out), files(out)
-
-    def tomorrow(settings: Any) -> dict[str, str]:
-        return made_with(settings) | {"faceshards": "99.0"}
-
+    tomorrow = {"faceshards": "99.0"}
     for module in ("flows.run.workload", "tasks.process"):
-        monkeypatch.setattr(f"{module}.made_with", tomorrow)
+        monkeypatch.setattr(f"{module}.made_with", lambda settings: made_with(settings) | tomorrow)
+    assert reprocess(configure(miniature, out, "remake=code"))["videos_processed"] == 0
+    assert "Stored videos made with" not in caplog.text
+    assert files(out) == before
+    tomorrow[RECORDS_VERSION_KEY] = "99"
     assert reprocess(configure(miniature, out))["videos_processed"] == 0
-    assert f"Stored videos made with faceshards {version('faceshards')}: 20." in caplog.text
+    assert f"Stored videos made with records version {RECORDS_VERSION}: 20." in caplog.text
     assert files(out) == before
     assert reprocess(configure(miniature, out, "remake=code"))["videos_processed"] == NUM_VIDEOS
     difference = read_difference(out)

@@ -24,9 +24,10 @@ from manifests.entry import VideoEntry
 from manifests.errors import StoreCorrupt
 from manifests.rejected import Reason, Rejected, Stage
 from manifests.row import ManifestRow
+from storage.files.layout import RECORDS_VERSION_KEY
 
 CONTENT, OTHER_CONTENT = "a" * 64, "b" * 64
-CODE, OLD_CODE = {"faceshards": "2.0"}, {"faceshards": "1.0"}
+CODE, OLD_CODE = {"records version": "2"}, {"records version": "1"}
 SHARDS = {"train-00000.lmdb": OLD_CODE, "train-00001.lmdb": CODE, "train-00002.lmdb": CODE}
 
 
@@ -132,23 +133,28 @@ def test_what_stays_as_it_is_is_told_all_the_same() -> None:
     found = difference([ROW, old], [ROW, old], vanished=[ROW.video_id, "ffpp/never"], settings=["frames.count: 2 → 3"])
     assert found.is_empty
     assert (found.num_vanished, found.vanished) == (1, (ROW.video_id,))
-    assert found.other_code == {"faceshards 1.0": 1}
+    assert found.other_code == {"records version 1": 1}
     assert describe_difference(found) == [
         "Since version 4: no changes.",
         "Settings: frames.count: 2 → 3.",
         "Stored videos no longer on disk: 1. Their records are kept; vanished=drop removes them.",
-        "Stored videos made with faceshards 1.0: 1. They are kept; remake=code processes them again.",
+        "Stored videos made with records version 1: 1. They are kept; remake=code processes them again.",
     ]
 
 
-def test_code_is_faceshards_and_its_models() -> None:
-    made = {"faceshards": "1", "torch": "2", "model/mtcnn": "9" * 64}
-    assert code_of(made) == {"faceshards": "1", "model/mtcnn": "9" * 64}
+def test_code_is_the_records_version_and_the_models() -> None:
+    made = {"records version": "2", "faceshards": "1", "torch": "2", "model/mtcnn": "9" * 64}
+    assert code_of(made) == {"records version": "2", "model/mtcnn": "9" * 64}
     assert (
-        code_in_words(code_of(made), {"faceshards": "1", "model/other": "8"})
+        code_in_words(code_of(made), {"records version": "2", "model/other": "8"})
         == "model/mtcnn 999999999999, model/other none"
     )
     assert code_in_words(CODE, CODE) == ""
+
+
+def test_a_release_changes_no_record_and_shards_without_a_records_version_have_the_first() -> None:
+    assert code_of({"faceshards": "0.1.0"}) == code_of({"faceshards": "0.2.0", RECORDS_VERSION_KEY: "1"})
+    assert code_of({"faceshards": "0.1.0"}) != code_of({"faceshards": "0.1.0", RECORDS_VERSION_KEY: "2"})
 
 
 def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -39,14 +39,8 @@ from flows.run.task_runs import let_own_loggers_speak
 from flows.run.workload import difference_since, find_work, has_nothing_to_do
 from flows.server.events import warn_of_rejections
 from manifests.errors import NothingStored, StoreError
-from storage.files.layout import (
-    CONFIG_NAME,
-    GEOMETRY_DIR,
-    REPORT_HTML_NAME,
-    REPORT_JSON_NAME,
-    lock_store,
-    write_atomically,
-)
+from manifests.files import write_atomically
+from storage.files.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store
 from storage.index import stored_index
 from storage.upkeep.compact import compact
 from storage.upkeep.ledger import Ledger

@@ -1,9 +1,17 @@
-"""The digest by which a file's bytes are known."""
+"""Files that stay whole: digests, writing that survives a crash at any moment, locks.
+
+A file appears under its name only when it is complete and synced to disk; until then it is called `.partial-…`.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+PARTIAL_PREFIX = ".partial-"
 
 
 def sha256_of(path: Path) -> str:
@@ -14,3 +22,80 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def written_whole(path: Path, partial: Path | None = None) -> Iterator[Path]:
+    """Yield the path under which a file is written; it gets its name when the block has ended without an error.
+
+    Args:
+        path: where the file is to stand; what stands there is replaced.
+        partial: where it is written, in the same folder; this process's own by default.
+    """
+    partial = partial or path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        yield partial
+        publish(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is seen with all its bytes or, after a crash at any moment, as it was before."""
+    with written_whole(path) as partial:
+        partial.write_bytes(data)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Sync a finished file to disk and give it its name; both paths lie in one file system."""
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    partial.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Sync the names of a folder's files to disk: they are data of the folder."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove_partials(folder: Path) -> tuple[str, ...]:
+    """Delete what killed processes left half-written in a folder; no other process may be writing to it.
+
+    Returns:
+        The names that were deleted.
+    """
+    leftovers = sorted(folder.glob(f"{PARTIAL_PREFIX}*"))
+    for leftover in leftovers:
+        leftover.unlink(missing_ok=True)
+    return tuple(leftover.name for leftover in leftovers)
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file or a folder; the kernel releases it when the process ends in any way.
+
+    Spawned processes do not inherit the lock.
+
+    Args:
+        path: a folder that exists, or a file, which is created and stays: two processes that each delete and create
+            it would lock two different files.
+        wait: wait until the lock is free.
+
+    Raises:
+        BlockingIOError: another process, or another thread of this one, holds the lock, and `wait` is False.
+        OSError: the path cannot be opened, or its file system has no locks.
+    """
+    import fcntl  # here, since reading a store works on systems without it
+
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)

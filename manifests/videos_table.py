@@ -6,7 +6,6 @@ A fraction becomes two integer columns, the seconds by stage one column each, ev
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import fields
 from fractions import Fraction
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from manifests.entry import VideoEntry
 from manifests.errors import StoreCorrupt
+from manifests.files import written_whole
 from manifests.rejected import Reason, Stage
 from manifests.row import TIMED_STAGES, ManifestRow
 
@@ -91,11 +91,8 @@ def write_table(path: Path, rows: Iterable[ManifestRow]) -> None:
     plain = sorted((row_to_plain(row) for row in rows), key=lambda row: str(row["video_id"]))
     columns = {name: [row[name] for row in plain] for name in COLUMNS}
     table = pa.table(columns, schema=_schema())
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    pq.write_table(table, partial, compression="zstd")
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(path)
+    with written_whole(path) as partial:
+        pq.write_table(table, partial, compression="zstd")
 
 
 def read_table(path: Path) -> list[ManifestRow]:

@@ -11,7 +11,8 @@ from typing import Any
 
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt, StoreError, StoreMissing
-from storage.files.layout import FORMAT_VERSION, INDEX_NAME, shard_name, write_atomically
+from manifests.files import write_atomically
+from storage.files.layout import FORMAT_VERSION, INDEX_NAME, shard_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

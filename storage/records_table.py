@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from manifests.errors import StoreCorrupt
-from storage.files.layout import PARTIAL_PREFIX, RECORDS_NAME, publish
+from manifests.files import written_whole
+from storage.files.layout import RECORDS_NAME
 from storage.format.encoding import first_crop, read_arrays, read_header
 from storage.format.images import size_of
 from storage.store import RecordStore
@@ -98,23 +98,18 @@ def write_records_table(store_dir: Path) -> int:
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMN_TYPES.items()])
     path = store_dir / RECORDS_NAME
-    partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
     num_rows = 0
-    with RecordStore(store_dir, allow_incomplete=True) as store:
-        try:
-            with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-                rows_of_all = (record_row(*view) for view in store.views())
-                while rows := list(islice(rows_of_all, ROWS_PER_GROUP)):
-                    writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-                    num_rows += len(rows)
-            if num_rows != len(store):
-                raise StoreCorrupt(
-                    f"records of {store_dir}: got {num_rows}, expected {len(store)} as the index says; "
-                    "see `python -m storage.inspect OUT --verify`"
-                )
-            publish(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+    with RecordStore(store_dir, allow_incomplete=True) as store, written_whole(path) as partial:
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            rows_of_all = (record_row(*view) for view in store.views())
+            while rows := list(islice(rows_of_all, ROWS_PER_GROUP)):
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+                num_rows += len(rows)
+        if num_rows != len(store):
+            raise StoreCorrupt(
+                f"records of {store_dir}: got {num_rows}, expected {len(store)} as the index says; "
+                "see `python -m storage.inspect OUT --verify`"
+            )
     return num_rows
 
 

@@ -22,9 +22,9 @@ from uuid import uuid4
 import lmdb
 
 from manifests.errors import StoreCorrupt, StoreError
-from manifests.files import sha256_of
+from manifests.files import PARTIAL_PREFIX, publish, remove_partials, sha256_of
 from storage.files.filesystems import is_on_network
-from storage.files.layout import FORMAT_VERSION, PARTIAL_PREFIX, SHARD_SUFFIX, publish, remove_partials, shard_name
+from storage.files.layout import FORMAT_VERSION, SHARD_SUFFIX, shard_name
 from storage.files.lmdb_files import SharedEnvironment, acquire, lmdb_errors_of, release
 from storage.index import ShardEntry
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from manifests.errors import StoreCorrupt, StoreError
-from manifests.files import sha256_of
+from manifests.files import PARTIAL_PREFIX, sha256_of
 from manifests.splits.policies import POLICIES_THAT_KEEP_GROUPS
-from storage.files.layout import INDEX_NAME, PARTIAL_PREFIX, RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, video_id_of
+from storage.files.layout import INDEX_NAME, RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, video_id_of
 from storage.format.encoding import decode_record
 from storage.format.images import decode_gray, decode_rgb
 from storage.format.record import Record

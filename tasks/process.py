@@ -16,9 +16,10 @@ from prefect.cache_policies import NO_CACHE
 
 from manifests.entry import VideoEntry
 from manifests.errors import StoreBusy
+from manifests.files import PARTIAL_PREFIX
 from manifests.row import ManifestRow
 from manifests.videos_table import row_from_plain, row_to_plain
-from storage.files.layout import GEOMETRY_DIR, PARTIAL_PREFIX, SHARDS_DIR, shard_name
+from storage.files.layout import GEOMETRY_DIR, SHARDS_DIR, shard_name
 from storage.index import ShardEntry
 from storage.shard import ShardReader, ShardWriter, describe_shard
 from tasks.video.job import VideoJob

@@ -20,7 +20,7 @@ from typing import Any
 import yaml
 
 from manifests.errors import ConfigError
-from storage.files.layout import write_atomically
+from manifests.files import write_atomically
 from training.config import TrainConfig
 
 CONFIG_NAME, RESUME_NAME, CURVE_NAME = "config.yaml", "last.ckpt", "curve.jsonl"

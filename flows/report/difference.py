@@ -17,8 +17,9 @@ from pydantic import ConfigDict, TypeAdapter
 
 from manifests.entry import REAL, SPLITS
 from manifests.errors import StoreCorrupt
+from manifests.files import write_atomically
 from manifests.row import ManifestRow
-from storage.files.layout import DIFFERENCE_NAME, RECORDS_VERSION_KEY, write_atomically
+from storage.files.layout import DIFFERENCE_NAME, RECORDS_VERSION_KEY
 
 MAX_LISTED = 100  # videos that are listed of each change; all of them are counted
 

@@ -24,10 +24,11 @@ from flows.report.text import describe_difference
 from flows.report.totals import Report, compute_report
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt
+from manifests.files import write_atomically
 from manifests.leakage.audit import NEAR_DUPLICATE, counted, sentences_about_test
 from manifests.row import ManifestRow
 from manifests.videos_table import read_table, row_from_plain
-from storage.files.layout import REPORT_HTML_NAME, REPORT_JSON_NAME, SHARDS_DIR, VIDEOS_NAME, write_atomically
+from storage.files.layout import REPORT_HTML_NAME, REPORT_JSON_NAME, SHARDS_DIR, VIDEOS_NAME
 from storage.index import StoreIndex, read_index
 from storage.pages.environment import page_environment
 from storage.shard import ShardReader

@@ -23,8 +23,8 @@ from flows.config.training import PredictConfig
 from flows.run.preflight import require_models
 from manifests.entry import VideoEntry
 from manifests.errors import ConfigError, VideoRejected
+from manifests.files import write_atomically
 from manifests.probe.probe import probe
-from storage.files.layout import write_atomically
 from storage.format.encoding import decode_record
 from storage.format.record import Record
 from tasks.settings import StageSettings

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import cv2
 import numpy as np
 
+from manifests.files import publish
 from manifests.miniature.encoder import VideoWriter
 from manifests.miniature.forgeries import MANIPULATIONS, Repaint, forge
 from manifests.miniature.motion import FPS, Pose, plan_motion
@@ -50,7 +51,7 @@ def write_clip(root: Path, plan: ClipPlan, parameters: Parameters) -> list[str]:
         _encode(scene, plan, repaints, writers)
     for path in missing:
         (root / path).parent.mkdir(parents=True, exist_ok=True)
-        growing[path].replace(root / path)
+        publish(growing[path], root / path)
     return missing
 
 

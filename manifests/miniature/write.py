@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.errors import ConfigError, DatasetError
+from manifests.files import write_atomically
 from manifests.miniature.clips import PARTIAL_FOLDER, write_clip
 from manifests.miniature.tree import CELEB_DF_LIST, LAYOUTS, ClipPlan, Parameters, celeb_df_list
 
@@ -198,9 +199,7 @@ def _write_text(path: Path, text: str) -> None:
     """Write a small file so that it is there whole or not at all; one that says the same already is left alone."""
     if path.is_file() and path.read_bytes() == text.encode():
         return
-    growing = path.with_name(f".{path.name}.{os.getpid()}")
-    growing.write_text(text, encoding="utf-8", newline="\n")
-    growing.replace(path)
+    write_atomically(path, text.encode())
 
 
 def _is_unfinished(root: Path, plan: ClipPlan) -> bool:

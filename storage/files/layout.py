@@ -1,4 +1,4 @@
-"""What a store is made of on disk, and the few file operations that keep it whole.
+"""Files and folders that a store consists of, and the lock that a writer holds.
 
     OUT/
     ├── index.json        which shards, their digests, the configuration: `storage.index`
@@ -14,18 +14,19 @@
     └── shards/
         └── train-00000.lmdb …   records: `storage.shard`, `storage.format.encoding`
 
-A file appears under its name only when it is complete and synced; until then it is called `.partial-…`.
+Each file is written by `manifests.files.written_whole`.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from manifests.entry import SPLITS
 from manifests.errors import StoreBusy
+from manifests.files import locked
 
 FORMAT_VERSION = 1  # of index, shards and records together; a reader refuses every other number
 
@@ -49,7 +50,6 @@ SHARDS_DIR = "shards"
 # What a store keeps beside its index and shards; each may be missing.
 BESIDE_INDEX = (VIDEOS_NAME, RECORDS_NAME, CONFIG_NAME, REPORT_JSON_NAME, REPORT_HTML_NAME, DIFFERENCE_NAME)
 SHARD_SUFFIX = ".lmdb"
-PARTIAL_PREFIX = ".partial-"
 
 
 def shard_name(split: str, number: int) -> str:
@@ -78,67 +78,22 @@ def video_id_of(key: str) -> str:
     return key.rsplit("/", 2)[0]
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is seen with all its bytes or, after a crash at any moment, as it was before."""
-    partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
-    try:
-        partial.write_bytes(data)
-        publish(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def publish(partial: Path, path: Path) -> None:
-    """Sync a finished file to disk and give it its name; both paths lie in one folder."""
-    with partial.open("rb") as written:
-        os.fsync(written.fileno())
-    partial.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Sync the names of a folder's files to disk: they are data of the folder."""
-    folder = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def remove_partials(folder: Path) -> tuple[str, ...]:
-    """Delete what killed runs left half-written in a folder; call it under `lock_store`.
-
-    Returns:
-        The names that were deleted.
-    """
-    leftovers = sorted(folder.glob(f"{PARTIAL_PREFIX}*"))
-    for leftover in leftovers:
-        leftover.unlink(missing_ok=True)
-    return tuple(leftover.name for leftover in leftovers)
-
-
 @contextmanager
 def lock_store(store_dir: Path) -> Iterator[None]:
-    """Hold the right to write to a store, creating its folder; the kernel lets go when the process ends in any way.
+    """Hold the right to write to a folder, such as a store's, and create it; a killed process gives it back.
 
     Raises:
         StoreBusy: another process, or another run in this one, holds it.
     """
-    import fcntl  # here, since reading a store works on systems without it
-
     store_dir.mkdir(parents=True, exist_ok=True)
-    # The file stays when the lock is given back: deleting it would let two later runs lock two different files.
-    # It is closed on exec, so spawned workers that outlive a killed run do not keep the store busy.
-    with (store_dir / LOCK_NAME).open("a+", encoding="ascii") as lock:
+    path = store_dir / LOCK_NAME
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(path, wait=False))
         except BlockingIOError as error:
-            lock.seek(0)
             raise StoreBusy(
-                f"store {store_dir}: got a lock held by process {lock.read().strip() or 'unknown'}, "
+                f"store {store_dir}: got a lock held by process {path.read_text().strip() or 'unknown'}, "
                 "expected no other run; wait until it ends, or end it"
             ) from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        path.write_text(f"{os.getpid()}\n", encoding="ascii")
         yield

@@ -26,10 +26,11 @@ from uuid import uuid4
 
 from manifests.entry import VideoEntry
 from manifests.errors import AccountingError, StoreChanged
+from manifests.files import remove_partials
 from manifests.rejected import Reason
 from manifests.row import ManifestRow
 from manifests.videos_table import read_table, row_from_plain, write_table
-from storage.files.layout import RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, parse_shard_name, remove_partials
+from storage.files.layout import RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, parse_shard_name
 from storage.index import ShardEntry, StoreIndex, stored_index, write_index
 from storage.records_table import write_records_table
 from storage.shard import ShardReader, describe_shard

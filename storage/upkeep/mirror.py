@@ -17,18 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from manifests.errors import FaceshardsError, StageMissing, StoreCorrupt, StoreError, StoreIncomplete, StoreMissing
-from manifests.files import sha256_of
-from storage.files.layout import (
-    BESIDE_INDEX,
-    INDEX_NAME,
-    PARTIAL_PREFIX,
-    SHARDS_DIR,
-    VERSIONS_DIR,
-    lock_store,
-    parse_shard_name,
-    publish,
-    remove_partials,
-)
+from manifests.files import PARTIAL_PREFIX, publish, remove_partials, sha256_of, written_whole
+from storage.files.layout import BESIDE_INDEX, INDEX_NAME, SHARDS_DIR, VERSIONS_DIR, lock_store, parse_shard_name
 from storage.index import ShardEntry, StoreIndex, read_index, stored_index, write_index
 from storage.upkeep.versions import files_of, list_versions
 
@@ -308,15 +298,13 @@ def _is_here(path: Path, shard: ShardEntry, known: Mapping[str, str]) -> bool:
 
 
 def _fetch_shard(remote: Remote, shard: ShardEntry, path: Path) -> None:
-    partial = path.with_name(f"{PARTIAL_PREFIX}{shard.name}")
     where = f"{remote.url}/{SHARDS_DIR}/{shard.name}"
-    if not remote.fetch(f"{SHARDS_DIR}/{shard.name}", partial):
-        raise StoreCorrupt(f"{where}: got no such file, expected it; push again")
-    found = sha256_of(partial)
-    if found != shard.sha256:
-        partial.unlink()
-        raise StoreCorrupt(f"{where}: got SHA-256 {found}, expected {shard.sha256}; delete it there and push again")
-    publish(partial, path)
+    with written_whole(path) as partial:
+        if not remote.fetch(f"{SHARDS_DIR}/{shard.name}", partial):
+            raise StoreCorrupt(f"{where}: got no such file, expected it; push again")
+        found = sha256_of(partial)
+        if found != shard.sha256:
+            raise StoreCorrupt(f"{where}: got SHA-256 {found}, expected {shard.sha256}; delete it there and push again")
 
 
 def _fetch_beside(remote: Remote, name: str, store_dir: Path) -> None:

@@ -24,17 +24,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from manifests.errors import StoreCorrupt, StoreError
+from manifests.files import PARTIAL_PREFIX, sync_folder, write_atomically
 from storage.files.layout import (
     BESIDE_INDEX,
     INDEX_NAME,
-    PARTIAL_PREFIX,
     SHARDS_DIR,
     VERSION_NAME,
     VERSIONS_DIR,
     VIDEOS_NAME,
     parse_shard_name,
-    sync_folder,
-    write_atomically,
 )
 from storage.index import StoreIndex, read_index, stored_index, write_index
 

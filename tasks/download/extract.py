@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from storage.files.layout import publish
+from manifests.files import written_whole
 from tasks.download.archives import Archive, ArchiveBroken, ArchiveError, ExtractionStopped, Member, open_archive
 from tasks.download.disk_space import gigabytes, require_room
 
@@ -178,10 +178,9 @@ def _write(
     should_stop: Callable[[], bool],
 ) -> None:
     """Write one file; it appears under its name only when it is whole."""
-    partial = target.with_name(EXTRACT_PREFIX + target.name)
     target.parent.mkdir(parents=True, exist_ok=True)
     num_bytes = 0
-    try:
+    with written_whole(target, target.with_name(EXTRACT_PREFIX + target.name)) as partial:
         with partial.open("wb") as file:
             for chunk in archive.chunks(member):
                 if should_stop():
@@ -194,11 +193,8 @@ def _write(
         if num_bytes != member.num_bytes:
             raise ArchiveBroken(
                 f"archive {path}: got {num_bytes:,} bytes of {member.name!r}, expected {member.num_bytes:,} as its "
-                "header says; fetch it anew"
+                "header says; fetch it again"
             )
-        publish(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _some(names: list[str]) -> str:

@@ -13,7 +13,7 @@ import json
 from io import FileIO
 from pathlib import Path
 
-from storage.files.layout import publish
+from manifests.files import publish
 
 BYTES_PREFIX, NOTE_PREFIX = ".download-", ".resume-"
 

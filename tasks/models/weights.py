@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from manifests.errors import ConfigError, StageMissing
-from manifests.files import sha256_of
+from manifests.files import locked, sha256_of
 from tasks.download.connections import ConnectionSettings
 from tasks.download.fetcher import Fetcher, Wanted, is_there
 from tasks.download.file_kind import Content
@@ -238,15 +238,11 @@ def _expanded(folder: Path) -> Path:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Let one process at a time fetch into a folder; others wait for it, and then find the file."""
-    import fcntl  # here, since finding and reading files works on systems without it
-
     with ExitStack() as stack:
         # What is wrong with the folder will be told by the download; some network file systems lock no folder.
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, lock)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            stack.enter_context(locked(folder))
         yield
 
 

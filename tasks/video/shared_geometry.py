@@ -13,12 +13,10 @@ it down; the others wait for that, and read it. The files last as long as the ru
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import VideoRejected
-from storage.files.layout import write_atomically
+from manifests.files import locked, write_atomically
 from tasks.decode.sampling import Samples
 from tasks.media import FaceTrack, Reason, Stage
 from tasks.track.main_face import ChosenTrack
@@ -80,7 +78,8 @@ def kept_geometry(job: VideoJob, stages: Stages, source: FrameSource, tally: Tal
         return find_geometry(job, stages, source, tally, lambda: None)
     identity = (job.entry.video_id, job.entry.content_digest, job.choice_mask or "", job.config_digest)
     place = job.geometry_dir / hashlib.sha256("\n".join(identity).encode()).hexdigest()
-    with _lock(place.with_suffix(".lock")):
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with locked(place.with_suffix(".lock")):
         kept, rejected, begun = (place.with_suffix(suffix) for suffix in (".npz", ".rejected", ".begun"))
         if kept.exists():
             return _read(kept)
@@ -96,15 +95,6 @@ def kept_geometry(job: VideoJob, stages: Stages, source: FrameSource, tally: Tal
             raise
         _write(kept, geometry)
     return geometry
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Let one worker at a time into the block; the kernel frees the lock of a process that dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _write(path: Path, geometry: Geometry) -> None:

@@ -6,7 +6,6 @@ which a row is one person of one video. Nothing here computes a metric: see `tra
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 
 from manifests.entry import REAL_CLASS
 from manifests.errors import UserError
-from storage.files.layout import PARTIAL_PREFIX, publish
+from manifests.files import written_whole
 from storage.format.arrays import require_array
 
 TextArray = npt.NDArray[np.object_]
@@ -229,12 +228,8 @@ def write_scores(path: Path, scores: Scores) -> None:
         names += [_probability_column(name) for name in scores.class_names]
         metadata[_CLASS_NAMES_KEY] = "\n".join(scores.class_names).encode()
     table = pa.table(columns, names=names).replace_schema_metadata(metadata or None)
-    partial = path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
-    try:
+    with written_whole(path) as partial:
         pq.write_table(table, partial, compression="zstd")
-        publish(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_scores(path: Path) -> Scores:

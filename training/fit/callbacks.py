@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import distributed, nn
 
 from manifests.errors import ConfigError
-from storage.files.layout import publish, write_atomically
+from manifests.files import publish, write_atomically
 from training.models.checkpoint import AboutModel, save_model
 from training.run_folder import read_curve
 

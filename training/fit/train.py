@@ -27,7 +27,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 
 from manifests.errors import ConfigError
-from storage.files.layout import write_atomically
+from manifests.files import write_atomically
 from training.config import TrainConfig
 from training.evaluation.scores import to_videos
 from training.evaluation.scoring import ScoringSettings, dataset_for, score

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from manifests.errors import ConfigError
-from storage.files.layout import publish
+from manifests.files import written_whole
 from training.models.baselines import build_model
 from training.models.clips import ClipDetector
 from training.models.m2tr import BACKBONE, M2TR, load_official, read_weights
@@ -97,15 +97,11 @@ def make_model(about: AboutModel, *, pretrained: bool = False, weights: Path | N
 
 def save_model(path: Path, model: nn.Module, about: AboutModel) -> None:
     """Write a model, complete or not at all."""
-    partial = path.with_name(f".partial-{path.name}")
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     content = {"format": FORMAT, "version": VERSION, "about": json.dumps(asdict(about)), "state": state}
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with written_whole(path) as partial:
         torch.save(content, partial)
-        publish(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def load_model(path: Path) -> tuple[nn.Module, AboutModel]:

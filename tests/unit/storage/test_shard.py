@@ -16,8 +16,8 @@ import lmdb
 import pytest
 
 from manifests.errors import StoreCorrupt, StoreError
+from manifests.files import remove_partials
 from storage import shard as shard_module
-from storage.files.layout import remove_partials
 from storage.files.lmdb_files import MIN_LMDB_BYTES
 from storage.index import ShardEntry
 from storage.shard import META_KEY, ShardReader, ShardWriter, describe_shard

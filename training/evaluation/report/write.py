@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from manifests.errors import UserError
-from storage.files.layout import write_atomically
+from manifests.files import write_atomically
 from training.evaluation.report.figures import draw_figures
 from training.evaluation.report.markdown import evaluation_markdown
 from training.evaluation.report.page import render_page

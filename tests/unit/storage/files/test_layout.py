@@ -1,4 +1,4 @@
-"""Names, atomic writing, and the lock of a store."""
+"""Names of a store's files, and its lock."""
 
 from __future__ import annotations
 
@@ -10,14 +10,7 @@ from pathlib import Path
 import pytest
 
 from manifests.errors import StoreBusy
-from storage.files.layout import (
-    lock_store,
-    parse_shard_name,
-    remove_partials,
-    shard_name,
-    video_id_of,
-    write_atomically,
-)
+from storage.files.layout import lock_store, parse_shard_name, shard_name, video_id_of
 
 HOLD_THE_LOCK = """
 import sys, time
@@ -53,32 +46,6 @@ def test_a_shard_needs_a_known_split_and_a_number() -> None:
 
 def test_a_key_begins_with_its_video() -> None:
     assert video_id_of("ffpp/Deepfakes/c23/519_515/00/000042") == "ffpp/Deepfakes/c23/519_515"
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "index.json"
-    write_atomically(path, b"old")
-
-    def fail(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as broken_disk:
-        broken_disk.setattr(os, "fsync", fail)
-        with pytest.raises(OSError, match="No space left"):
-            write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert names_in(tmp_path) == ["index.json"]
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert names_in(tmp_path) == ["index.json"]
-
-
-def test_only_partial_files_are_removed(tmp_path: Path) -> None:
-    for name in (".partial-train-00000-7.lmdb", ".partial-7-index.json", "train-00000.lmdb", ".lock"):
-        (tmp_path / name).touch()
-    assert remove_partials(tmp_path) == (".partial-7-index.json", ".partial-train-00000-7.lmdb")
-    assert names_in(tmp_path) == [".lock", "train-00000.lmdb"]
-    assert remove_partials(tmp_path / "not there") == ()
 
 
 def test_a_second_run_is_told_who_is_at_work(tmp_path: Path) -> None:

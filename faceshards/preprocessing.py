@@ -9,8 +9,8 @@ from typing import Any
 
 from flows.cli.guard import require_own_packages
 from flows.cli.parser import QUIET_PREFECT
+from flows.cli.preprocess import run_flow
 from flows.config.preprocess import load_config, merged
-from flows.run.preflight import preflight
 
 
 def preprocess(
@@ -50,14 +50,4 @@ def preprocess(
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
     own: Mapping[str, Any] = {"dataset": {"name": layout, "root": Path(root)}, "out": Path(out)}
-    loaded = load_config(Path(config) if config is not None else None, (), merged(own, settings), preset)
-    preflight(loaded)  # mistakes are reported before Prefect's server starts
-
-    from flows.server.embedded import start_embedded_server
-
-    start_embedded_server()
-    from flows.preprocess import preprocess_ffpp  # Prefect reads its settings when it is imported
-    from tasks.workers.interrupts import interrupts_remembered
-
-    with interrupts_remembered():
-        return preprocess_ffpp(loaded)
+    return run_flow(load_config(Path(config) if config is not None else None, (), merged(own, settings), preset))

@@ -13,6 +13,7 @@ from manifests.errors import EXIT_FAILED, EXIT_OK, NothingStored
 from storage.files.layout import REPORT_HTML_NAME
 
 if TYPE_CHECKING:
+    from flows.config.preprocess import PreprocessConfig
     from flows.report.totals import Report
 
 EMPTY_SPLITS = "No video in {}: leakage groups stay whole, and no other way to place them is nearer to the ratios."
@@ -41,7 +42,7 @@ def commands() -> Iterator[Command]:
 def run(options: Options) -> int:
     """Preprocess, and print what the store holds."""
     from flows.config.preprocess import load_config
-    from flows.run.preflight import preflight, sources_read
+    from flows.report.page import read_report
 
     base: dict[str, Any] = {"dataset": {"name": options.dataset, "root": options.root}, "out": options.out}
     if options.test:
@@ -51,19 +52,9 @@ def run(options: Options) -> int:
     base |= {"reprocess": True} if options.reprocess else {}
     base |= {"weights_dir": options.weights_dir} if options.weights_dir else {}
     config = load_config(options.config, options.set, base, options.preset)
-    prepared = preflight(config)  # mistakes are reported before Prefect's server starts
-
-    with working("starting Prefect"):
-        from flows.server.embedded import start_embedded_server
-
-        start_embedded_server()
-        from flows.preprocess import preprocess_ffpp
-        from flows.report.page import read_report
-        from tasks.workers.interrupts import interrupts_remembered
     num_changed = 0
     try:
-        with interrupts_remembered(), sources_read(prepared.sources):
-            done = preprocess_ffpp(config)
+        done = run_flow(config)
         num_changed = done.get("videos_changed", 0)
         if done["videos_processed"] == num_changed == 0:
             say("Nothing to do: every video is stored or rejected already.")
@@ -72,6 +63,27 @@ def run(options: Options) -> int:
     report = read_report(config.out)
     _show(report, config.out, has_changed=bool(num_changed))
     return EXIT_OK if report.num_stored else EXIT_FAILED
+
+
+def run_flow(config: PreprocessConfig) -> dict[str, Any]:
+    """Return what the flow returns, run on the configured Prefect server or else on an embedded one.
+
+    To be called from the main thread.
+
+    Raises:
+        FaceshardsError: as the flow does; a user's mistake is reported before the server starts.
+    """
+    from flows.run.preflight import preflight, sources_read
+
+    prepared = preflight(config)
+    with working("starting Prefect"):
+        from flows.server.embedded import start_embedded_server
+
+        start_embedded_server()
+        from flows.preprocess import preprocess_ffpp
+        from tasks.workers.interrupts import interrupts_remembered
+    with interrupts_remembered(), sources_read(prepared.sources):
+        return preprocess_ffpp(config)
 
 
 def _show(report: Report, store_dir: Path, *, has_changed: bool) -> None:

@@ -29,9 +29,10 @@ from manifests.errors import VideoRejected
 from tasks.align.lrw import LRWAligner
 from tasks.align.square import SquareAligner
 from tasks.decode import DECODERS
-from tasks.detect import DETECTORS
+from tasks.detect.mtcnn.detector import MTCNNDetector
 from tasks.landmarks import LANDMARKERS
 from tasks.media import AlignedClip, FaceTrack, FrameBatch, Reason, Stage
+from tasks.settings import LandmarkSettings
 from tasks.track.main_face import choose_main
 from tasks.track.tracker import FaceTracker, fill_gaps
 from tasks.video.finder import FaceFinder
@@ -361,8 +362,10 @@ def main() -> None:
     parser.add_argument("--strips", type=Path, metavar="DIR", help="write a picture of each clip's crops there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     options = parser.parse_args()
-    landmarker = LANDMARKERS[options.landmarker](device=options.device, weights_dir=None)
-    finder = FaceFinder(DETECTORS["mtcnn"](device=options.device), landmarker, every=DETECT_EVERY)
+    landmarker = LANDMARKERS[options.landmarker].from_settings(
+        LandmarkSettings(kind=options.landmarker), device=options.device, weights_dir=None
+    )
+    finder = FaceFinder(MTCNNDetector(device=options.device), landmarker, every=DETECT_EVERY)
     paths = sorted(path for path in options.clips.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     figures = [
         measure(path, path.relative_to(options.clips).as_posix(), finder, options.frames, options.strips)

@@ -35,8 +35,7 @@ from benchmarks.helpers.portrait import portrait
 from tasks.decode import DECODERS
 from tasks.decode.sampling import frame_indices
 from tasks.detect.mtcnn.detector import MTCNNDetector
-from tasks.media import FrameBatch
-from tasks.settings import FRAMES_PER_BATCH
+from tasks.media import FRAMES_PER_BATCH, FrameBatch
 
 MAIN_SCORE = 0.97
 SAME_IOU = 0.9  # below it a box is another one

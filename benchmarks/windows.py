@@ -27,9 +27,9 @@ from manifests.entry import VideoEntry
 from manifests.probe.probe import probe
 from tasks.align.square import SquareAligner
 from tasks.decode import DECODERS
+from tasks.detect.detector import FaceDetector
 from tasks.landmarks.five_points import DetectorLandmarks
 from tasks.media import FaceDetection, FrameBatch
-from tasks.models.requirements import NeedsNoModels
 from tasks.settings import StageSettings
 from tasks.video.finder import FaceFinder
 from tasks.video.job import VideoJob
@@ -39,7 +39,7 @@ from tasks.video.video import process_video
 WIDTH, HEIGHT = 1280, 720
 
 
-class InstantDetector(NeedsNoModels):
+class InstantDetector(FaceDetector):
     """Says that the face is in the middle of every frame."""
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:

@@ -19,7 +19,7 @@ from pydantic import Field
 from flows.run.task_runs import let_own_loggers_speak
 from manifests.errors import StoreCorrupt, StoreError
 from storage.verify import VerifyReport, verify_store
-from tasks.settings import Settings
+from tasks.implementation import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
 
     def __init__(self, family: str, group: str, own: Mapping[str, T], needs: Collection[str] = ()) -> None:
         self.family, self.group = family, group
-        self._own = dict(own)
+        self.own = dict(own)
         self._needs = tuple(needs)
 
     @cached_property
@@ -59,8 +59,8 @@ class Registry(MutableMapping[str, T], Generic[T]):
         """
         found = self.entry_points.get(name)
         if found is None:
-            return self._own[name]
-        if name in self._own:
+            return self.own[name]
+        if name in self.own:
             raise ConfigError(
                 f"{self.family} {name}: got a second one from {_source(found)}, expected another name than ours; "
                 "rename that entry point, or uninstall its distribution"
@@ -69,33 +69,34 @@ class Registry(MutableMapping[str, T], Generic[T]):
 
     def __setitem__(self, name: str, implementation: T) -> None:
         """Add an implementation to this process alone; worker processes do not see it."""
-        self._own[name] = implementation
+        self.own[name] = implementation
 
     def __delitem__(self, name: str) -> None:
         """Take an implementation of ours, or one that was set, away again."""
-        del self._own[name]
+        del self.own[name]
 
     def __contains__(self, name: object) -> bool:
         """Whether there is one of this name; nothing is imported."""
-        return name in self._own or name in self.entry_points
+        return name in self.own or name in self.entry_points
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names; nothing is imported."""
-        return iter(dict.fromkeys((*self._own, *self.entry_points)))
+        return iter(dict.fromkeys((*self.own, *self.entry_points)))
 
     def __len__(self) -> int:
         """Return the number of names."""
-        return len(self._own.keys() | self.entry_points.keys())
+        return len(self.own.keys() | self.entry_points.keys())
 
     def _loaded(self, found: EntryPoint) -> T:
         try:
             implementation = found.load()
-        except (ImportError, AttributeError, SyntaxError) as error:
+        except Exception as error:  # whatever its module does while it is imported
             raise ConfigError(
                 f"{self.family} {found.name}: got {type(error).__name__} ({error}) from {_source(found)}, expected to "
                 "import it; mend or uninstall that distribution"
             ) from error
-        missing = [name for name in self._needs if not hasattr(implementation, name)]
+        abstract: Collection[str] = getattr(implementation, "__abstractmethods__", ())
+        missing = [name for name in self._needs if not hasattr(implementation, name) or name in abstract]
         if missing:
             raise ConfigError(
                 f"{self.family} {found.name}: got an object without {', '.join(missing)} from {_source(found)}, "

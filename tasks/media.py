@@ -20,6 +20,7 @@ from storage.format.record import FoundBy
 
 __all__ = ["AlignedClip", "FaceDetection", "FaceTrack", "FoundBy", "FrameBatch", "Reason", "Rejected", "Stage"]
 
+FRAMES_PER_BATCH = 32  # frames that are decoded, searched and aligned together
 NUM_DETECTOR_LANDMARKS = 5  # left eye, right eye, nose, left and right mouth corner, as seen in the image
 NUM_IBUG_LANDMARKS = 68  # the order of iBUG's 300-W: jaw 0–16, brows –26, nose –35, eyes –47, mouth –67
 NUM_LANDMARKS_ALLOWED = (0, NUM_DETECTOR_LANDMARKS, NUM_IBUG_LANDMARKS)

@@ -5,45 +5,51 @@ Everything here changes the bytes of records, unless its description says otherw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
 
+from manifests.registry import Registry
 from storage.format.images import ImageFormat
 from tasks.align import ALIGNERS
+from tasks.align.aligner import Aligner, AlignerSettings
 from tasks.align.five_point import TEMPLATES
-from tasks.align.lrw import REGIONS
 from tasks.decode import DECODERS
+from tasks.decode.decoder import Decoder, DecoderSettings
 from tasks.detect import DETECTORS
+from tasks.detect.detector import DetectorSettings, FaceDetector
+from tasks.implementation import NO_OPTIONS, Family, Implementation, OneOf, Settings, validated_options
 from tasks.landmarks import LANDMARKERS
-from tasks.registry import OneOf
+from tasks.landmarks.landmarker import Landmarker, LandmarkerSettings
 
-FRAMES_PER_BATCH = 32  # frames that are looked at together
-DEFAULT_CROP_PX = 224  # ImageNet's, which most networks take
-DEFAULT_LRW_CROP_PX = 150  # the face, as in DFD-FCG
-
-Model = TypeVar("Model", bound=BaseModel)
-Score = Annotated[float, Field(ge=0, le=1)]  # a detector's confidence
+One = TypeVar("One", bound=Implementation)
+Section = TypeVar("Section", bound=Settings)
 
 
-class Settings(BaseModel):
-    """A section of the configuration: unknown keys are errors, values do not change once validated."""
+def _named(family: Registry[type[One]], section: object) -> type[One] | None:
+    """Return the implementation that a section asks for, given as values or as a model; None where there is none."""
+    kind: object = section.get("kind") if isinstance(section, Mapping) else getattr(section, "kind", None)
+    return family[kind] if isinstance(kind, str) and kind in family else None
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+def _usable(landmarker: type[Landmarker], aligner: type[Aligner]) -> bool:
+    """Whether an aligner can use as many landmarks as a landmarker gives."""
+    return not aligner.num_landmarks or landmarker.num_landmarks in aligner.num_landmarks
 
 
-@dataclass(frozen=True, slots=True)
-class Before:
-    """Annotation of a setting: the value that a store was made with which is older than the setting.
+def _either(names: Iterable[object]) -> str:
+    return " or ".join(map(str, names))
 
-    Needed only where the default differs from what was done before the setting existed.
-    """
 
-    value: object
-    """The value, of the setting's own type."""
+def _with_implied(
+    handler: ModelWrapValidatorHandler[Section], values: Mapping[str, object], implied: dict[str, object]
+) -> Section:
+    """Return the validated section with values that follow from others; the user has not named them."""
+    section = handler({**values, **implied})
+    section.model_fields_set.difference_update(implied)
+    return section
 
 
 class FrameSettings(Settings):
@@ -82,56 +88,45 @@ class FrameSettings(Settings):
         return self
 
 
-class DecodeSettings(Settings):
+class DecodeSettings(DecoderSettings):
     """How frames come out of the file."""
+
+    family: ClassVar[Registry[type[Decoder]]] = DECODERS
 
     backend: Annotated[str, OneOf(DECODERS)] = "decord"
     """decoder: decord, walked forward; pyav, which decodes only what the wanted frames need."""
 
-    timeout_s: float = Field(120.0, gt=0, le=86400)
-    """Hard limit for one visit of the decoder to a file, seconds; changes no record."""
 
-
-class DetectSettings(Settings):
+class DetectSettings(DetectorSettings):
     """How faces are found."""
+
+    family: ClassVar[Registry[type[FaceDetector]]] = DETECTORS
 
     kind: Annotated[str, OneOf(DETECTORS)] = "mtcnn"
     """detector: mtcnn, facenet-pytorch's; s3fd, face-alignment's."""
 
-    min_face_px: int = Field(20, ge=12)
-    """Smallest face looked for, pixels; changes every box, not only speed."""
-
-    thresholds: tuple[Score, Score, Score] = (0.6, 0.7, 0.7)
-    """Lowest scores of P-Net, R-Net and O-Net (facenet-pytorch's own defaults)."""
-
-    scale_factor: float = Field(0.709, gt=0.1, lt=1)
-    """Step of the scale pyramid (facenet-pytorch's own)."""
-
-    search: Literal["follow", "full"] = "follow"
-    """Mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, and at a glance
-    for new ones of 0.6 of the largest's size or more; full: every frame, as on a GPU.
-    """
-
-    s3fd_threshold: float = Field(0.5, gt=0, lt=1)
-    """Lowest score of s3fd (face-alignment's own)."""
-
-    max_side_px: int = Field(0, ge=0)
-    """Frames are shrunk to this long side for detector and landmarker; 0: not (DFD-FCG: 800)."""
-
-    every: int = Field(1, ge=1, le=FRAMES_PER_BATCH - 1)
-    """Detect in every n-th of the frames looked at; between them boxes are interpolated, and landmarks measured:
-    landmark.kind fan or dlib.
-    """
-
     second: Annotated[str | None, OneOf(DETECTORS, or_none=True)] = None
     """Second detector, a rung of the ladder of frames.at_least."""
 
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """Auto, cpu, cuda or cuda:N."""
+    @field_validator("second")
+    @classmethod
+    def _require_default_options(cls, second: str | None) -> str | None:
+        if second is not None:
+            validated_options(DETECTORS[second], second, NO_OPTIONS)
+        return second
+
+    def for_second(self) -> DetectSettings | None:
+        """Return the settings of the second detector; None where there is none."""
+        if self.second is None or self.second == self.kind:
+            return self if self.second else None
+        options = validated_options(DETECTORS[self.second], self.second, NO_OPTIONS)
+        return self.model_copy(update={"kind": self.second, "options": options})
 
 
-class LandmarkSettings(Settings):
+class LandmarkSettings(LandmarkerSettings):
     """Where the landmarks of a track come from."""
+
+    family: ClassVar[Registry[type[Landmarker]]] = LANDMARKERS
 
     kind: Annotated[str, OneOf(LANDMARKERS)] = "detector"
     """detector: the five landmarks that come with each box; fan: 2D-FAN, 68; dlib: 68, needs the extra; fan where lrw
@@ -152,41 +147,33 @@ class TrackSettings(Settings):
     """Take boxes, landmarks and frames of a fake from its original: pixel-aligned pairs."""
 
 
-class CropSettings(Settings):
+class CropSettings(AlignerSettings):
     """How the face is cut out."""
+
+    family: ClassVar[Registry[type[Aligner]]] = ALIGNERS
 
     kind: Annotated[str, OneOf(ALIGNERS)] = "square"
     """square: upright, around the box; five_point: landmarks onto the template; lrw: 68 landmarks, smoothed, onto a
     mean face.
     """
 
-    size_px: int = Field(DEFAULT_CROP_PX, ge=16, le=4096)
-    """Side of the crop, pixels (320 for M2TR); of lrw 150 (the face, its default) or 96 (the mouth)."""
-
-    margin: float = Field(1.3, ge=0.5, le=5)
-    """Side of the square over the face box's longer side, or over the template's side."""
-
     template: Annotated[str, OneOf(TEMPLATES)] = "arcface"
     """Template of the aligner five_point."""
 
-    mean_face: Path | None = None
-    """A .npy file with another (68, 2) mean face for lrw."""
-
-    strict: bool = False
-    """Lrw as DFD-FCG does it: black frames without a face, coverage of at least 0.9."""
-
     @model_validator(mode="wrap")
     @classmethod
-    def _choose_size(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """An aligner that knows its own size gets it where none is asked for."""
-        if isinstance(values, Mapping) and values.get("kind") == "lrw" and "size_px" not in values:
-            return _with_implied(handler, values, {"size_px": DEFAULT_LRW_CROP_PX})
+    def _choose_size(cls, values: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Use the aligner's own size where none is asked for."""
+        aligner = _named(ALIGNERS, values)
+        if isinstance(values, Mapping) and "size_px" not in values and aligner is not None:
+            return _with_implied(handler, values, {"size_px": aligner.default_size_px})
         return handler(values)
 
     @model_validator(mode="after")
     def _refuse_other_sizes(self) -> CropSettings:
-        if self.kind == "lrw" and self.size_px not in REGIONS:
-            raise ValueError(f"expected crop.size_px {' or '.join(map(str, REGIONS))} with crop.kind lrw")
+        sizes = ALIGNERS[self.kind].sizes_px
+        if sizes and self.size_px not in sizes:
+            raise ValueError(f"expected crop.size_px {_either(sizes)} with crop.kind {self.kind}")
         return self
 
 
@@ -218,49 +205,50 @@ class StageSettings(Settings):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _choose_landmarks(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """What needs 68 landmarks, or a detector that gives none, gets 2D-FAN's where no other are asked for."""
+    def _choose_landmarks(cls, values: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Use 2D-FAN's landmarks where none are asked for and those of the detector do not do."""
         if isinstance(values, Mapping) and "landmark" not in values:
-            needs_more = _kind_of(values.get("crop")) == "lrw" or _kind_of(values.get("detect")) == "s3fd"
-            if needs_more:
+            aligner, detector = _named(ALIGNERS, values.get("crop")), _named(DETECTORS, values.get("detect"))
+            fits = aligner is None or _usable(LANDMARKERS[LandmarkSettings().kind], aligner)
+            if not (fits and (detector is None or detector.gives_landmarks)):
                 return _with_implied(handler, values, {"landmark": {"kind": "fan"}})
         return handler(values)
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> StageSettings:
-        has_five = self.landmark.kind == "detector"
+        aligner, landmarker = ALIGNERS[self.crop.kind], LANDMARKERS[self.landmark.kind]
+        lacking = [
+            kind for kind in (self.detect.kind, self.detect.second) if kind and not DETECTORS[kind].gives_landmarks
+        ]
+        with_landmarks = _either(name for name, detector in DETECTORS.own.items() if detector.gives_landmarks)
+        measuring = _either(name for name, one in LANDMARKERS.own.items() if one.measures)
+        usable = _either(name for name, one in LANDMARKERS.own.items() if _usable(one, aligner))
         faults = {
-            "expected landmark.kind fan or dlib: crop.kind lrw needs 68 landmarks": (
-                has_five and self.crop.kind == "lrw"
-            ),
-            "expected detect.kind mtcnn, or landmark.kind fan or dlib: s3fd gives no landmarks": (
-                has_five and "s3fd" in (self.detect.kind, self.detect.second)
-            ),
-            "expected landmark.kind fan or dlib: detect.every leaves frames without the detector's landmarks": (
-                has_five and self.detect.every > 1
+            f"expected landmark.kind {usable}: crop.kind {self.crop.kind} needs {_either(aligner.num_landmarks)} "
+            "landmarks": not _usable(landmarker, aligner),
+            f"expected detect.kind {with_landmarks}, or landmark.kind {measuring}: {_either(lacking)} gives no "
+            "landmarks": not landmarker.measures and lacking,
+            f"expected landmark.kind {measuring}: detect.every leaves frames without the detector's landmarks": (
+                not landmarker.measures and self.detect.every > 1
             ),
             "expected frames.at_least or track.reuse_geometry: a fake shorter than its original would have fewer": (
                 self.track.reuse_geometry and self.frames.at_least > 0
             ),
-            "expected another crop.kind than lrw, which looks at every frame anyway, or no frames.at_least": (
-                self.crop.kind == "lrw" and self.frames.at_least > 0
-            ),
+            f"expected another crop.kind than {self.crop.kind}, which looks at every frame anyway, or no "
+            "frames.at_least": aligner.smooths and self.frames.at_least > 0,
         }
         for fault, is_there in faults.items():
             if is_there:
                 raise ValueError(fault)
         return self
 
-
-def _with_implied(
-    handler: ModelWrapValidatorHandler[Model], values: Mapping[str, Any], implied: dict[str, Any]
-) -> Model:
-    """Return the validated section with values that follow from others; the user has not named them."""
-    section = handler({**values, **implied})
-    section.model_fields_set.difference_update(implied)
-    return section
-
-
-def _kind_of(section: Any) -> Any:
-    """The kind that a section asks for, given as values or as a model."""
-    return section.get("kind") if isinstance(section, Mapping) else getattr(section, "kind", None)
+    def implementations(self) -> dict[type[Implementation], tuple[str, str] | None]:
+        """Return the chosen implementations, each with (distribution, version) where it is not of faceshards."""
+        detectors = [kind for kind in (self.detect.kind, self.detect.second) if kind is not None]
+        families: list[tuple[Family, str]] = [
+            (DECODERS, self.decode.backend),
+            *((DETECTORS, kind) for kind in detectors),
+            (LANDMARKERS, self.landmark.kind),
+            (ALIGNERS, self.crop.kind),
+        ]
+        return {family[kind]: family.origin(kind) for family, kind in families}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from flows.cli.parser import _parser
@@ -42,6 +43,8 @@ def described_settings() -> Iterator[str]:
 
 
 def plain(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        return str(value.model_dump())
     return f"[{', '.join(map(str, value))}]" if isinstance(value, tuple) else str(value)
 
 

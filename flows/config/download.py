@@ -13,8 +13,7 @@ from pydantic import Field, SecretStr, field_validator
 from manifests.datasets.ffpp_server import COMPRESSIONS, MANIPULATIONS, PAPER_MANIPULATIONS, VERSION, ServerChoice
 from manifests.errors import ConfigError
 from tasks.download.connections import MAX_CONNECTIONS, ConnectionSettings
-from tasks.registry import OneOf
-from tasks.settings import Settings
+from tasks.implementation import OneOf, Settings
 
 # Holds the address of FaceForensics++'s server where no option does, which keeps it out of a shell's history and of
 # Prefect's database.

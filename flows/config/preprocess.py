@@ -20,10 +20,9 @@ from manifests.datasets.pair_lists import lists_digest
 from manifests.errors import ConfigError, did_you_mean
 from manifests.splits.policies import DEFAULT_RATIOS, POLICIES
 from storage.files.layout import FORMAT_VERSION
-from tasks.align.lrw import mean_face_digest
-from tasks.registry import OneOf
-from tasks.settings import Settings, StageSettings
-from tasks.video.provenance import foreign_models
+from tasks.implementation import OneOf, Settings
+from tasks.settings import StageSettings
+from tasks.video.provenance import record_settings
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -46,13 +45,7 @@ Model = TypeVar("Model", bound=BaseModel)
 AUTO: Final = "auto"
 LAYOUTS: Final[ChainMap[str, Any]] = ChainMap(DATASETS, {AUTO: None})  # `auto` first, and new datasets as they come
 
-# Settings of stages that change no record's bytes: they may differ from run to run over one store.
-CHANGE_NO_RECORD: Final[dict[str, Any]] = {
-    "decode": {"timeout_s": True},
-    "detect": {"device": True},
-    "weights_dir": True,
-}
-# The same of `split`: what lists say decides, not where they lie.
+# Settings of `split` that decide no record: what lists say decides, not where they lie.
 IN_SPLIT_NO_RECORD: Final = ("official_dir", "file", "allow_leakage")
 
 
@@ -213,16 +206,11 @@ class PreprocessConfig(StageSettings, IndexConfig):
 
     def store_settings(self) -> dict[str, Any]:
         """Return the settings that decide the bytes of a store's records, as plain values: the same in every run."""
-        stages = self.stages.model_dump(mode="json", exclude=CHANGE_NO_RECORD)
         split = self.split.model_dump(mode="json", exclude=set(IN_SPLIT_NO_RECORD))
         if self.split.policy == "official" and self.split.official_dir is not None:
             # What the lists say counts, not where they lie. A file of the user's own may grow: it moves nothing.
             split["lists_sha256"] = lists_digest(self.split.official_dir)
-        if self.crop.mean_face is not None:
-            stages["crop"]["mean_face"] = mean_face_digest(self.crop.mean_face)
-        if foreign := foreign_models(self):
-            stages["models"] = foreign
-        return stages | {"split": split}
+        return record_settings(self.stages) | {"split": split}
 
     @property
     def config_digest(self) -> str:

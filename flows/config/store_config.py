@@ -4,7 +4,7 @@ A default may move between releases, and a setting may be new. A store keeps the
 
     named by the user                        compared with the store; another value is refused by name
     in the `config` of the store's index     that value
-    not there: the setting is newer          what `tasks.settings.Before` declares, otherwise the setting's default
+    not there: the setting is newer          what `Before` declares (tasks.implementation), else the setting's default
     a file, of which the index has a digest  the path in the store's config.yaml; its digest must still be the same
     in the index, but no longer a setting    stays recorded
 
@@ -21,7 +21,6 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from flows.config.preprocess import (
-    CHANGE_NO_RECORD,
     IN_SPLIT_NO_RECORD,
     PreprocessConfig,
     differences,
@@ -34,7 +33,9 @@ from flows.config.preprocess import (
 from manifests.errors import ConfigError, StoreChanged
 from storage.files.layout import CONFIG_NAME
 from storage.index import stored_index
-from tasks.settings import Before, StageSettings
+from tasks.implementation import Before
+from tasks.settings import StageSettings
+from tasks.video.provenance import CHANGE_NO_RECORD
 
 # Settings that decide no record, or are paths, for which digests stand: True for a whole section.
 FREE: Final[dict[str, Any]] = {
@@ -130,7 +131,7 @@ def _of_store(
         before = [known.value for known in field.metadata if isinstance(known, Before)]
         if free.get(name) is True:
             values |= {name: named[name]} if name in named else {}
-        elif inner is not None:
+        elif inner:  # a section; options of an implementation are one setting
             below = _of_store(inner, named.get(name, {}), _section(stored, name), free.get(name, {}))
             values |= {name: below} if below else {}
         elif name in stored:

@@ -27,6 +27,7 @@ from manifests.files import write_atomically
 from manifests.probe.probe import probe
 from storage.format.encoding import decode_record
 from storage.format.record import Record
+from tasks.implementation import with_paths
 from tasks.settings import StageSettings
 from tasks.video.frames import FrameSource
 from tasks.video.job import Tally, VideoJob, no_limit
@@ -171,16 +172,24 @@ def stages_of(crops: dict[str, Any]) -> StageSettings:
         crops: configuration of the store, as in `StoreIndex.config`.
 
     Raises:
-        ConfigError: the crops were made with a custom mean face whose file is missing.
+        ConfigError: the crops were made with a custom file, such as a mean face, that is missing.
     """
     known = {name: value for name, value in crops.items() if name in StageSettings.model_fields}
-    mean_face = known.get("crop", {}).get("mean_face")
-    if mean_face is not None and not Path(mean_face).is_file():
-        raise ConfigError(f"crop.mean_face: got {mean_face}, expected the file that the training crops were made with")
     # A single video has no original to share geometry with.
     known["track"] = {**known.get("track", {}), "reuse_geometry": False, "max_tracks": 1}
     known["masks"] = "none"
-    return StageSettings.model_validate(known)
+    return with_paths(StageSettings.model_validate(known), _require_file)
+
+
+def _require_file(name: str, path: Path) -> Path:
+    """Return a path that a setting names; a store keeps a digest in its place.
+
+    Raises:
+        ConfigError: there is no file.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{name}: got {path}, expected the file that the training crops were made with")
+    return path
 
 
 def _job(video: Path, settings: StageSettings) -> tuple[VideoEntry, VideoJob]:

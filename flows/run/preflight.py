@@ -17,7 +17,6 @@ from manifests.errors import ConfigError, StageMissing
 from manifests.splits.policies import assign
 from tasks.models.weights import WEIGHTS, fetch, find
 from tasks.settings import StageSettings
-from tasks.video.stages import users_of_models
 from tasks.workers.pool import resolve_devices
 
 EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # runner.kind, and extra of that name → its module
@@ -146,7 +145,7 @@ def require_models(config: StageSettings) -> None:
     Raises:
         StageMissing: one is not there, and cannot be fetched.
     """
-    stages = users_of_models(config)
+    stages = config.implementations()
     names = dict.fromkeys(name for stage in stages for name in stage.weights)
     missing = [name for name in names if find(name, config.weights_dir) is None]
     for number, name in enumerate(missing, start=1):

@@ -18,7 +18,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
-from pathlib import Path
 from typing import Any
 
 from prefect.futures import PrefectFuture
@@ -28,6 +27,7 @@ from flows.config.preprocess import PreprocessConfig, RunnerSettings
 from flows.run.task_runs import TASKS_PER_WINDOW, in_chunks, results
 from manifests.errors import ConfigError, StageMissing
 from manifests.row import ManifestRow
+from tasks.implementation import with_paths
 from tasks.process import ShardPlan, ShardReport, process_shard
 from tasks.workers.interrupts import end_with_parent, interrupts_blocked
 from tasks.workers.pool import worker_processes
@@ -125,13 +125,7 @@ def handing_over(config: PreprocessConfig, on_video: Callable[[ManifestRow], Non
 
 def for_elsewhere(plan: ShardPlan, device: str) -> ShardPlan:
     """Return a plan that means the same in any folder of any machine; its device is found where the work is done."""
-
-    def absolute(path: Path | None) -> Path | None:
-        return None if path is None else path.absolute()
-
-    stages = plan.workers.stages
-    crop = stages.crop.model_copy(update={"mean_face": absolute(stages.crop.mean_face)})
-    stages = stages.model_copy(update={"crop": crop, "weights_dir": absolute(stages.weights_dir)})
+    stages = with_paths(plan.workers.stages, lambda _name, path: path.absolute())
     return replace(
         plan,
         roots={name: root.absolute() for name, root in plan.roots.items()},

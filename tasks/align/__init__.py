@@ -1,16 +1,15 @@
 """The aligners: one file and one line here for each."""
 
-from collections.abc import Callable
-
 from manifests.registry import Registry
 from tasks.align.aligner import Aligner
 from tasks.align.five_point import FivePointAligner
 from tasks.align.lrw import LRWAligner
 from tasks.align.square import SquareAligner
+from tasks.implementation import contract_of
 
-ALIGNERS = Registry[Callable[..., Aligner]](
+ALIGNERS = Registry[type[Aligner]](
     "aligner",
     "faceshards.aligners",
     {"square": SquareAligner, "five_point": FivePointAligner, "lrw": LRWAligner},
-    needs=("align",),
+    needs=contract_of(Aligner),
 )

@@ -1,25 +1,76 @@
-"""The contract of an aligner; the implementations are in `tasks/align/`."""
+"""The contract of an aligner, and the settings that aligners read."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from tasks.implementation import NO_OPTIONS, Choice, Implementation, Options
 from tasks.media import AlignedClip, FaceDetection, FaceTrack, FrameBatch
 
+DEFAULT_CROP_PX = 224  # ImageNet's, which most networks take
 
-class Aligner(Protocol):
+
+class AlignerSettings(Choice):
+    """How the face is cut out."""
+
+    kind: str = "square"
+    """Name of the aligner."""
+
+    size_px: int = Field(DEFAULT_CROP_PX, ge=16, le=4096)
+    """Side of the crop, pixels (320 for M2TR); of lrw 150 (the face, its default) or 96 (the mouth)."""
+
+    margin: float = Field(1.3, ge=0.5, le=5)
+    """Side of the square over the face box's longer side, or over the template's side."""
+
+    template: str = "arcface"
+    """Name of the template of the aligner five_point."""
+
+    mean_face: Path | None = None
+    """A .npy file with another (68, 2) mean face for lrw."""
+
+    strict: bool = False
+    """Lrw as DFD-FCG does it: black frames without a face, coverage of at least 0.9."""
+
+    options: Options = NO_OPTIONS
+    """Settings of an aligner from another distribution, by name."""
+
+
+class Aligner(Implementation, ABC):
     """Cuts a tracked face out of its frames, by one similarity transform per frame."""
 
-    smooths: bool
+    smooths: ClassVar[bool] = False
     """Whether a frame's transform depends on its neighbours': the track must then have a row for every frame."""
 
+    num_landmarks: ClassVar[tuple[int, ...]] = ()
+    """Each K that it can use; empty: any."""
+
+    sizes_px: ClassVar[tuple[int, ...]] = ()
+    """Each side of the crop that it can make, pixels; empty: any."""
+
+    default_size_px: ClassVar[int] = DEFAULT_CROP_PX
+    """Side of the crop where none is asked for, pixels."""
+
+    @classmethod
+    def from_settings(cls, settings: AlignerSettings) -> Self:
+        """Make an aligner from the section that chose it, by default without any argument.
+
+        Raises:
+            ConfigError: a setting cannot be used.
+        """
+        del settings
+        return cls()
+
+    @abstractmethod
     def accepts(self, face: FaceDetection) -> bool:
         """Whether a similarity maps this face onto the crop; a frame with no other counts as one without a face."""
-        ...
 
+    @abstractmethod
     def align(self, frames: FrameBatch, track: FaceTrack, masks: npt.NDArray[np.uint8] | None = None) -> AlignedClip:
         """Return the crops of the rows that `frames` covers.
 
@@ -31,4 +82,3 @@ class Aligner(Protocol):
         Raises:
             VideoRejected: no similarity transform maps the face onto the crop.
         """
-        ...

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar, Self
+
 import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import ConfigError, VideoRejected
+from tasks.align.aligner import Aligner, AlignerSettings
 from tasks.align.warp import warp_clip
 from tasks.media import (
     NUM_DETECTOR_LANDMARKS,
@@ -28,7 +31,7 @@ TEMPLATES: dict[str, npt.NDArray[np.float64]] = {
 }
 
 
-class FivePointAligner:
+class FivePointAligner(Aligner):
     """Least-squares similarity (Umeyama, 1991) from five landmarks onto a template.
 
     Args:
@@ -40,7 +43,7 @@ class FivePointAligner:
         ConfigError: an unknown template.
     """
 
-    smooths = False
+    num_landmarks: ClassVar[tuple[int, ...]] = (NUM_DETECTOR_LANDMARKS, NUM_IBUG_LANDMARKS)
 
     def __init__(self, size_px: int = 224, margin: float = 1.3, template: str = "arcface") -> None:
         if template not in TEMPLATES:
@@ -48,6 +51,11 @@ class FivePointAligner:
         self._size_px = size_px
         # The template's centre stays the crop's centre. Shares of a side become places of pixel centres.
         self._target = ((TEMPLATES[template] - 0.5) / margin + 0.5) * size_px - 0.5
+
+    @classmethod
+    def from_settings(cls, settings: AlignerSettings) -> Self:
+        """Make an aligner with the settings' size, margin and template."""
+        return cls(settings.size_px, settings.margin, settings.template)
 
     def accepts(self, face: FaceDetection) -> bool:
         """Whether a similarity takes the landmarks onto the template."""

@@ -15,14 +15,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar, Self
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import ConfigError, VideoRejected
+from tasks.align.aligner import Aligner, AlignerSettings
 from tasks.media import NUM_IBUG_LANDMARKS, AlignedClip, FaceDetection, FaceTrack, FrameBatch, Reason, Stage
 from tasks.track.tracker import fill_gaps
 
@@ -83,7 +86,42 @@ class _Plan:
     """(T,) frames without landmarks of their own, or whose landmarks no transform fits."""
 
 
-class LRWAligner:
+def load_mean_face(path: Path) -> Points:
+    """Return the (68,2) float64 mean face of a `.npy` file.
+
+    Raises:
+        ConfigError: no such file, no array of numbers, or another shape.
+    """
+    try:
+        with path.open("rb") as file:
+            points = np.lib.format.read_array(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"crop.mean_face: got {path} ({error}), expected a .npy file of a (68, 2) array") from error
+    shape = (NUM_IBUG_LANDMARKS, 2)
+    if points.shape != shape or points.dtype.kind not in "iuf":
+        got = f"{points.dtype} of shape {points.shape}"
+        raise ConfigError(f"crop.mean_face {path}: got {got}, expected real numbers of shape {shape}")
+    mean_face: Points = points.astype(np.float64)
+    if not np.isfinite(mean_face).all() or not (mean_face >= 0).all() or not (mean_face <= MEAN_FACE_PX).all():
+        raise ConfigError(f"crop.mean_face {path}: got points outside of it, expected pixels of a 256×256 frame")
+    if np.ptp(mean_face[list(STABLE_POINTS)], axis=0).min() < LEAST_FACE_PX:
+        raise ConfigError(
+            f"crop.mean_face {path}: got a face of less than {LEAST_FACE_PX} pixels, expected pixels of a 256×256 "
+            "frame, not shares of its side"
+        )
+    return mean_face
+
+
+def mean_face_digest(path: Path) -> str:
+    """Return the hex SHA-256 of a mean face's points: what it says counts, not where it lies.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
+    return hashlib.sha256(np.ascontiguousarray(load_mean_face(path)).tobytes()).hexdigest()
+
+
+class LRWAligner(Aligner):
     """Cuts a track out of its frames so that eyes and mouth stand still.
 
     Args:
@@ -95,7 +133,11 @@ class LRWAligner:
         ConfigError: another size, or a mean face that cannot be used.
     """
 
-    smooths = True
+    smooths: ClassVar[bool] = True
+    num_landmarks: ClassVar[tuple[int, ...]] = (NUM_IBUG_LANDMARKS,)
+    sizes_px: ClassVar[tuple[int, ...]] = tuple(REGIONS)
+    default_size_px: ClassVar[int] = 150
+    path_digests: ClassVar[Mapping[str, Callable[[Path], str]]] = {"mean_face": mean_face_digest}
 
     def __init__(self, crop_px: int = 150, mean_face: Path | None = None, strict: bool = False) -> None:
         if crop_px not in REGIONS:
@@ -107,6 +149,11 @@ class LRWAligner:
         self._targets = np.array(list(STABLE_POINTS.values())) if mean_face is None else _stable_points_of(mean_face)
         self._strict = strict
         self._planned: deque[tuple[FaceTrack, _Plan]] = deque(maxlen=MAX_PLANS)
+
+    @classmethod
+    def from_settings(cls, settings: AlignerSettings) -> Self:
+        """Make an aligner with the settings' region, mean face and strictness."""
+        return cls(settings.size_px, settings.mean_face, settings.strict)
 
     def accepts(self, face: FaceDetection) -> bool:
         """Whether a similarity takes the stable points onto the mean face's."""
@@ -270,41 +317,6 @@ def _filled(
     columns = landmarks[known].reshape(int(known.sum()), -1).astype(np.float64).T
     filled = [np.interp(frame_indices, frame_indices[known], column) for column in columns]
     return np.stack(filled, axis=1).reshape(landmarks.shape)
-
-
-def load_mean_face(path: Path) -> Points:
-    """Return the (68,2) float64 mean face of a `.npy` file.
-
-    Raises:
-        ConfigError: no such file, no array of numbers, or another shape.
-    """
-    try:
-        with path.open("rb") as file:
-            points = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"crop.mean_face: got {path} ({error}), expected a .npy file of a (68, 2) array") from error
-    shape = (NUM_IBUG_LANDMARKS, 2)
-    if points.shape != shape or points.dtype.kind not in "iuf":
-        got = f"{points.dtype} of shape {points.shape}"
-        raise ConfigError(f"crop.mean_face {path}: got {got}, expected real numbers of shape {shape}")
-    mean_face: Points = points.astype(np.float64)
-    if not np.isfinite(mean_face).all() or not (mean_face >= 0).all() or not (mean_face <= MEAN_FACE_PX).all():
-        raise ConfigError(f"crop.mean_face {path}: got points outside of it, expected pixels of a 256×256 frame")
-    if np.ptp(mean_face[list(STABLE_POINTS)], axis=0).min() < LEAST_FACE_PX:
-        raise ConfigError(
-            f"crop.mean_face {path}: got a face of less than {LEAST_FACE_PX} pixels, expected pixels of a 256×256 "
-            "frame, not shares of its side"
-        )
-    return mean_face
-
-
-def mean_face_digest(path: Path) -> str:
-    """Return the hex SHA-256 of a mean face's points: what it says counts, not where it lies.
-
-    Raises:
-        ConfigError: it cannot be used.
-    """
-    return hashlib.sha256(np.ascontiguousarray(load_mean_face(path)).tobytes()).hexdigest()
 
 
 def _stable_points_of(path: Path) -> Points:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import VideoRejected
+from tasks.align.aligner import Aligner, AlignerSettings
 from tasks.align.warp import warp_clip
 from tasks.media import AlignedClip, FaceDetection, FaceTrack, FrameBatch, Reason, Stage
 
 
-class SquareAligner:
+class SquareAligner(Aligner):
     """Cuts a square with the box's centre and `margin` times its longer side; what lies outside the frame is black.
 
     Args:
@@ -18,11 +21,14 @@ class SquareAligner:
         margin: side of the square over the longer side of the box; 1.3 is FaceForensics++'s own.
     """
 
-    smooths = False
-
     def __init__(self, size_px: int = 224, margin: float = 1.3) -> None:
         self._size_px = size_px
         self._margin = margin
+
+    @classmethod
+    def from_settings(cls, settings: AlignerSettings) -> Self:
+        """Make an aligner with the settings' size and margin."""
+        return cls(settings.size_px, settings.margin)
 
     def accepts(self, face: FaceDetection) -> bool:
         """Whether the box has an area."""

@@ -1,15 +1,14 @@
 """The video decoders: one file and one line here for each."""
 
-from collections.abc import Callable
-
 from manifests.registry import Registry
 from tasks.decode.decoder import Decoder
 from tasks.decode.decord import DecordDecoder
 from tasks.decode.pyav import PyAvDecoder
+from tasks.implementation import contract_of
 
-DECODERS = Registry[Callable[[], Decoder]](
+DECODERS = Registry[type[Decoder]](
     "decoder",
     "faceshards.decoders",
     {"decord": DecordDecoder, "pyav": PyAvDecoder},
-    needs=("open",),
+    needs=contract_of(Decoder),
 )

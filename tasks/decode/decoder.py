@@ -1,13 +1,16 @@
-"""The contract of a video decoder; the implementations are in `tasks/decode/`."""
+"""The contract of a video decoder, and the settings that decoders read."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import Field
 
+from tasks.implementation import NO_OPTIONS, Choice, Implementation, Options
 from tasks.media import FrameBatch
 
 
@@ -71,9 +74,31 @@ class PatientReader(VideoReader, Protocol):
     may_stay_open: Literal[True]
 
 
-class Decoder(Protocol):
+class DecoderSettings(Choice):
+    """How frames come out of the file."""
+
+    chooser: ClassVar[str] = "backend"
+
+    backend: str = "decord"
+    """Name of the decoder."""
+
+    timeout_s: float = Field(120.0, gt=0, le=86400)
+    """Hard limit for one visit of the decoder to a file, seconds; changes no record."""
+
+    options: Options = NO_OPTIONS
+    """Settings of a decoder from another distribution, by name."""
+
+
+class Decoder(Implementation, ABC):
     """A way to get frames out of a file."""
 
+    @classmethod
+    def from_settings(cls, settings: DecoderSettings) -> Self:
+        """Make a decoder from the section that chose it, by default without any argument."""
+        del settings
+        return cls()
+
+    @abstractmethod
     def open(self, path: Path) -> VideoReader:
         """Open a video.
 
@@ -81,4 +106,3 @@ class Decoder(Protocol):
             VideoRejected: it cannot be opened.
             StageMissing: the decoder's package is not installed.
         """
-        ...

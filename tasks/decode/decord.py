@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from manifests.errors import StageMissing, VideoRejected
 from manifests.probe.container import coded_frames, open_video
-from tasks.decode.decoder import require_forward
+from tasks.decode.decoder import Decoder, require_forward
 from tasks.media import FrameBatch, Reason, Stage
 
 # Behind the last frame decord queues 128 empty markers and counts them as frames: a longer step can run past them all,
@@ -42,7 +42,7 @@ FAULT_TOLERANCE = 0.0001
 CPP_PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] )?\S+\.(cc|h):\d+: ")  # `[08:47:08] /…/threaded_decoder.cc:292: `
 
 
-class DecordDecoder:
+class DecordDecoder(Decoder):
     """decord behind the decoder contract, with one thread."""
 
     def open(self, path: Path) -> DecordReader:

@@ -30,7 +30,7 @@ import numpy.typing as npt
 
 from manifests.errors import VideoRejected
 from manifests.probe.container import coded_frames, open_video
-from tasks.decode.decoder import require_forward
+from tasks.decode.decoder import Decoder, require_forward
 from tasks.decode.frame_memory import FrameMemory
 from tasks.decode.packets import HIDDEN, DecodePlan, PacketLog
 from tasks.decode.yuv444 import to_rgb, weights_of
@@ -50,7 +50,7 @@ _Matrix = tuple[int, int, int, int]  # x' from x, y' from x, x' from y, y' from 
 UPRIGHT: _Matrix = (1, 0, 0, 1)
 
 
-class PyAvDecoder:
+class PyAvDecoder(Decoder):
     """PyAV behind the decoder contract, with one thread."""
 
     def __init__(self) -> None:

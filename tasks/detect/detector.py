@@ -1,21 +1,87 @@
-"""The contract of a face detector; the implementations are in `tasks/detect/`."""
+"""The contract of a face detector, and the settings that detectors read."""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
 
-from tasks.media import FaceDetection, FrameBatch
-from tasks.models.requirements import UsesModels
+from pydantic import Field
+
+from tasks.implementation import NO_OPTIONS, Choice, Implementation, Options
+from tasks.media import FRAMES_PER_BATCH, FaceDetection, FrameBatch
+
+Score = Annotated[float, Field(ge=0, le=1)]  # a detector's confidence
 
 
-class FaceDetector(UsesModels, Protocol):
-    """Finds every face in every frame. Its settings and its `device` are keywords."""
+class DetectorSettings(Choice):
+    """How faces are found."""
 
-    def __init__(self, **settings: Any) -> None: ...
+    kind: str = "mtcnn"
+    """Name of the detector."""
 
+    min_face_px: int = Field(20, ge=12)
+    """Smallest face looked for, pixels; changes every box, not only speed."""
+
+    thresholds: tuple[Score, Score, Score] = (0.6, 0.7, 0.7)
+    """Lowest scores of P-Net, R-Net and O-Net (facenet-pytorch's own defaults)."""
+
+    scale_factor: float = Field(0.709, gt=0.1, lt=1)
+    """Step of the scale pyramid (facenet-pytorch's own)."""
+
+    search: Literal["follow", "full"] = "follow"
+    """Mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, and at a glance
+    for new ones of 0.6 of the largest's size or more; full: every frame, as on a GPU.
+    """
+
+    s3fd_threshold: float = Field(0.5, gt=0, lt=1)
+    """Lowest score of s3fd (face-alignment's own)."""
+
+    max_side_px: int = Field(0, ge=0)
+    """Frames are shrunk to this long side for detector and landmarker; 0: not (DFD-FCG: 800)."""
+
+    every: int = Field(1, ge=1, le=FRAMES_PER_BATCH - 1)
+    """Detect in every n-th of the frames looked at; between them boxes are interpolated, and landmarks measured:
+    landmark.kind fan or dlib.
+    """
+
+    second: str | None = None
+    """Name of the second detector."""
+
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    """Auto, cpu, cuda or cuda:N."""
+
+    options: Options = NO_OPTIONS
+    """Settings of a detector from another distribution, by name; a second detector of another kind has its defaults."""
+
+
+class FaceDetector(Implementation, ABC):
+    """Finds every face in every frame."""
+
+    gives_landmarks: ClassVar[bool] = True
+    """Whether each face has the five landmarks of `FaceDetection`; False: none."""
+
+    @classmethod
+    def from_settings(
+        cls, settings: DetectorSettings, *, device: str, weights_dir: Path | None, lenience: float = 1.0
+    ) -> Self:
+        """Make a detector, by default without any argument.
+
+        Args:
+            settings: the section that chose it.
+            device: `cpu` or `cuda:N`, for networks.
+            weights_dir: where weight files are looked for first; see `tasks/models/weights.py`.
+            lenience: factor of every threshold; below 1 for the lower thresholds of `frames.at_least`.
+
+        Raises:
+            StageMissing: a package or a weight file is not there.
+        """
+        del settings, device, weights_dir, lenience
+        return cls()
+
+    @abstractmethod
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return the faces of each of the T frames, the largest first; a frame without a face has an empty list.
 
         Boxes and landmarks are in pixels of the full frame.
         """
-        ...

@@ -7,16 +7,17 @@ own `decode` and `nms`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.detect.detector import DetectorSettings, FaceDetector
 from tasks.media import FaceDetection, FrameBatch
-from tasks.models.face_alignment import FromFaceAlignment, load_network, upload
+from tasks.models.face_alignment import PACKAGES, load_network, upload
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ MIN_FRAME_SIDE_PX = 32
 BATCH_PIXELS_CUDA = 16 * 1280 * 720
 
 
-class S3FDDetector(FromFaceAlignment):
+class S3FDDetector(FaceDetector):
     """face-alignment's S3FD behind the detector contract; gives boxes and scores, no landmarks.
 
     On a GPU the network runs in float16, and in float32 where a value outgrows that.
@@ -51,8 +52,11 @@ class S3FDDetector(FromFaceAlignment):
         StageMissing: face-alignment or the weight file is not there, or the file does not fit.
     """
 
-    weights: ClassVar[tuple[str, ...]] = ("s3fd",)
     title: ClassVar[str] = "detector s3fd"
+    packages: ClassVar[Mapping[str, str]] = PACKAGES
+    weights: ClassVar[tuple[str, ...]] = ("s3fd",)
+    uses_gpu: ClassVar[bool] = True
+    gives_landmarks: ClassVar[bool] = False
 
     def __init__(self, *, threshold: float = 0.5, device: str = "cpu", weights_dir: Path | None = None) -> None:
         self.require_models(weights_dir)
@@ -63,6 +67,13 @@ class S3FDDetector(FromFaceAlignment):
         self._device = torch.device(device)
         self._in_half = self._device.type == "cuda"
         self._network = load_network(s3fd(), self.weights[0], weights_dir, self._device)
+
+    @classmethod
+    def from_settings(
+        cls, settings: DetectorSettings, *, device: str, weights_dir: Path | None, lenience: float = 1.0
+    ) -> Self:
+        """Make a detector whose threshold is multiplied by `lenience`."""
+        return cls(threshold=settings.s3fd_threshold * lenience, device=device, weights_dir=weights_dir)
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return the faces of each of the T frames, the largest box first; their landmarks are (0,2)."""

@@ -1,6 +1,7 @@
 """The landmarkers: one file and one line here for each."""
 
 from manifests.registry import Registry
+from tasks.implementation import contract_of
 from tasks.landmarks.dlib import DlibLandmarker
 from tasks.landmarks.fan import FANLandmarker
 from tasks.landmarks.five_points import DetectorLandmarks
@@ -10,5 +11,5 @@ LANDMARKERS = Registry[type[Landmarker]](
     "landmarker",
     "faceshards.landmarkers",
     {"detector": DetectorLandmarks, "fan": FANLandmarker, "dlib": DlibLandmarker},
-    needs=("locate",),
+    needs=contract_of(Landmarker),
 )

@@ -23,16 +23,17 @@ points in HOG's own squares, mean and 95th percentile. Jitter: second difference
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import StageMissing
 from tasks.align.warp import warp
+from tasks.landmarks.landmarker import Landmarker, LandmarkerSettings
 from tasks.media import NUM_IBUG_LANDMARKS, FaceDetection, FrameBatch
 from tasks.models.weights import search_dirs
 
@@ -58,7 +59,7 @@ SQUARE_PX = 300  # side of the square in the enlarged crop; with 200 the points 
 MARGIN_PX = 100  # around it in the crop; the predictor looks at pixels outside of the square too
 
 
-class DlibLandmarker:
+class DlibLandmarker(Landmarker):
     """Finds K = 68 points in iBUG's order; dlib does not say how sure it is of them.
 
     Args:
@@ -69,8 +70,9 @@ class DlibLandmarker:
         StageMissing: dlib or its model is not installed, or the model cannot be read.
     """
 
-    weights: ClassVar[tuple[str, ...]] = ()
-    uses_gpu: ClassVar[bool] = False
+    title: ClassVar[str] = "landmark.kind=dlib"
+    packages: ClassVar[Mapping[str, str]] = {"dlib": f"it; {WAY_OUT}"}
+    published: ClassVar[Mapping[str, str]] = {MODEL_NAME: MODEL_SHA256}
 
     def __init__(self, *, device: str = "cpu", weights_dir: Path | None = None) -> None:
         self.require_models(weights_dir)
@@ -102,9 +104,14 @@ class DlibLandmarker:
         Raises:
             StageMissing: one is not.
         """
-        if importlib.util.find_spec("dlib") is None:
-            raise StageMissing(f"landmark.kind=dlib: got no package dlib, expected it; {WAY_OUT}")
+        super().require_models(weights_dir)
         find_model(weights_dir)
+
+    @classmethod
+    def from_settings(cls, settings: LandmarkerSettings, *, device: str, weights_dir: Path | None) -> Self:
+        """Make a landmarker; it has no settings."""
+        del settings
+        return cls(device=device, weights_dir=weights_dir)
 
     def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:
         """Return the same faces with (68,2) float32 landmarks in full-frame pixels, and no scores.

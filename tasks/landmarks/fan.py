@@ -7,16 +7,17 @@ frames together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from tasks.landmarks.landmarker import Landmarker, LandmarkerSettings
 from tasks.media import NUM_IBUG_LANDMARKS, FaceDetection, FrameBatch
-from tasks.models.face_alignment import FromFaceAlignment, load_network, upload
+from tasks.models.face_alignment import PACKAGES, load_network, upload
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +42,7 @@ FACES_PER_BATCH = {"cpu": 1, "cuda": 64}
 TRUNCATION_MARGIN_PX = 1e-6
 
 
-class FANLandmarker(FromFaceAlignment):
+class FANLandmarker(Landmarker):
     """face-alignment's 2D-FAN behind the landmarker contract: K = 68 in iBUG's order, whole pixels.
 
     The boxes are best those of S3FD, with which it was trained. The landmark scores are the heatmaps' peaks, about
@@ -56,8 +57,10 @@ class FANLandmarker(FromFaceAlignment):
         StageMissing: face-alignment or the weight file is not there, or the file does not fit.
     """
 
-    weights: ClassVar[tuple[str, ...]] = ("2dfan4",)
     title: ClassVar[str] = "landmarker fan"
+    packages: ClassVar[Mapping[str, str]] = PACKAGES
+    weights: ClassVar[tuple[str, ...]] = ("2dfan4",)
+    uses_gpu: ClassVar[bool] = True
 
     def __init__(self, *, device: str = "cpu", weights_dir: Path | None = None) -> None:
         self.require_models(weights_dir)
@@ -68,6 +71,12 @@ class FANLandmarker(FromFaceAlignment):
         self._in_half = self._device.type == "cuda"
         self._faces_per_batch = FACES_PER_BATCH.get(self._device.type, FACES_PER_BATCH["cpu"])
         self._network = load_network(FAN(NUM_STACKS), self.weights[0], weights_dir, self._device)
+
+    @classmethod
+    def from_settings(cls, settings: LandmarkerSettings, *, device: str, weights_dir: Path | None) -> Self:
+        """Make a landmarker; it has no settings."""
+        del settings
+        return cls(device=device, weights_dir=weights_dir)
 
     def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:
         """Return the same faces with their landmarks replaced.

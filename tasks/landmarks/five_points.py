@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import ClassVar
 
-from tasks.media import FaceDetection, FrameBatch
-from tasks.models.requirements import NeedsNoModels
+from tasks.landmarks.landmarker import Landmarker
+from tasks.media import NUM_DETECTOR_LANDMARKS, FaceDetection, FrameBatch
 
 
-class DetectorLandmarks(NeedsNoModels):
+class DetectorLandmarks(Landmarker):
     """Keeps the detector's own landmarks: K = 5, eyes, nose and mouth corners as seen in the image."""
 
-    def __init__(self, *, device: str = "cpu", weights_dir: Path | None = None) -> None:
-        """Take what every landmarker takes, and need none of it."""
+    num_landmarks: ClassVar[int] = NUM_DETECTOR_LANDMARKS
+    measures: ClassVar[bool] = False
 
     def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:
         """Return the faces unchanged."""

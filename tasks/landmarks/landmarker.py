@@ -1,28 +1,51 @@
-"""The contract of a landmarker; the implementations are in `tasks/landmarks/`."""
+"""The contract of a landmarker, and the settings that landmarkers read."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Self
 
-from tasks.media import FaceDetection, FrameBatch
-from tasks.models.requirements import UsesModels
+from tasks.implementation import NO_OPTIONS, Choice, Implementation, Options
+from tasks.media import NUM_IBUG_LANDMARKS, FaceDetection, FrameBatch
 
 
-class Landmarker(UsesModels, Protocol):
-    """Places landmarks on detected faces.
+class LandmarkerSettings(Choice):
+    """Where the landmarks of a track come from."""
 
-    Args:
-        device: `cpu` or `cuda:N`, for networks.
-        weights_dir: where weight files are looked for first; see `tasks/models/weights.py`.
+    kind: str = "detector"
+    """Name of the landmarker."""
 
-    Raises:
-        StageMissing: a package or a weight file is not there.
-    """
+    options: Options = NO_OPTIONS
+    """Settings of a landmarker from another distribution, by name."""
 
-    def __init__(self, *, device: str = "cpu", weights_dir: Path | None = None) -> None: ...
 
+class Landmarker(Implementation, ABC):
+    """Places landmarks on detected faces."""
+
+    num_landmarks: ClassVar[int] = NUM_IBUG_LANDMARKS
+    """K, the number of landmarks of each face."""
+
+    measures: ClassVar[bool] = True
+    """Whether it finds landmarks in any box; False: it passes on those that come with the detector's boxes."""
+
+    @classmethod
+    def from_settings(cls, settings: LandmarkerSettings, *, device: str, weights_dir: Path | None) -> Self:
+        """Make a landmarker, by default without any argument.
+
+        Args:
+            settings: the section that chose it.
+            device: `cpu` or `cuda:N`, for networks.
+            weights_dir: where weight files are looked for first; see `tasks/models/weights.py`.
+
+        Raises:
+            StageMissing: a package or a weight file is not there.
+        """
+        del settings, device, weights_dir
+        return cls()
+
+    @abstractmethod
     def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:
         """Return the same faces with their landmarks replaced.
 
@@ -33,4 +56,3 @@ class Landmarker(UsesModels, Protocol):
         Returns:
             As many faces in the same order; each with (K,2) float32 landmarks in full-frame pixels, and their scores.
         """
-        ...

@@ -2,51 +2,21 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import StageMissing
-from tasks.models.weights import find, load_state, require
+from tasks.models.weights import load_state, require
 
 if TYPE_CHECKING:
     from torch import Tensor, device, nn
 
+# `Implementation.packages` of what runs a network of face-alignment's.
+PACKAGES: Final = {"face_alignment": "face-alignment 1.5.0; pip install it"}
 MAX_DETAIL_CHARS = 200  # of PyTorch's list of tensors that do not fit
-
-
-class FromFaceAlignment:
-    """A stage with one network of face-alignment's, whose weights lie in a file."""
-
-    weights: ClassVar[tuple[str, ...]]
-    """The one name in `tasks.models.weights.WEIGHTS`."""
-
-    title: ClassVar[str]
-    """What it is, for messages."""
-
-    uses_gpu: ClassVar[bool] = True
-
-    @classmethod
-    def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        """Return the weight file, if it is there."""
-        found = {name: find(name, weights_dir) for name in cls.weights}
-        return {name: path for name, path in found.items() if path is not None}
-
-    @classmethod
-    def require_models(cls, weights_dir: Path | None) -> None:
-        """Check without loading anything that face-alignment and the weight file are there.
-
-        Raises:
-            StageMissing: one is not.
-        """
-        if find_spec("face_alignment") is None:
-            raise StageMissing(
-                f"{cls.title}: got no package face_alignment, expected face-alignment 1.5.0; pip install it"
-            )
-        require(cls.weights[0], weights_dir)
 
 
 def load_network(network: nn.Module, name: str, weights_dir: Path | None, device: device) -> nn.Module:

@@ -18,8 +18,7 @@ import numpy.typing as npt
 from manifests.errors import VideoRejected
 from tasks.decode.decoder import Decoder, PatientReader, VideoReader
 from tasks.masks import MaskBatch, read_masks
-from tasks.media import FrameBatch, Reason, Stage
-from tasks.settings import FRAMES_PER_BATCH
+from tasks.media import FRAMES_PER_BATCH, FrameBatch, Reason, Stage
 from tasks.video.job import Tally, TimeLimit, VideoJob
 
 BYTES_PER_PIXEL = 3  # RGB
@@ -156,7 +155,7 @@ class FrameSource:
             return None
 
 
-class _ForwardDecoder:
+class _ForwardDecoder(Decoder):
     """A decoder whose readers stay open from one visit to the next, if they may, for frames that go forward.
 
     Args:

@@ -1,18 +1,27 @@
-"""Which versions and model files made the bytes."""
+"""What decides the bytes of records: settings, versions of packages, and model files."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Final
 
+from manifests.errors import ConfigError
 from manifests.files import sha256_of
 from storage.files.layout import RECORDS_VERSION, RECORDS_VERSION_KEY
-from tasks.landmarks.dlib import MODEL_NAME, MODEL_SHA256
+from tasks.implementation import Choice, with_paths
 from tasks.models.weights import WEIGHTS
 from tasks.settings import StageSettings
-from tasks.video.stages import users_of_models
+
+# Settings of stages that change no record's bytes: they may differ from run to run over one store.
+CHANGE_NO_RECORD: Final[Mapping[str, bool | Mapping[str, bool]]] = {
+    "decode": {"timeout_s": True},
+    "detect": {"device": True},
+    "weights_dir": True,
+}
 
 # Distributions whose arithmetic reaches the records.
 PACKAGES = (
@@ -21,9 +30,6 @@ PACKAGES = (
 )
 # Those of an extra, where it is installed.
 OPTIONAL_PACKAGES = ("dlib-bin", "face-recognition-models")
-
-# Model files as their makers publish them, by name: hex SHA-256.
-PUBLISHED = {name: weights.sha256 for name, weights in WEIGHTS.items()} | {MODEL_NAME: MODEL_SHA256}
 
 
 @cache
@@ -43,19 +49,54 @@ def made_with(settings: StageSettings) -> dict[str, str]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
+    versions |= dict(origin for origin in settings.implementations().values() if origin is not None)
     return versions | {f"model/{name}": digest for name, digest in model_digests(settings).items()}
 
 
 def model_digests(settings: StageSettings) -> dict[str, str]:
     """Return the hex SHA-256 of every model file that the stages load and that is there, by name, sorted."""
-    files = (stage.model_files(settings.weights_dir) for stage in users_of_models(settings))
+    files = (one.model_files(settings.weights_dir) for one in settings.implementations())
     paths = {name: path for found in files for name, path in found.items()}
     return {name: _digest(path, path.stat().st_mtime_ns) for name, path in sorted(paths.items())}
 
 
 def foreign_models(settings: StageSettings) -> dict[str, str]:
     """Return those of `model_digests` that are not the published files': they decide records as a setting does."""
-    return {name: digest for name, digest in model_digests(settings).items() if digest != PUBLISHED.get(name)}
+    published = {name: weights.sha256 for name, weights in WEIGHTS.items()}
+    for one in settings.implementations():
+        published |= one.published
+    return {name: digest for name, digest in model_digests(settings).items() if digest != published.get(name)}
+
+
+def record_settings(settings: StageSettings) -> dict[str, object]:
+    """Return the settings that decide the bytes of records, as plain values: the same in every run.
+
+    A path counts by what lies there. Model files count where they are not the published ones.
+
+    Raises:
+        ConfigError: a file that a setting names cannot be used.
+    """
+
+    def digested(name: str, path: Path) -> Path:
+        choice = getattr(settings, name.partition(".")[0])
+        return Path(_content_digest(name, path, choice) if isinstance(choice, Choice) else path)
+
+    values: dict[str, object] = with_paths(settings, digested).model_dump(mode="json", exclude=CHANGE_NO_RECORD)
+    if foreign := foreign_models(settings):
+        values["models"] = foreign
+    return values
+
+
+def _content_digest(name: str, path: Path, choice: Choice) -> str:
+    """Return the digest of what a path in a setting of dotted name leads to.
+
+    Raises:
+        ConfigError: it cannot be read or used.
+    """
+    try:
+        return (choice.path_digest(name.rpartition(".")[2]) or sha256_of)(path)
+    except OSError as error:
+        raise ConfigError(f"{name}: got {path} ({error.strerror}), expected a file that can be read") from error
 
 
 @cache

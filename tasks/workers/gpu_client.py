@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from manifests.errors import FaceshardsError, StageMissing, VideoRejected
+from tasks.detect.detector import FaceDetector
+from tasks.landmarks import LANDMARKERS
+from tasks.landmarks.landmarker import Landmarker
 from tasks.media import FaceDetection, FrameBatch, Reason, Stage
-from tasks.models.requirements import NeedsNoModels
 from tasks.settings import StageSettings
-from tasks.video.stages import Models, load_model, model_classes
+from tasks.video.stages import Models, detector_classes, load_detector, load_landmarker
 from tasks.workers.gpu_service import Faces, Request, SharesMemory
 
 # How long a worker waits for a service that is starting, seconds: PyTorch with CUDA needs ten or more, on a network
@@ -129,7 +131,7 @@ class NetworkClient:
         return self._memory
 
 
-class RemoteDetector(NeedsNoModels):
+class RemoteDetector(FaceDetector):
     """A detector in the service.
 
     Args:
@@ -150,7 +152,7 @@ class RemoteDetector(NeedsNoModels):
         return self._client.ask(self._model, frames)
 
 
-class RemoteLandmarker(NeedsNoModels):
+class RemoteLandmarker(Landmarker):
     """The landmarker in the service.
 
     Args:
@@ -175,12 +177,12 @@ def remote_models(settings: StageSettings, client: NetworkClient) -> Models:
     Raises:
         StageMissing: a package or a file of one of the others is not there.
     """
-    found: dict[str, Any] = {}
-    for name, kind in model_classes(settings).items():
-        if not kind.uses_gpu:
-            found[name] = load_model(settings, name, "cpu")
-        elif name == "landmarker":
-            found[name] = RemoteLandmarker(client=client)
-        else:
-            found[name] = RemoteDetector(client=client, model=name)
-    return Models(**found)
+    landmarks_on_gpu = LANDMARKERS[settings.landmark.kind].uses_gpu
+    detectors = {
+        name: RemoteDetector(client=client, model=name) if kind.uses_gpu else load_detector(settings, name, "cpu")
+        for name, kind in detector_classes(settings).items()
+    }
+    return Models(
+        landmarker=RemoteLandmarker(client=client) if landmarks_on_gpu else load_landmarker(settings, "cpu"),
+        **detectors,
+    )

@@ -24,15 +24,17 @@ from multiprocessing import reduction
 from multiprocessing.connection import Connection, Listener
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import FaceshardsError, StageMissing, VideoRejected
+from tasks.detect.detector import FaceDetector
+from tasks.landmarks import LANDMARKERS
+from tasks.landmarks.landmarker import Landmarker
 from tasks.media import FaceDetection, FrameBatch, Reason, Stage
 from tasks.settings import StageSettings
-from tasks.video.stages import load_model, model_classes
+from tasks.video.stages import detector_classes, load_detector, load_landmarker
 from tasks.workers.interrupts import end_with_parent, interrupts_blocked
 
 logger = logging.getLogger(__name__)
@@ -54,7 +56,7 @@ class Request:
     """What a worker asks; its frames lie at the beginning of the memory that it shares."""
 
     model: str
-    """One of `tasks.video.stages.model_classes`."""
+    """A field of `tasks.video.stages.Models`."""
 
     shape: tuple[int, int, int, int]
     """(T,H,W,3) of the uint8 RGB frames."""
@@ -152,8 +154,7 @@ def serve(address: str, settings: StageSettings, device: str) -> None:
     """
     end_with_parent()
     try:
-        classes = model_classes(settings).items()
-        models = {name: load_model(settings, name, device) for name, kind in classes if kind.uses_gpu}
+        models = _gpu_models(settings, device)
         fault = None
     except Exception as error:
         logger.exception("networks of %s cannot be loaded", device)
@@ -161,12 +162,27 @@ def serve(address: str, settings: StageSettings, device: str) -> None:
     listen(address, models, fault)
 
 
-def listen(address: str, models: Mapping[str, Any], fault: FaceshardsError | None = None) -> None:
+def _gpu_models(settings: StageSettings, device: str) -> dict[str, FaceDetector | Landmarker]:
+    """Load the models that can run on a GPU, by their field in `Models`.
+
+    Raises:
+        StageMissing: a package or a weight file is not there.
+    """
+    detectors = detector_classes(settings).items()
+    models: dict[str, FaceDetector | Landmarker] = {
+        name: load_detector(settings, name, device) for name, kind in detectors if kind.uses_gpu
+    }
+    if LANDMARKERS[settings.landmark.kind].uses_gpu:
+        models["landmarker"] = load_landmarker(settings, device)
+    return models
+
+
+def listen(address: str, models: Mapping[str, FaceDetector | Landmarker], fault: FaceshardsError | None = None) -> None:
     """Answer whoever connects, and never return.
 
     Args:
         address: path of the socket; a file that a dead service left there is removed.
-        models: by name, one of `tasks.video.stages.model_classes`.
+        models: by their field in `tasks.video.stages.Models`.
         fault: the answer to everything, where there are no models.
     """
     waiting: queue.Queue[_Waiting] = queue.Queue(MAX_WAITING)
@@ -200,7 +216,7 @@ def take_together(backlog: list[_Waiting]) -> list[_Waiting]:
     return together
 
 
-def answer(together: Sequence[_Waiting], models: Mapping[str, Any]) -> None:
+def answer(together: Sequence[_Waiting], models: Mapping[str, FaceDetector | Landmarker]) -> None:
     """Answer requests that go together; where they fail together, each by itself: a fault of one is not the others'."""
     try:
         found = _run(together, models)
@@ -236,7 +252,7 @@ def _refusal(error: Exception) -> FaceshardsError:
     return VideoRejected(Stage.DETECT, Reason.CRASHED, f"networks: got {type(error).__name__}: {error}")
 
 
-def _run(together: Sequence[_Waiting], models: Mapping[str, Any]) -> Faces:
+def _run(together: Sequence[_Waiting], models: Mapping[str, FaceDetector | Landmarker]) -> Faces:
     """Send the frames of several requests through their network; return the faces of all frames, in order."""
     model = models[together[0].request.model]
     data = together[0].data if len(together) == 1 else np.concatenate([one.data for one in together])
@@ -245,9 +261,9 @@ def _run(together: Sequence[_Waiting], models: Mapping[str, Any]) -> Faces:
         frame_indices=np.arange(len(data), dtype=np.int64),
         pts_seconds=np.zeros(len(data), dtype=np.float64),
     )
-    if together[0].request.faces is None:
-        return model.detect(frames)  # type: ignore[no-any-return]
-    return model.locate(frames, [row for one in together for row in one.request.faces or ()])  # type: ignore[no-any-return]
+    if isinstance(model, FaceDetector):
+        return model.detect(frames)
+    return model.locate(frames, [row for one in together for row in one.request.faces or ()])
 
 
 def _accept(listener: Listener, waiting: queue.Queue[_Waiting]) -> None:

@@ -13,16 +13,19 @@ from manifests.errors import ConfigError, VideoRejected
 from tasks.align import ALIGNERS
 from tasks.align.aligner import Aligner
 from tasks.align.five_point import TEMPLATES, FivePointAligner
-from tasks.align.lrw import STABLE_POINTS, LRWAligner
+from tasks.align.lrw import STABLE_POINTS
 from tasks.align.square import SquareAligner
 from tasks.align.warp import warp
 from tasks.media import NUM_IBUG_LANDMARKS, FaceTrack, FrameBatch, Reason
+from tasks.settings import CropSettings
 
 SIZE_PX = 112
 
 
 def make_aligner(name: str) -> Aligner:
-    return LRWAligner() if name == "lrw" else ALIGNERS[name](size_px=SIZE_PX, margin=1.3)
+    sizes = ALIGNERS[name].sizes_px
+    settings = CropSettings(kind=name, size_px=sizes[0] if sizes else SIZE_PX)
+    return ALIGNERS[name].from_settings(settings)
 
 
 def track_for(name: str, boxes: list[list[float]]) -> FaceTrack:

@@ -21,6 +21,7 @@ from tasks.decode.decoder import Decoder
 from tasks.decode.pyav import PyAvDecoder
 from tasks.decode.sampling import frame_indices
 from tasks.media import Reason, Stage
+from tasks.settings import DecodeSettings
 
 VideoMaker = Callable[..., Path]
 FrameNumberReader = Callable[[npt.NDArray[np.uint8]], int]
@@ -112,7 +113,7 @@ def require_exact(decoder: Decoder, path: Path, truth: npt.NDArray[np.uint8]) ->
 
 @pytest.fixture(params=DECODERS)
 def decoder(request: pytest.FixtureRequest) -> Decoder:
-    return DECODERS[request.param]()
+    return DECODERS[request.param].from_settings(DecodeSettings(backend=request.param))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from skimage import data
 from tasks.detect import DETECTORS
 from tasks.detect.detector import FaceDetector
 from tasks.media import FrameBatch
+from tasks.settings import DetectSettings
 
 
 def batch_of(images: npt.NDArray[np.uint8]) -> FrameBatch:
@@ -20,7 +21,8 @@ def batch_of(images: npt.NDArray[np.uint8]) -> FrameBatch:
 # Those whose weights are installed with them; s3fd's are fetched, and has tests of its own.
 @pytest.fixture(params=[name for name, kind in DETECTORS.items() if not kind.weights], scope="module")
 def detector(request: pytest.FixtureRequest) -> FaceDetector:
-    return DETECTORS[request.param]()
+    settings = DetectSettings(kind=request.param, search="full")
+    return DETECTORS[request.param].from_settings(settings, device="cpu", weights_dir=None)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from tasks.decode.decord import DecordDecoder
 from tasks.detect.detector import FaceDetector
 from tasks.landmarks.five_points import DetectorLandmarks
 from tasks.media import FaceDetection, FrameBatch
-from tasks.models.requirements import NeedsNoModels
 from tasks.settings import StageSettings
 from tasks.video.finder import FaceFinder
 from tasks.video.job import VideoJob
@@ -33,7 +32,7 @@ SETTINGS = StageSettings.model_validate(
 FacesAt = Callable[[int], list[FaceDetection]]
 
 
-class PlayedDetector(NeedsNoModels):
+class PlayedDetector(FaceDetector):
     """Finds in each frame what the play says of its number, whatever the picture shows; remembers where it looked."""
 
     def __init__(self, faces_at: FacesAt) -> None:
@@ -83,7 +82,7 @@ class Footage:
     def __exit__(self, *exc_info: object) -> None: ...
 
 
-class MemoryDecoder:
+class MemoryDecoder(Decoder):
     """Opens videos by the names of their files; a name that is not there is a file that is gone."""
 
     def __init__(self, **videos: Footage) -> None:

@@ -7,16 +7,15 @@ they were: known faces keep those boxes; a person much smaller than the largest 
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from manifests.errors import StageMissing
+from tasks.detect.detector import DetectorSettings, FaceDetector
 from tasks.media import FaceDetection, FrameBatch
-from tasks.models.requirements import NeedsNoModels
 
 
-class MTCNNDetector(NeedsNoModels):
+class MTCNNDetector(FaceDetector):
     """facenet-pytorch's MTCNN behind the detector contract; its weights ship inside that package.
 
     Args:
@@ -30,6 +29,8 @@ class MTCNNDetector(NeedsNoModels):
         StageMissing: facenet-pytorch is not installed.
     """
 
+    title: ClassVar[str] = "detector mtcnn"
+    packages: ClassVar[Mapping[str, str]] = {"facenet_pytorch": "facenet-pytorch 2.5.3; pip install it"}
     uses_gpu: ClassVar[bool] = True
 
     def __init__(
@@ -40,7 +41,7 @@ class MTCNNDetector(NeedsNoModels):
         follow: bool = False,
         device: str = "cpu",
     ) -> None:
-        self.require_models()
+        self.require_models(None)
         import torch
 
         from tasks.detect.mtcnn.cascade import Cascade
@@ -52,16 +53,19 @@ class MTCNNDetector(NeedsNoModels):
         self._cascade = Cascade(thresholds, self._device)
 
     @classmethod
-    def require_models(cls, weights_dir: Path | None = None) -> None:
-        """Check that facenet-pytorch is installed.
-
-        Raises:
-            StageMissing: it is not.
-        """
-        if find_spec("facenet_pytorch") is None:
-            raise StageMissing(
-                "detector mtcnn: got no package facenet_pytorch, expected facenet-pytorch 2.5.3; pip install it"
-            )
+    def from_settings(
+        cls, settings: DetectorSettings, *, device: str, weights_dir: Path | None, lenience: float = 1.0
+    ) -> Self:
+        """Make a detector, each of whose thresholds is multiplied by `lenience`; no weight file is looked for."""
+        del weights_dir
+        p_net, r_net, o_net = (threshold * lenience for threshold in settings.thresholds)
+        return cls(
+            min_face_px=settings.min_face_px,
+            thresholds=(p_net, r_net, o_net),
+            scale_factor=settings.scale_factor,
+            follow=settings.search == "follow",
+            device=device,
+        )
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return the faces of each of the T frames, the largest box first."""

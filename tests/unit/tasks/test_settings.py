@@ -12,9 +12,9 @@ from tasks.align import ALIGNERS
 from tasks.align.five_point import TEMPLATES
 from tasks.decode import DECODERS
 from tasks.detect import DETECTORS
+from tasks.implementation import OneOf, Settings
 from tasks.landmarks import LANDMARKERS
-from tasks.registry import OneOf
-from tasks.settings import Settings, StageSettings
+from tasks.settings import StageSettings
 
 SECTIONS = {
     name: type(section)

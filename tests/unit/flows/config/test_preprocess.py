@@ -57,9 +57,30 @@ CHANGES_NO_RECORD: dict[str, Any] = {
     **{"split.official_dir": "/lists", "split.file": "/own.csv", "split.allow_leakage": True},
     **{"test_datasets": [{"root": "/other"}], "weights_dir": "/weights"},
 }
+# Digests that stores were made with: they never change. MEAN stands for a mean face's file.
+DIGESTS: dict[tuple[str, ...], str] = {
+    (): "3bf702c33e368f1a67bbbda8832b3d2c22b0bd1f0335def3f6775d6642e7e6d7",
+    ("crop.kind=lrw",): "1bb1c9893d193c33ad65abceff98e12577246f62fe1ecb7899df8b128492672d",
+    ("crop.kind=lrw", "crop.size_px=96", "landmark.kind=dlib"): (
+        "8135fba458f68a469e443108e53259993c357082e78167cc63c27be4b19f5daf"
+    ),
+    ("crop.kind=lrw", "crop.mean_face=MEAN"): "fdc92985cb3e15fb4cb80f0afbb44eeb6b81b5e3f2eeeb3aad928ffd4420e823",
+    ("crop.mean_face=MEAN",): "e81b34d5b9f201700ae94ab7a3a6e7ddc8e28cee8219ee63eb4d140297f979b2",
+    ("detect.kind=s3fd",): "a3fd6d2a7f6af07be49436b4834e6f9f527f259cb13be895e2805ca63072c4ff",
+    ("crop.kind=five_point",): "5ab5b1aff175fd7bdde90a3eb50561a2e4df7923765ed6f5c4c9ff870041081b",
+    ("landmark.kind=dlib", "detect.every=4"): "bb528ec05b746804c00a6315419867fad7619963b92b8287e6703736249b2358",
+    ("frames.at_least=8", "detect.second=s3fd", "landmark.kind=fan"): (
+        "4381ec69123f051af889018aa91bb348461bf9c7e0cb95538519ea858e2e420c"
+    ),
+    ("frames.mode=clips", "decode.backend=pyav", "masks=difference"): (
+        "79a956dac9494ea25f06e6713a35608975ffaf71568fcb46445a6c136ac7e67d"
+    ),
+}
 # Settings that need others beside them.
 ON_THEIR_OWN = {"dataset.name", "split.policy"}
 ON_THEIR_OWN |= {"frames.at_least", "detect.every", "detect.second", "crop.mean_face"}
+# Those of implementations of other distributions: not listed where there are none.
+OPTIONS = {"decode.options", "detect.options", "landmark.options", "crop.options"}
 REGISTRIES: dict[str, MutableMapping[str, Any]] = {
     "dataset.name": LAYOUTS,
     "split.policy": POLICIES,
@@ -202,7 +223,7 @@ def test_an_unknown_setting_lists_all_settings(assignment: str) -> None:
     name = assignment.partition("=")[0].strip(".")
     assert said.startswith(f"{name}: got a setting of this name, expected one of crop.kind, crop.margin, ")
     known, _, hint = said.partition("expected one of ")[2].partition("; did you mean ")
-    assert set(known.split(", ")) == setting_names()
+    assert set(known.split(", ")) == setting_names() | OPTIONS
     assert hint == ("'frames.count'?" if name == "frames.coutn" else "")
 
 
@@ -305,6 +326,17 @@ def test_the_digest_changes_with_what_changes_records(name: str, monkeypatch: py
     if CHANGES_RECORDS[name] == "another":
         monkeypatch.setitem(REGISTRIES[name], "another", next(iter(REGISTRIES[name].values())))
     assert with_setting(name, CHANGES_RECORDS[name]).config_digest != validate(PreprocessConfig, REQUIRED).config_digest
+
+
+@pytest.mark.parametrize("assignments", DIGESTS, ids=" ".join)
+def test_digests_are_those_of_earlier_versions(
+    assignments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FACESHARDS_WEIGHTS", raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))  # model files of one's own would count
+    np.save(tmp_path / "mean.npy", np.linspace(10, 240, 136).reshape(68, 2))
+    named = (assignment.replace("MEAN", str(tmp_path / "mean.npy")) for assignment in assignments)
+    assert load(*named).config_digest == DIGESTS[assignments]
 
 
 @pytest.mark.parametrize("name", CHANGES_NO_RECORD)

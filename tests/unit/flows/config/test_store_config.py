@@ -19,7 +19,7 @@ from flows.reprocess import has_other_settings
 from manifests.errors import ConfigError, StoreChanged
 from storage.files.layout import CONFIG_NAME
 from storage.index import StoreIndex, read_index, write_index
-from tasks.settings import Before
+from tasks.implementation import Before
 
 
 def load(out: Path, *assignments: str) -> PreprocessConfig:
@@ -237,7 +237,7 @@ def test_a_split_file_is_found_again_and_may_grow(out: Path, tmp_path: Path) -> 
 def test_model_files_that_are_not_the_published_ones_are_compared(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They decide records, and no setting names them: they are those that are there."""
     there: dict[str, str] = {"fan": "a" * 64}
-    monkeypatch.setattr("flows.config.preprocess.foreign_models", lambda _settings: dict(there))
+    monkeypatch.setattr("tasks.video.provenance.foreign_models", lambda _settings: dict(there))
     made = write_store(out, "weights_dir=/own")
     plain = store_config(load(out))
     assert (plain.run.weights_dir, plain.digest) == (Path("/own"), made.digest)
@@ -249,7 +249,7 @@ def test_model_files_that_are_not_the_published_ones_are_compared(out: Path, mon
 
 def test_published_models_record_no_folder(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there: dict[str, str] = {}
-    monkeypatch.setattr("flows.config.preprocess.foreign_models", lambda _settings: dict(there))
+    monkeypatch.setattr("tasks.video.provenance.foreign_models", lambda _settings: dict(there))
     write_store(out, "weights_dir=/own")
     assert store_config(load(out)).run.weights_dir is None
     there["fan"] = "b" * 64

@@ -210,7 +210,7 @@ def test_a_missing_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_missing_package_is_told(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.models.face_alignment.find_spec", lambda _: None)
+    monkeypatch.setattr("tasks.implementation.find_spec", lambda _: None)
     with pytest.raises(StageMissing, match=r"detector s3fd: got no package face_alignment"):
         S3FDDetector(weights_dir=weights_dir)
 

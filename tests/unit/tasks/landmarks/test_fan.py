@@ -192,7 +192,7 @@ def test_a_missing_file_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_missing_package_is_told(weights_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.models.face_alignment.find_spec", lambda _: None)
+    monkeypatch.setattr("tasks.implementation.find_spec", lambda _: None)
     with pytest.raises(StageMissing, match=r"landmarker fan: got no package face_alignment"):
         FANLandmarker(weights_dir=weights_dir)
 

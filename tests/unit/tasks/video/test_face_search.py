@@ -16,9 +16,10 @@ from manifests.rejected import Reason, Stage
 from storage.format.record import FoundBy, Record
 from tasks.decode.sampling import farthest_first
 from tasks.detect import DETECTORS
+from tasks.detect.detector import FaceDetector
+from tasks.detect.mtcnn.detector import MTCNNDetector
 from tasks.landmarks.five_points import DetectorLandmarks
 from tasks.media import FaceDetection, FrameBatch
-from tasks.models.requirements import NeedsNoModels
 from tasks.settings import StageSettings
 from tasks.video.finder import FaceFinder
 from tasks.video.stages import Models, Stages
@@ -240,7 +241,7 @@ def test_a_rung_adds_the_main_face_beside_others_that_were_seen() -> None:
     assert (result.row.num_faces, result.row.num_tracks) == (10 + 3, 2)
 
 
-class WhiteSquares(NeedsNoModels):
+class WhiteSquares(FaceDetector):
     """Finds white squares, the smallest side of which it sees is `min_face_px`."""
 
     def __init__(self, min_face_px: int) -> None:
@@ -360,13 +361,12 @@ def test_the_original_is_found_once_however_often_is_asked() -> None:
     assert detector.visited == sorted(FIRST)
 
 
-class RecordedDetector(PlayedDetector):
+class RecordedDetector(MTCNNDetector):
     """Keeps what it was made with."""
 
     made: ClassVar[list[dict[str, Any]]] = []
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(lambda _: [])
         self.made.append(settings)
 
 

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import pytest
 
 from tasks.align.square import SquareAligner
+from tasks.detect.detector import FaceDetector
 from tasks.landmarks.five_points import DetectorLandmarks
+from tasks.landmarks.landmarker import Landmarker
 from tasks.media import FaceDetection, FoundBy, FrameBatch
-from tasks.models.requirements import NeedsNoModels
 from tasks.video.finder import FaceFinder, shrunk
 from tests.helpers.scripted import FacesAt, PlayedDetector, face
 
@@ -20,7 +21,7 @@ UNIT = np.array([[0.3, 0.4], [0.7, 0.4], [0.5, 0.6], [0.35, 0.8], [0.65, 0.8]])
 FIRST_FRAME = 100  # rows of a batch and frames of the video are not the same numbers
 
 
-class MeasuringLandmarker(NeedsNoModels):
+class MeasuringLandmarker(Landmarker):
     """Places five landmarks in each box, moved by as many of its sides as `shift` says of the frame."""
 
     def __init__(self, shift: Callable[[int], float] = lambda _: 0.0) -> None:
@@ -41,7 +42,7 @@ class MeasuringLandmarker(NeedsNoModels):
         return replace(one, landmarks=points.astype(np.float32), landmark_scores=scores)
 
 
-class BrightDetector(NeedsNoModels):
+class BrightDetector(FaceDetector):
     """Finds the white square in the picture."""
 
     def __init__(self) -> None:

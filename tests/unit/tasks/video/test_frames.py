@@ -13,6 +13,7 @@ import pytest
 
 import tasks.video.frames
 from manifests.errors import VideoRejected
+from tasks.decode.decoder import Decoder
 from tasks.media import FrameBatch, Reason, Stage
 from tasks.video.frames import FrameSource
 from tasks.video.job import Tally
@@ -67,7 +68,7 @@ class PatientFootage(WatchedFootage):
     may_stay_open: Literal[True] = True
 
 
-class WatchedDecoder:
+class WatchedDecoder(Decoder):
     def __init__(self, kind: type[WatchedFootage], watch: Watch, **broken_at: int) -> None:
         self._kind, self._watch, self._broken_at = kind, watch, broken_at
 

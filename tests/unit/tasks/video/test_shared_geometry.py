@@ -22,8 +22,8 @@ from manifests.rejected import Reason, Stage
 from storage.format.record import FoundBy, Record
 from tasks.decode.decord import DecordDecoder
 from tasks.decode.sampling import Samples
+from tasks.detect.detector import FaceDetector
 from tasks.media import FaceDetection, FaceTrack, FrameBatch
-from tasks.models.requirements import NeedsNoModels
 from tasks.settings import StageSettings
 from tasks.track.main_face import ChosenTrack
 from tasks.video.frames import FrameSource
@@ -51,7 +51,7 @@ REAL_BLUE = 255  # the pictures of the original are blue, those of fakes are bla
 REAL_ID = "ffpp/youtube/c23/000"
 
 
-class Cast(NeedsNoModels):
+class Cast(FaceDetector):
     """Plays one scene in the original and another in fakes; remembers which frames of each it looked at."""
 
     def __init__(self, real: FacesAt, fake: FacesAt) -> None:

@@ -17,7 +17,9 @@ import pytest
 
 from manifests.errors import StageMissing, VideoRejected
 from manifests.rejected import Reason, Stage
+from tasks.detect.detector import FaceDetector
 from tasks.landmarks.five_points import DetectorLandmarks
+from tasks.landmarks.landmarker import Landmarker
 from tasks.media import FaceDetection, FrameBatch
 from tasks.settings import StageSettings
 from tasks.workers import gpu_service as network_service
@@ -28,7 +30,7 @@ from tests.helpers.scripted import face
 POISON = 99  # a frame of this grey makes the scripted detector fail
 
 
-class GreyDetector:
+class GreyDetector(FaceDetector):
     """Finds one face per frame, as far from the left as the frame is bright; remembers how many frames came at once."""
 
     def __init__(self) -> None:
@@ -45,7 +47,7 @@ class GreyDetector:
         return [[face(grey, 10, 20)] for grey in greys]
 
 
-class Shift:
+class Shift(Landmarker):
     """A landmarker that says where each face is, to the pixel."""
 
     def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:

@@ -23,7 +23,7 @@ from manifests.entry import VideoEntry
 from manifests.errors import ConfigError, StageMissing, VideoRejected
 from manifests.rejected import Reason, Stage
 from tasks.align.square import SquareAligner
-from tasks.decode.decoder import VideoReader
+from tasks.decode.decoder import Decoder, VideoReader
 from tasks.settings import StageSettings
 from tasks.video.job import VideoJob
 from tasks.video.stages import Stages
@@ -45,7 +45,7 @@ if __name__ == "__main__":
 """
 
 
-class ScriptedDecoder:
+class ScriptedDecoder(Decoder):
     """Does what the file's name says, `end-3.mp4` for example, then says where; there need be no file."""
 
     def __init__(self, device: str) -> None:

@@ -1,7 +1,7 @@
-"""The contact sheet: small pictures of stored crops, so that a person sees whether it is the right face.
+"""Contact sheet of a store: thumbnails of stored crops, by which a person checks that they show the right faces.
 
-With few videos every stored frame is shown; with many, a fixed spread in which every split × kind has its place. The
-choice depends on the manifest alone and the pictures on the records: the same store gives the same sheet.
+A store of few videos is shown with every stored frame. Of many videos a fixed sample is shown, which covers each
+combination of split and kind. The sample depends on the manifest alone, so equal stores have equal sheets.
 """
 
 from __future__ import annotations
@@ -27,95 +27,95 @@ from storage.format.record import FoundBy, Record
 from storage.pages.environment import jpeg_uri
 from storage.shard import ShardReader
 
-FEW_VIDEOS = 8  # up to so many are shown with every stored frame
-MAX_VIDEOS = 40  # shown of more, unless there are more places (split × kind) than that
-FRAMES_OF_MANY = 10  # shown of each of them: as many as the usual clip has
-# A picture with its mask takes some 9 kB as base64, so the page stays below 5 MB.
-MAX_FRAMES = 400
+FEW_VIDEOS = 8  # up to this number, every stored frame is shown
+MAX_VIDEOS = 40  # sampled from more, unless there are more combinations of split and kind
+FRAMES_OF_MANY = 10  # frames shown of each sampled video: as many as a usual clip has
+MAX_FRAMES = 400  # on one sheet: a crop with its mask takes 9 kB as base64, so the page stays below 5 MB
 
 THUMBNAIL_PX = 112
 THUMBNAIL_QUALITY = 75
 MASK_THRESHOLD = 128  # grey value from which a pixel counts as manipulated
-TINT_RGB = (255, 0, 170)  # magenta: no skin has it, and it is told from skin with any colour vision
+TINT_RGB = (255, 0, 170)  # magenta: differs from skin for any colour vision
 TINT_SHARE = 0.35
-LANDMARK_RGB = (0, 255, 255)  # cyan, the other colour that no skin has
+LANDMARK_RGB = (0, 255, 255)  # cyan: differs from skin, too
 LANDMARK_RADIUS_PX = 1
 
+# Searches that find a face which the detector missed (`frames.at_least`) → their names on the sheet.
 FOUND_BY: dict[FoundBy, str] = {
     FoundBy.LOWER_THRESHOLDS: "lower thresholds",
     FoundBy.SECOND_DETECTOR: "second detector",
-    FoundBy.NEIGHBOURS: "closer look",
+    FoundBy.NEIGHBOURS: "near neighbours",
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetFrame:
-    """One stored frame as it is shown."""
+    """One stored frame on the sheet."""
 
     key: str
-    """Of its record."""
+    """Key of its record."""
 
     frame_index: int
-    """Position in the whole video, 0-based."""
+    """Index in the whole video, from 0."""
 
     pts_seconds: float
     """Presentation time, seconds."""
 
     score: float
-    """The detector's confidence 0..1; 0 where interpolated."""
+    """Detection score, 0..1; 0 if interpolated."""
 
     interpolated: bool
-    """Whether the box comes from neighbouring frames."""
+    """Whether the box was interpolated from neighbouring frames."""
 
     found_by: str
-    """The rung of `frames.at_least` that found the face, where that was not the detector as configured; else empty."""
+    """Name of the search that found the face (see FOUND_BY); empty for the detector itself."""
 
     is_bystander: bool
-    """Whether this is another person than the one that the video is about."""
+    """Whether the crop shows a person other than the main one of the video."""
 
     crop_uri: str
-    """Data URI of the crop with its landmarks, as a JPEG of THUMBNAIL_PX, or of its own size if that is smaller."""
+    """Data URI of the crop with its landmarks: a JPEG of THUMBNAIL_PX, or as large as the crop if that is smaller."""
 
     mask_uri: str | None
-    """Data URI of the same picture with the mask tinted and outlined, or None where there is no mask."""
+    """Data URI of the same crop with the mask tinted and outlined; None without a mask."""
 
     mask_share: float | None
-    """Of the crop that is manipulated, 0..1."""
+    """Manipulated share of the crop, 0..1; None without a mask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetVideo:
-    """One video's row of the sheet."""
+    """One stored video on the sheet."""
 
     row: ManifestRow
-    """Its fate: stored."""
+    """Row of the manifest."""
 
     entry: VideoEntry
-    """Its identity, with a split."""
+    """Identity of the video, with a split."""
 
     kind: str
     """`real` or the manipulation."""
 
     num_frames: int
-    """Stored, of which `frames` shows some."""
+    """Stored frames, of which `frames` are shown."""
 
     score_min: float | None
-    """Over the stored frames that were not interpolated; None where there is none."""
+    """Lowest detection score of the stored frames, interpolated ones left out; None if all are."""
 
     score_mean: float | None
-    """Over the same frames."""
+    """Mean detection score of the same frames."""
 
     frames: tuple[SheetFrame, ...]
-    """In display order."""
+    """Frames in the order of the sheet."""
 
     @property
     def num_shown(self) -> int:
-        """Frames with a picture."""
+        """Number of frames shown."""
         return len(self.frames)
 
     @property
     def strips(self) -> list[list[SheetFrame]]:
-        """The frames row by row: each clip has its own, single frames share one."""
+        """Frames by rows of the sheet: one row for each clip, or one for all single frames."""
         clips = [list(frames) for _, frames in groupby(self.frames, key=attrgetter("key"))]
         return clips if any(len(clip) > 1 for clip in clips) else [list(self.frames)]
 
@@ -126,8 +126,13 @@ class SheetVideo:
 
     @property
     def has_bystanders(self) -> bool:
-        """Whether a shown frame shows another person."""
+        """Whether a shown frame shows a bystander."""
         return any(frame.is_bystander for frame in self.frames)
+
+    @property
+    def has_search(self) -> bool:
+        """Whether a shown frame was found by a search beyond the detector."""
+        return any(frame.found_by for frame in self.frames)
 
     @property
     def has_mask(self) -> bool:
@@ -136,15 +141,15 @@ class SheetVideo:
 
 
 def contact_sheet(store_dir: Path, rows: Iterable[ManifestRow], kinds: Sequence[str]) -> tuple[SheetVideo, ...]:
-    """Return the pictures of some stored videos, reading one video at a time.
+    """Return thumbnails of a sample of the stored videos; one video is read at a time.
 
     Args:
-        store_dir: the store's folder.
-        rows: its manifest; rows that are not stored are passed over.
+        store_dir: folder of the store.
+        rows: rows of its manifest; those that are not stored are ignored.
         kinds: `real` and the manipulations, in the order of the sheet.
 
     Raises:
-        StoreCorrupt: a shard or a record is not what was written.
+        StoreCorrupt: a shard or a record cannot be read.
     """
     stored = [row for row in rows if row.status == "stored"]
     chosen = choose_videos(stored, kinds)
@@ -155,7 +160,7 @@ def contact_sheet(store_dir: Path, rows: Iterable[ManifestRow], kinds: Sequence[
 
 
 def choose_videos(stored: Iterable[ManifestRow], kinds: Sequence[str]) -> list[ManifestRow]:
-    """Return all of a few videos, or a spread of many: each split × kind gives one, then another, while there is room.
+    """Return all videos of a few, or a sample of many with equal numbers from each split and kind as far as possible.
 
     Args:
         stored: rows of stored videos, in any order.
@@ -170,33 +175,34 @@ def choose_videos(stored: Iterable[ManifestRow], kinds: Sequence[str]) -> list[M
         if row.entry is not None and row.entry.split is not None:
             of_place[row.entry.split, row.entry.kind].append(row)
     places = [members for members in of_place.values() if members]
-    room = len(ordered) if len(ordered) <= FEW_VIDEOS else max(MAX_VIDEOS, len(places))
+    num_wanted = len(ordered) if len(ordered) <= FEW_VIDEOS else max(MAX_VIDEOS, len(places))
+    num_taken = _shared_out(num_wanted, [len(members) for members in places])
     return [
         members[position]
-        for members, num_taken in zip(places, _shared_out(room, [len(members) for members in places]), strict=True)
-        for position in evenly_spaced(len(members), num_taken)
+        for members, count in zip(places, num_taken, strict=True)
+        for position in evenly_spaced(len(members), count)
     ]
 
 
-def _shared_out(room: int, sizes: Sequence[int]) -> list[int]:
-    """Give each place one, then another, in order, until nothing is left; none gets more than its size."""
-    turns = sorted((turn, place) for place, size in enumerate(sizes) for turn in range(min(size, room)))
-    num_taken = Counter(place for _, place in turns[:room])
+def _shared_out(num_wanted: int, sizes: Sequence[int]) -> list[int]:
+    """Return how many to take from each place: one from each in turn until there are enough, at most its size."""
+    turns = sorted((turn, place) for place, size in enumerate(sizes) for turn in range(min(size, num_wanted)))
+    num_taken = Counter(place for _, place in turns[:num_wanted])
     return [num_taken[place] for place in range(len(sizes))]
 
 
 def evenly_spaced(num_items: int, num_wanted: int) -> list[int]:
-    """Return at most `num_wanted` of the positions 0..num_items−1, in order, the first and the last among them."""
+    """Return at most `num_wanted` of the positions 0..num_items−1, evenly spaced, with the first and the last."""
     positions = np.linspace(0, num_items - 1, min(num_items, num_wanted), dtype=np.int64)
     return [int(position) for position in positions]
 
 
 def _sheet_video(store_dir: Path, row: ManifestRow, frames_per_video: int) -> SheetVideo:
-    """Read one stored video: numbers of all its frames, pictures of some."""
+    """Read one stored video: scores of all its frames, thumbnails of at most `frames_per_video`."""
     if row.entry is None or row.shard is None:
-        raise StoreCorrupt(f"row of {row.video_id}: got no entry or no shard, expected both of a stored video")
-    frames: list[tuple[str, int]] = []  # (key, position in the record) of each stored frame
-    scores: list[float] = []  # of those that were not interpolated
+        raise StoreCorrupt(f"row of {row.video_id}: got no entry or no shard, expected both for a stored video")
+    frames: list[tuple[str, int]] = []  # (key, position in its record) of each stored frame
+    scores: list[float] = []  # of frames that were not interpolated
     with ShardReader(store_dir / SHARDS_DIR / row.shard) as reader:
         keys_of_shard = reader.keys()
         for key in (key for key in keys_of_shard if video_id_of(key) == row.video_id):
@@ -218,7 +224,7 @@ def _sheet_video(store_dir: Path, row: ManifestRow, frames_per_video: int) -> Sh
 
 
 def _chosen_frames(frames: Sequence[tuple[str, int]], num_wanted: int) -> list[tuple[str, int]]:
-    """Return at most so many (key, position) of a video's frames: of clips one, which shows how still it stands."""
+    """Return at most `num_wanted` (key, position): of one clip, which shows how steady it is, or spread evenly."""
     if len(frames) > num_wanted and any(position for _, position in frames):
         clip = frames[len(frames) // 2][0]
         return [frame for frame in frames if frame[0] == clip][:num_wanted]
@@ -226,7 +232,7 @@ def _chosen_frames(frames: Sequence[tuple[str, int]], num_wanted: int) -> list[t
 
 
 def _sheet_frame(record: Record, position: int) -> SheetFrame:
-    """Turn one of a record's frames into pictures."""
+    """Return one frame of a record with its thumbnails."""
     whole = decode_rgb(record.crops_encoded[position])
     crop = _shrunk(whole)
     mask = None if record.masks_encoded is None else decode_gray(record.masks_encoded[position])
@@ -245,7 +251,7 @@ def _sheet_frame(record: Record, position: int) -> SheetFrame:
 
 
 def _shrunk(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return a square image of THUMBNAIL_PX, or the image itself if it is smaller."""
+    """Return a square image shrunk to THUMBNAIL_PX; a smaller one is returned unchanged."""
     import cv2
 
     if len(image) <= THUMBNAIL_PX:
@@ -254,7 +260,7 @@ def _shrunk(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def _dotted(crop: npt.NDArray[np.uint8], landmarks: npt.NDArray[np.float32], scale: float) -> npt.NDArray[np.uint8]:
-    """Return the (S,S,3) crop with its (K,2) landmarks, which are in pixels of a crop 1/scale as large."""
+    """Return the (S,S,3) crop with its (K,2) landmarks drawn, which are in pixels of a crop 1/scale as large."""
     import cv2
 
     dotted = crop.copy()

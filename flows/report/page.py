@@ -35,6 +35,16 @@ from storage.shard import ShardReader
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 TEMPLATE_NAME = "report.html.j2"
+# What splits can share → what that means, for the table of the page.
+SHARED_KINDS = {
+    "video": "the same clip, at any compression",
+    "target": "footage that videos were made from",
+    "source": "person whose face a fake shows",
+    "identity": "person in the footage or source of the face",
+    "group": "videos that belong together by footage or people",
+    "identical file": "files with equal bytes",
+    NEAR_DUPLICATE: "pairs of videos whose frames look alike",
+}
 MAX_LISTED = 100  # rows of each list on the page; `report.json` has all of them
 
 
@@ -93,6 +103,7 @@ def _page(report: Report, sheet: Sequence[SheetVideo]) -> str:
         report=report,
         totals=report.totals,
         near_duplicate=NEAR_DUPLICATE,
+        shared_kinds=SHARED_KINDS,
         leaking=[
             counted(found) for found in report.leakage.shared if found.num_shared and found.kind != NEAR_DUPLICATE
         ],

@@ -1,4 +1,4 @@
-"""What several test files share: where the real clips are, and synthetic video whose frames can be computed."""
+"""Fixtures of all tests: the real clips, and synthetic video whose frames can be computed."""
 
 from __future__ import annotations
 

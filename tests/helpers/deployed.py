@@ -1,4 +1,4 @@
-"""Prefect as its users have it: commands as typed, and the server's API, in processes of their own."""
+"""Prefect servers in processes of their own, their API, and commands that are run against them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SERVER_STARTUP_SECONDS = 180  # it takes 15 to 26 s on two cores, more where the
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A Prefect server and the environment that points the commands at it."""
+    """A running Prefect server, and the environment in which commands find it."""
 
     api_url: str
     environment: dict[str, str]
@@ -59,7 +59,7 @@ class Server:
         return self.run("python", "-c", code, *checkout, **settings)
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """Call the server's API and return its answer, None for an empty one."""
+        """Call the server's API; return the decoded response, None for an empty one."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{self.api_url}{path}", data, {"Content-Type": "application/json"}, method=method
@@ -76,7 +76,7 @@ class Server:
         return True
 
     def take_runs(self) -> list[dict[str, Any]]:
-        """Return all runs that were asked for, and delete them: no later test meets them."""
+        """Return all flow runs of the server, and delete them."""
         runs: list[dict[str, Any]] = self.ask("POST", "/flow_runs/filter", {})
         for run in runs:
             self.ask("DELETE", f"/flow_runs/{run['id']}")
@@ -150,14 +150,14 @@ def shared_server(home: Path) -> Iterator[Server]:
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
+    """Return a free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def environment_for(api_url: str, home: Path) -> dict[str, str]:
-    """Return this process's environment, but for what it says about Prefect."""
+    """Return this process's environment without its settings of Prefect, and with those of a server."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     return {
         **inherited,

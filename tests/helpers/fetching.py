@@ -1,4 +1,4 @@
-"""A fetcher without time, and the videos that it fetches from `tests.helpers.servers`."""
+"""A fetcher that records its waits instead of sleeping, and the video that it fetches from `tests.helpers.servers`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NAME = "/000.mp4"
 
 
 class Client:
-    """A fetcher without time, and what it told."""
+    """A fetcher that records its waits instead of sleeping, and counts the bytes it reports."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -1,4 +1,4 @@
-"""Stores written as runs write them, shard by shard, from videos that need no files: for whatever keeps stores."""
+"""Stores written shard by shard as runs write them, from videos without files, for the tests of upkeep."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CROP = encode_rgb(np.full((8, 8, 3), 128, dtype=np.uint8), "png", 95)
 
 
 def entry_of(name: str, split: str | None = "train", content: str = CONTENT) -> VideoEntry:
-    """A probed original of 50 frames."""
+    """Return a probed original of 50 frames."""
     return VideoEntry(
         video_id=f"ffpp/youtube/c23/{name}",
         path=f"{name}.mp4",
@@ -42,18 +42,18 @@ def entry_of(name: str, split: str | None = "train", content: str = CONTENT) -> 
 
 
 def pending(entry: VideoEntry) -> ManifestRow:
-    """The row of a video that has no outcome yet."""
+    """Return the row of a video that was not processed yet."""
     return ManifestRow(video_id=entry.video_id, path=entry.path, entry=entry)
 
 
 def rejected(entry: VideoEntry, reason: Reason, config_digest: str | None = DIGEST) -> ManifestRow:
-    """The row of a video that was rejected while it was decoded."""
+    """Return the row of a video that the decoder rejected."""
     row = replace(pending(entry), config_digest=config_digest)
     return row.as_rejected(Rejected(video_id=entry.video_id, stage=Stage.DECODE, reason=reason, detail="seen"))
 
 
 def record(entry: VideoEntry, frame: int, config_digest: str = DIGEST) -> Record:
-    """A grey crop of one frame."""
+    """Return the record of one grey crop."""
     return Record(
         key=f"{entry.video_id}/00/{frame:06d}",
         video_id=entry.video_id,
@@ -87,7 +87,7 @@ def make_shard(
     digest: str = DIGEST,
     made_with: Mapping[str, str] | None = None,
 ) -> tuple[ShardEntry, list[ManifestRow]]:
-    """Write a shard as a task does: two records of each entry, none of a row, which is a rejected one."""
+    """Write a shard as a task does: two records for each entry, none for each rejected row."""
     rows: list[ManifestRow] = []
     with ShardWriter(store_dir / "shards", split_of(members), number, digest) as writer:
         for member in members:
@@ -103,6 +103,6 @@ def make_shard(
 
 
 def split_of(members: Sequence[VideoEntry | ManifestRow]) -> str:
-    """The split of the first member that has one."""
+    """Return the split of the first member that has one."""
     entries = (member.entry if isinstance(member, ManifestRow) else member for member in members)
     return next(str(entry.split) for entry in entries if entry is not None)

@@ -1,4 +1,4 @@
-"""Stores of grey crops, written as a run leaves them, for tests of reports."""
+"""Stores of grey crops as a run leaves them, for the tests of reports."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CROP_PX = 16
 
 
 def stored(name: str, split: str, kind: str = "real", group_id: str | None = None, **changes: Any) -> ManifestRow:
-    """A row of a stored video with four frames; `name` is the last part of its video_id."""
+    """Return the row of a stored video with four frames; `name` is the last part of its video_id."""
     video_id = f"ffpp/{kind}/c23/{name}"
     entry = VideoEntry(
         video_id=video_id,
@@ -55,7 +55,7 @@ def stored(name: str, split: str, kind: str = "real", group_id: str | None = Non
 
 
 def rejected(name: str, stage: Stage, reason: Reason, detail: str = "seen") -> ManifestRow:
-    """A row of a file that never became a video."""
+    """Return the row of a file that was rejected before it became a video."""
     return ManifestRow(video_id=name, path=name, status="rejected", stage=stage, reason=reason, detail=detail)
 
 

@@ -1,4 +1,4 @@
-"""Videos, detectors and stages whose answers are known: what tests of single videos share."""
+"""Videos, detectors and stages with known answers, shared by the tests of single videos."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FacesAt = Callable[[int], list[FaceDetection]]
 
 
 class PlayedDetector(FaceDetector):
-    """Finds in each frame what the play says of its number, whatever the picture shows; remembers where it looked."""
+    """A detector that returns the faces written for each frame number, ignores pixels, and records its frames."""
 
     def __init__(self, faces_at: FacesAt) -> None:
         self.visited: list[int] = []
@@ -45,7 +45,7 @@ class PlayedDetector(FaceDetector):
 
 
 class ScriptedDetector(PlayedDetector):
-    """Finds a face of 80×80 pixels at (100, 60) in the frames that the script names, and a larger one in some."""
+    """A detector of one face of 80×80 pixels at (100, 60) in some frames, and of a larger passer-by in others."""
 
     def __init__(self, frames_with_face: Sequence[int], frames_with_passer_by: Sequence[int] = ()) -> None:
         super().__init__(
@@ -57,7 +57,7 @@ class ScriptedDetector(PlayedDetector):
 
 
 class Footage:
-    """A video in memory: frame n is what `picture` paints of n."""
+    """A video in memory whose frame n is `picture(n)`."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Footage:
 
 
 class MemoryDecoder(Decoder):
-    """Opens videos by the names of their files; a name that is not there is a file that is gone."""
+    """A decoder that opens videos in memory by file name; an unknown name is a missing file."""
 
     def __init__(self, **videos: Footage) -> None:
         self._videos = videos
@@ -113,7 +113,7 @@ def stages(detector: FaceDetector, decoder: Decoder | None = None, **more: FaceF
 
 
 def settings_with(**sections: Any) -> StageSettings:
-    """The settings of these tests, some with other values."""
+    """Return the settings of these tests, with some values replaced."""
     plain = {"frames": {"count": 6}, "crop": {"size_px": 64}, "encode": {"image_format": "png"}}
     return StageSettings.model_validate({**plain, **sections})
 
@@ -135,7 +135,7 @@ def fake_entry(**changes: Any) -> VideoEntry:
 
 
 def memory_job(num_frames: int, settings: StageSettings = SETTINGS, **changes: Any) -> VideoJob:
-    """The job of a fake whose `Footage` is 320×240 pixels."""
+    """Return the job of a fake whose `Footage` is 320×240 pixels."""
     measured = {"num_frames": num_frames, "fps": Fraction(25), "width": 320, "height": 240, "sha256": "a" * 64}
     entry = fake_entry(**measured | changes)
     return VideoJob(root=Path("/nowhere"), entry=entry, settings=settings, config_digest="ab" * 32)

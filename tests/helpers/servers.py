@@ -1,4 +1,4 @@
-"""A web server on loopback: serves files from memory, and misbehaves in the ways in which servers of datasets do."""
+"""A web server on loopback that serves files from memory, with the faults of real dataset servers."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ WEB_PAGE = b"<!DOCTYPE html><html><head><title>Please log in</title></head></htm
 
 
 def mp4_like(num_bytes: int, seed: int = 0) -> bytes:
-    """Bytes that begin like an MP4 video."""
+    """Return bytes that begin like an MP4 video."""
     block = hashlib.sha256(str(seed).encode()).digest()
     return (b"\x00\x00\x00\x18ftypisom" + block * (num_bytes // 32 + 1))[:num_bytes]
 
 
 @dataclass
 class Request:
-    """What the server was asked."""
+    """A request that the server received."""
 
     method: str
     path: str
@@ -38,7 +38,7 @@ class Request:
 
 @dataclass
 class WebServer:
-    """What is served, which faults come first, and what was asked."""
+    """The files that are served, the faults that come first, and the requests received."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     # by path, such as `/v3/misc/filelist.json`
@@ -63,12 +63,12 @@ class WebServer:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def asked(self, path: str, method: str = "GET") -> list[Request]:
-        """The requests for a path."""
+        """Return the requests for a path."""
         return [request for request in self.requests if (request.path, request.method) == (path, method)]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection."""
+    """The handler of one connection."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # headers and body are written one after the other
@@ -93,7 +93,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # the client went away, as clients do
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
     def do_HEAD(self) -> None:
         self._note()
@@ -115,7 +115,7 @@ class Handler(BaseHTTPRequestHandler):
             self.serve(body)
 
     def serve(self, body: bytes) -> None:
-        """Answer as a good server does: all of it, or the part that was asked for if it is still the same file."""
+        """Answer without a fault: the whole file, or the requested range if the file has not changed."""
         position = self.position()
         if position is None or self.headers.get("If-Range") not in (None, *self.validators(body).values()):
             self.reply(200, body)
@@ -127,12 +127,12 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(206, part, {"Content-Range": f"bytes {position}-{end - 1}/{len(body)}"}, whole=body)
 
     def position(self) -> int | None:
-        """Where the asked-for range begins."""
+        """Return the first byte of the requested range; None without a range."""
         match = re.fullmatch(r"bytes=(\d+)-\d*", self.headers.get("Range", ""))
         return int(match[1]) if match else None
 
     def validators(self, body: bytes) -> dict[str, str]:
-        """ETag and date of a file: both follow its bytes."""
+        """Return the ETag and the date of a file, which follow from its bytes."""
         digest = hashlib.sha256(body).hexdigest()
         found = {
             "ETag": f'"{digest[:16]}"',
@@ -143,20 +143,20 @@ class Handler(BaseHTTPRequestHandler):
     def reply(
         self, status: int, body: bytes, headers: dict[str, Any] | None = None, *, whole: bytes | None = None
     ) -> None:
-        """Send a whole answer."""
+        """Send a complete response."""
         known = self.validators(body if whole is None else whole) if status in (200, 206) else {}
         self.start(status, {"Content-Length": len(body), **known, **(headers or {})})
         self.wfile.write(body)
 
     def start(self, status: int, headers: dict[str, Any]) -> None:
-        """Send status and headers."""
+        """Send the status and the headers."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, str(value))
         self.end_headers()
 
     def break_off(self) -> None:
-        """Close the connection in the middle of things."""
+        """Close the connection before the response is complete."""
         self.wfile.flush()
         self.close_connection = True
 
@@ -167,7 +167,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def drops_after(num_bytes: int) -> Answer:
-    """Promise all that is asked for, send so many bytes of it, hang up."""
+    """Announce the full length, send this many bytes, close the connection."""
 
     def answer(handler: Handler, body: bytes) -> None:
         position = handler.position() or 0
@@ -182,7 +182,7 @@ def drops_after(num_bytes: int) -> Answer:
 
 
 def answers(status: int, body: bytes = b"", **headers: str) -> Answer:
-    """Answer this, with headers such as `Retry_After="3"`."""
+    """Respond with this status and body, and with headers such as `Retry_After="3"`."""
 
     def answer(handler: Handler, _body: bytes) -> None:
         handler.reply(status, body, {name.replace("_", "-"): value for name, value in headers.items()})
@@ -191,12 +191,12 @@ def answers(status: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 def ignores_range(handler: Handler, body: bytes) -> None:
-    """Send all of it, whatever was asked for."""
+    """Send the whole file, also where a range was requested."""
     handler.reply(200, body)
 
 
 def hangs(handler: Handler, body: bytes) -> None:
-    """Promise, and send nothing until the server is closed."""
+    """Send headers, and no body until the server is closed."""
     handler.start(200, {"Content-Length": len(body)})
     handler.wfile.flush()
     handler.web.closing.wait()
@@ -204,14 +204,14 @@ def hangs(handler: Handler, body: bytes) -> None:
 
 
 def without_length(handler: Handler, body: bytes) -> None:
-    """Say neither how long the answer is nor where it ends, and cut it in half."""
+    """Send half of the file without a length or an end marker."""
     handler.start(200, {"Connection": "close"})
     handler.wfile.write(body[: len(body) // 2])
     handler.break_off()
 
 
 def chunked(handler: Handler, body: bytes) -> None:
-    """Send it in chunks, whose end is marked, without saying how long it is."""
+    """Send the file in chunks with an end marker, without a length."""
     handler.start(200, {"Transfer-Encoding": "chunked"})
     for start in range(0, len(body), CHUNK_BYTES):
         part = body[start : start + CHUNK_BYTES]
@@ -220,7 +220,7 @@ def chunked(handler: Handler, body: bytes) -> None:
 
 
 def claims_length(num_bytes: int) -> Answer:
-    """Say this length, send what there is, hang up."""
+    """Announce this length, send the file, close the connection."""
 
     def answer(handler: Handler, body: bytes) -> None:
         handler.start(200, {"Content-Length": num_bytes, **handler.validators(body)})
@@ -231,7 +231,7 @@ def claims_length(num_bytes: int) -> Answer:
 
 
 def sends_part(first: int) -> Answer:
-    """Send another part than was asked for, and say so."""
+    """Send another range than the requested one, with the right headers for it."""
 
     def answer(handler: Handler, body: bytes) -> None:
         handler.reply(206, body[first:], {"Content-Range": f"bytes {first}-{len(body) - 1}/{len(body)}"}, whole=body)
@@ -240,20 +240,20 @@ def sends_part(first: int) -> Answer:
 
 
 def as_ffpp_server(root: Path, pairs: list[list[str]]) -> dict[str, bytes]:
-    """The files that a server of FaceForensics++ would serve for a dataset on disk."""
+    """Return the files that a server of FaceForensics++ would serve for a dataset on disk."""
     files = {f"/v3/{path.relative_to(root).as_posix()}": path.read_bytes() for path in root.rglob("*.mp4")}
     return files | {"/v3/misc/filelist.json": json.dumps(pairs).encode()}
 
 
 @contextmanager
 def running(web: WebServer) -> Iterator[WebServer]:
-    """Serve on a free port of loopback until the block ends; all its threads end with it."""
+    """Serve on a free port of loopback until the block ends, then join all threads."""
 
     class Server(ThreadingHTTPServer):
         daemon_threads = False  # so that closing waits for them
 
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that goes away is no error of the server."""
+            """Ignore clients that close their connection."""
 
     server = Server(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"web": web, "timeout": 20}))
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))

@@ -1,4 +1,4 @@
-"""Small stores written record by record: crops whose forgery is easy to see, for whatever reads stores."""
+"""Small stores of crops whose forgery is easy to see, for the tests of readers and of training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def write_forgeries(
     kinds: Mapping[str, str | None] = KINDS,
     are_named: bool = True,
 ) -> Path:
-    """Write a store: noise of one colour; of a fake, a square in the middle is redder, and its mask is white there.
+    """Write a store of noise of one colour; a fake has a redder square in the middle, where its mask is white.
 
     Args:
         path: its folder.

@@ -1,4 +1,4 @@
-"""Trees of empty files: a dataset is read by its names."""
+"""Trees of empty files, for layouts that are recognised by file names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A server with one video, and a fetcher without time."""
+"""A web server that serves one video, and a fetcher that does not sleep."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.servers import WebServer, running
 
 @pytest.fixture
 def web(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebServer]:
-    """A server with one video."""
+    """A web server that serves one video."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with running(WebServer(files={NAME: VIDEO})) as web:
         yield web

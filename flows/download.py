@@ -18,16 +18,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import NotRequired, TypedDict
-from uuid import UUID
 
 from prefect import flow, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.config.download import ArchiveConfig, DownloadConfig, ServerSettings, connection_settings, require_terms
+from flows.run.bars import advancing
 from flows.run.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
-from flows.run.download_progress import DownloadProgress, size_bar
+from flows.run.progress import DownloadProgress
 from flows.run.task_runs import TASKS_PER_WINDOW, in_chunks, let_own_loggers_speak, results
 from manifests.errors import AccountingError, ConfigError, FaceshardsError
 from storage.files.layout import lock_store
@@ -221,7 +221,7 @@ def at_work(out: Path, config: ServerSettings) -> Iterator[Fetcher]:
 def surveyed(plan: Sequence[Wanted], fetcher: Fetcher, config: ServerSettings) -> Survey:
     """Return what is there and how long the rest is, with a bar meanwhile."""
     num_missing = sum(not is_there(wanted.path) for wanted in plan)
-    with size_bar(num_missing) as on_size:
+    with advancing("asking how long the files are", num_missing) as on_size:
         found = survey(fetcher, plan, config.connections, on_size)
     logger.info("%d files planned, %d already there", found.num_planned, found.num_already_there)
     return found
@@ -235,12 +235,7 @@ def fetch_all(found: Survey, fetcher: Fetcher, connections: int) -> list[Fetched
     size = max(1, min(MAX_FILES_PER_TASK, num_missing // (connections * CHUNKS_PER_CONNECTION)))
     num_bytes = None if found.num_unknown else found.num_bytes
     outcomes: list[Fetched] = []
-    with (
-        progress_artifact(f"{num_missing} files to fetch") as on_percent,
-        DownloadProgress(
-            num_missing, num_bytes, num_bytes_there=found.num_bytes_partly_there, on_percent=on_percent
-        ) as progress,
-    ):
+    with DownloadProgress(num_missing, num_bytes, num_bytes_there=found.num_bytes_partly_there) as progress:
         fetcher.on_bytes = progress.count_bytes
         for window in in_chunks(in_chunks(found.missing, size), TASKS_PER_WINDOW):
             futures = [fetch_files.submit(label_of(chunk), chunk, fetcher, progress.count_file) for chunk in window]
@@ -257,7 +252,7 @@ def extract_all(
     extracted: list[Extracted] = []
     ready = [outcome for outcome in outcomes if outcome.status != "failed"]
     after += [outcome for outcome in outcomes if outcome.status == "failed"]
-    with DownloadProgress(len(ready), None, what="extracting") as progress:
+    with DownloadProgress(len(ready), None, what="extracting", has_artifact=False) as progress:
         for outcome in ready:
             try:
                 (done,) = results(
@@ -278,18 +273,6 @@ def label_of(chunk: Sequence[Wanted]) -> str:
     """Return what a chunk is called in Prefect."""
     more = f" and {len(chunk) - 1} more" if len(chunk) > 1 else ""
     return f"{chunk[0].path.name}{more}"
-
-
-@contextmanager
-def progress_artifact(description: str) -> Iterator[Callable[[float], None]]:
-    """Show in Prefect's UI how far the run is; yields what is to be called with 0 to 100."""
-    created = create_progress_artifact(progress=0.0, key="download-progress", description=description)
-
-    def update(percent: float) -> None:
-        if isinstance(created, UUID):
-            update_progress_artifact(artifact_id=created, progress=percent)
-
-    yield update
 
 
 def account_of(outcomes: Sequence[Fetched], *, num_planned: int, num_already_there: int) -> Account:

@@ -29,7 +29,7 @@ from flows.report.difference import Difference, write_difference
 from flows.report.page import read_report, write_report
 from flows.report.text import difference_markdown, rejection_rows, summary_markdown
 from flows.report.totals import Report
-from flows.run.bars import probing_bar
+from flows.run.bars import items_bar, shown
 from flows.run.preflight import preflight
 from flows.run.progress import RunProgress
 from flows.run.runners import carry
@@ -169,7 +169,7 @@ def index_videos(config: PreprocessConfig, sources: Sequence[Source], ledger: Le
     """Probe the datasets' videos; files that an earlier run has measured are not measured again."""
     for source in sources:
         logger.info("%s", source)
-    with probing_bar() as on_video:
+    with shown(items_bar("videos"), "probing") as on_video:
         indexed = index_sources(sources, known=ledger.known_entries(), on_video=on_video)
     num_rejected = sum(row.status == "rejected" for row in indexed.rows)
     logger.info("indexed %d files of %s, %d of them rejected", len(indexed.rows), config.dataset.root, num_rejected)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.cli.command import CONFIG, TEST_DATASET, Argument, Command, Options, flag, path, setting
-from flows.cli.console import say, stderr
+from flows.cli.console import say
 from flows.cli.preprocess import EMPTY_SPLITS
 from manifests.datasets import DATASETS
 from manifests.entry import SPLITS
@@ -62,7 +61,7 @@ def commands() -> Iterator[Command]:
 def index(options: Options) -> int:
     """Index a dataset; return 1 where there is no video, or the split breaks its policy's promise."""
     from flows.config.preprocess import AUTO, load_index_config
-    from flows.run.bars import probing_bar
+    from flows.run.bars import items_bar, shown
     from flows.run.shards import with_splits
     from flows.run.sources import index_sources, survey_sources
     from manifests.leakage.audit import audit, broken_promises, describe
@@ -78,7 +77,7 @@ def index(options: Options) -> int:
     for settings, source in zip((config.dataset, *config.test_datasets), sources, strict=True):
         if settings.name == AUTO:
             say(str(source))
-    with probing_bar() as on_video:
+    with shown(items_bar("videos"), "probing") as on_video:
         indexed = index_sources(sources, probing=not options.names_only, on_video=on_video)
     split = config.split.model_copy(update={"allow_leakage": True})  # broken promises are shown, nothing is stored
     rows = with_splits(indexed.rows, split, test_datasets=indexed.test_datasets)
@@ -103,19 +102,17 @@ def index(options: Options) -> int:
 
 def sample(options: Options) -> int:
     """Make the miniature dataset."""
-    from rich.progress import Progress
-
+    from flows.run.bars import advancing
     from manifests.miniature import write_miniature
 
-    with Progress(console=stderr(), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task("making videos", total=None)
+    with advancing("making videos") as on_video:
         summary = write_miniature(
             options.root,
             layout=options.layout,
             num_pairs=options.pairs,
             seconds=tuple(options.seconds),
             seed=options.seed,
-            on_video=lambda _: progress.advance(bar),
+            on_video=lambda _: on_video(),
         )
     done = "made" if summary.num_written else "already complete"
     counts = f"{summary.num_videos} videos, {summary.num_masks} masks, {summary.num_bytes / 1e6:.1f} MB"

@@ -178,10 +178,10 @@ def _show_survey(fetcher: Fetcher, plan: Sequence[Wanted], config: DownloadConfi
     Raises:
         ConfigError: it does not fit on the disk.
     """
+    from flows.run.bars import advancing
     from flows.run.download_plan import require_room_for, survey
-    from flows.run.download_progress import size_bar
 
-    with size_bar(len(plan)) as on_size:
+    with advancing("asking how long the files are", len(plan)) as on_size:
         found = survey(fetcher, plan, config.connections, on_size)
     say(_survey_lines(found, config.out))
     _complain_of(("not available", problem) for problem in found.problems.values())

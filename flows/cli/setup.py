@@ -39,14 +39,14 @@ def fetch_weights(options: Options) -> int:
     Raises:
         ConfigError: no weight file has that name.
     """
-    from flows.run.bars import weights_bar
+    from flows.run.bars import bytes_bar, shown
     from manifests.errors import StageMissing
     from tasks.models.weights import fetch
 
     status = EXIT_OK
     for weights in _chosen(options.names):
         try:
-            with weights_bar(weights) as on_bytes:
+            with shown(bytes_bar(transient=True), f"fetching {weights.file_name}", weights.num_bytes) as on_bytes:
                 path = fetch(weights.name, options.weights_dir, on_bytes)
         except StageMissing as missing:
             complain("failed:", error=missing)

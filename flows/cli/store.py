@@ -181,19 +181,19 @@ def compact_store(store_dir: Path, above: float) -> Compaction | None:
 
 def push(options: Options) -> int:
     """Update a copy elsewhere."""
-    from flows.run.bars import shards_bar
+    from flows.run.bars import items_bar, shown
     from storage.upkeep.mirror import push as push_store
 
-    with shards_bar("pushing") as on_shard:
+    with shown(items_bar("shards"), "pushing") as on_shard:
         return _show_copied(push_store(options.out, options.url, on_shard), options.url)
 
 
 def pull(options: Options) -> int:
     """Update a store from a copy elsewhere."""
-    from flows.run.bars import shards_bar
+    from flows.run.bars import items_bar, shown
     from storage.upkeep.mirror import pull as pull_store
 
-    with shards_bar("fetching") as on_shard:
+    with shown(items_bar("shards"), "fetching") as on_shard:
         return _show_copied(pull_store(options.url, options.out, on_shard), str(options.out))
 
 

@@ -1,8 +1,9 @@
-"""Progress bars in the terminal, on stderr, where standard output is not disturbed."""
+"""Progress bars on stderr, shown on a terminal only. Used before Prefect starts, so nothing here imports it."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -12,52 +13,70 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
-from tasks.models.weights import WeightFile
+# The rate is measured over so many seconds: long enough to be steady, short enough to show that a server slows down.
+RATE_WINDOW_SECONDS = 30.0
 
 
-def terminal_bar(unit: str = "videos") -> Progress:
-    """Return a bar that counts units on stderr; nothing is shown where no person looks."""
+def terminal_bar(
+    *columns: ProgressColumn, transient: bool = False, clock: Callable[[], float] = time.monotonic
+) -> Progress:
+    """Return a bar with a description and the remaining time.
+
+    Args:
+        columns: what is shown between bar and remaining time.
+        transient: whether the bar is removed at the end.
+        clock: returns seconds.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
+        *columns,
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        transient=transient,
+        get_time=clock,
+        speed_estimate_period=RATE_WINDOW_SECONDS,
         disable=not sys.stderr.isatty(),
     )
 
 
+def items_bar(unit: str) -> Progress:
+    """Return a bar that counts items."""
+    return terminal_bar(MofNCompleteColumn(), TextColumn(unit), TimeElapsedColumn())
+
+
+def bytes_bar(*, transient: bool = False, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Return a bar that counts bytes."""
+    return terminal_bar(DownloadColumn(), TransferSpeedColumn(), transient=transient, clock=clock)
+
+
 @contextmanager
-def probing_bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while a dataset is probed; yields what `index_dataset` wants to call after each video."""
-    with terminal_bar() as bar:
-        task = bar.add_task("probing", total=None, visible=False)
+def shown(bar: Progress, description: str, total: int | None = None) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a bar from its first update on.
+
+    Args:
+        bar: the bar.
+        description: what is being done.
+        total: expected number of items or bytes; None: unknown.
+
+    Yields:
+        A function of the number that is done and of the total.
+    """
+    with bar:
+        task = bar.add_task(description, total=total, visible=False)
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
 
 @contextmanager
-def shards_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar while a store is copied; yields what `storage.upkeep.mirror` wants to call."""
-    with terminal_bar("shards") as bar:
-        task = bar.add_task(description, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-@contextmanager
-def weights_bar(weights: WeightFile) -> Iterator[Callable[[int, int | None], None]]:
-    """Show how far a download is once it has begun; yields what `tasks.models.weights.fetch` wants to call."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    console = Console(stderr=True)
-    with Progress(
-        *columns, TimeRemainingColumn(), console=console, transient=True, disable=not sys.stderr.isatty()
-    ) as bar:
-        task = bar.add_task(f"fetching {weights.file_name}", total=weights.num_bytes, visible=False)
-        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+def advancing(description: str, total: int | None = None) -> Iterator[Callable[[], None]]:
+    """Show a bar that is removed at the end; yields a function to call after each of `total` items."""
+    with terminal_bar(MofNCompleteColumn(), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda: bar.advance(task)

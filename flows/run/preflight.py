@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 
 from flows.config.preprocess import PreprocessConfig, RunnerSettings
 from flows.config.store_config import StoreConfig, store_config
-from flows.run.bars import weights_bar
+from flows.run.bars import bytes_bar, shown
 from flows.run.sources import Source, index_sources, survey_sources
 from manifests.errors import ConfigError, StageMissing
 from manifests.splits.policies import assign
@@ -150,7 +150,7 @@ def require_models(config: StageSettings) -> None:
     missing = [name for name in names if find(name, config.weights_dir) is None]
     for number, name in enumerate(missing, start=1):
         try:
-            with weights_bar(WEIGHTS[name]) as on_bytes:
+            with shown(bytes_bar(transient=True), f"fetching {name}", WEIGHTS[name].num_bytes) as on_bytes:
                 fetch(name, config.weights_dir, on_bytes)
         except StageMissing as error:
             others = f"; missing, too: {', '.join(missing[number:])}" if missing[number:] else ""

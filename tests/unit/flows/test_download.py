@@ -18,12 +18,11 @@ from flows.cli.parser import _parser
 from flows.config.download import SERVER_VARIABLE, ArchiveConfig, DownloadConfig, require_terms
 from flows.config.preprocess import validate
 from flows.run.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
-from flows.run.download_progress import SECONDS_BETWEEN_LINES, DownloadProgress
 from manifests.datasets.ffpp_server import MANIPULATIONS, PAPER_MANIPULATIONS
 from manifests.errors import ConfigError, DatasetError
-from tasks.download.connections import FetchFailed, FetchReason
+from tasks.download.connections import FetchFailed
 from tasks.download.disk_space import DISK_MARGIN_BYTES
-from tasks.download.fetcher import Fetched, Fetcher, Wanted
+from tasks.download.fetcher import Fetcher, Wanted
 from tasks.download.file_kind import Content
 from tasks.download.partial_file import Partial
 from tests.helpers.servers import WEB_PAGE, WebServer, answers, mp4_like, running
@@ -102,10 +101,7 @@ def test_defaults_are_the_papers_dataset(tmp_path: Path) -> None:
         ({"server": "http://me:secret@"}, "--server: expected an address"),
         ({"server": "http://host:secret/"}, "--server: expected an address"),
         ({"server": "http://host/?token=secret"}, "--server: expected an address"),
-        (
-            {"accept_term": True},
-            "--accept-term: got a setting of this name, expected one of accept_terms, compressions",
-        ),
+        ({"accept_term": True}, "--accept-term: got a setting of this name, expected one of accept_terms, "),
     ],
 )
 def test_wrong_settings_are_named_and_secrets_are_not(settings: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -353,70 +349,3 @@ def test_a_dry_run_of_archives(web: WebServer, tmp_path: Path, capsys: Output) -
     assert "1 files = 0 already there + 1 to fetch + 0 not available\nTo fetch: 5.0 MB" in printed
     assert f"{local}: 2 files to write, 2.0 MB; 0 already there" in printed
     assert not (tmp_path / "out").exists()
-
-
-# Progress
-
-
-class Clock:
-    """Time that passes when it is told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 100.0
-
-    def __call__(self) -> float:
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-def outcome(status: Any) -> Fetched:
-    return Fetched(path=Path("a"), status=status, reason=FetchReason.SERVER if status == "failed" else None)
-
-
-def test_progress_tells_rate_and_remaining_time(clock: Clock, capsys: Output) -> None:
-    percents: list[float] = []
-    progress = DownloadProgress(4, 200_000_000, num_bytes_there=20_000_000, on_percent=percents.append, clock=clock)
-    for _ in range(10):
-        clock.seconds += 1
-        progress.count_bytes(4_000_000)
-    progress.count_file(outcome("fetched"))
-    progress.count_file(outcome("failed"))
-    assert progress.line() == "fetching 2/4 files, 1 failed, 60.0 MB of 200.0 MB, 4.0 MB/s, 35 s left"
-    progress.publish()
-    assert percents == [30.0]
-    assert capsys.readouterr().err == ""
-    clock.seconds += SECONDS_BETWEEN_LINES
-    progress.publish()
-    assert capsys.readouterr().err.startswith("fetching 2/4 files, 1 failed, 60.0 MB of 200.0 MB")
-
-
-def test_the_rate_is_that_of_the_last_half_minute(clock: Clock) -> None:
-    progress = DownloadProgress(1, 1_000_000_000, clock=clock)
-    for num_bytes in [10_000_000] * 60 + [1_000_000] * 60:
-        clock.seconds += 1
-        progress.count_bytes(num_bytes)
-    assert ", 1.0 MB/s, 340 s left" in progress.line()
-
-
-def test_without_all_lengths_no_remaining_time_is_invented(clock: Clock) -> None:
-    percents: list[float] = []
-    progress = DownloadProgress(4, None, on_percent=percents.append, clock=clock)
-    for _ in range(5):
-        clock.seconds += 1
-        progress.count_bytes(1_000_000)
-    progress.count_file(outcome("fetched"))
-    assert progress.line() == "fetching 1/4 files, 5.0 MB, 1.0 MB/s"
-    progress.publish()
-    assert percents == [25.0]
-
-
-def test_bytes_that_are_thrown_away_are_taken_back(clock: Clock) -> None:
-    progress = DownloadProgress(1, 10_000_000, clock=clock)
-    for num_bytes in (3_000_000, -3_000_000, 1_000_000):
-        clock.seconds += 1
-        progress.count_bytes(num_bytes)
-    assert "1.0 MB of 10.0 MB" in progress.line()

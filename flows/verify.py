@@ -18,6 +18,7 @@ from pydantic import Field
 
 from flows.run.task_runs import let_own_loggers_speak
 from manifests.errors import StoreCorrupt, StoreError
+from storage.pages.markdown import table
 from storage.verify import VerifyReport, verify_store
 from tasks.implementation import Settings
 
@@ -77,11 +78,14 @@ def publish(reports: Mapping[str, VerifyReport]) -> None:
 def summary_markdown(reports: Mapping[str, VerifyReport]) -> str:
     """Return a table: what was read of each store, and how many faults there are."""
     rows = [
-        f"| `{store}` | {report.num_shards:,} | {report.num_records:,} | {report.num_images:,} | "
-        f"{'none' if report.ok else f'**{len(report.problems):,}**'} |"
+        (
+            f"`{store}`",
+            *(f"{count:,}" for count in (report.num_shards, report.num_records, report.num_images)),
+            "none" if report.ok else f"**{len(report.problems):,}**",
+        )
         for store, report in reports.items()
     ]
-    return "\n".join(["| store | shards | records | images | faults |", "| --- | --- | --- | --- | --- |", *rows])
+    return "\n".join(table(("store", "shards", "records", "images", "faults"), "lr", rows))
 
 
 def fault_rows(reports: Mapping[str, VerifyReport]) -> list[dict[str, str]]:

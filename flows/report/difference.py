@@ -199,26 +199,28 @@ def read_difference(folder: Path) -> Difference | None:
 
 def _changed(was: ManifestRow | None, row: ManifestRow | None, code: Mapping[str, Code]) -> Changed | None:
     """Return how one video differs, or None if it does not."""
-    of, change, why = row or was, "", ""
-    if row is None:
-        change = "dropped" if was is not None and was.status == "stored" else "readmitted"
-    elif row.status == "rejected":
-        change, why = ("", "") if was is not None and was.status == "rejected" else ("rejected", str(row.reason))
-    elif was is None:
-        change = "added"
-    elif was.status == "rejected":
-        change = "readmitted"
-    elif _content(was) != _content(row):
-        change = "changed"
-    else:
-        why = ", ".join(_reasons(was, row, code))
-        change = "remade" if why else ""
-    if not change or of is None:
+    shown, found = row or was, _change(was, row, code)
+    if shown is None or found is None:
         return None
-    entry = of.entry
-    kind = NO_KIND if entry is None else entry.kind
-    split = NO_SPLIT if entry is None or entry.split is None else entry.split
-    return Changed(video_id=of.video_id, change=change, kind=kind, split=split, why=why)
+    change, why = found
+    kind, split = (NO_KIND, None) if shown.entry is None else (shown.entry.kind, shown.entry.split)
+    return Changed(video_id=shown.video_id, change=change, kind=kind, split=split or NO_SPLIT, why=why)
+
+
+def _change(was: ManifestRow | None, row: ManifestRow | None, code: Mapping[str, Code]) -> tuple[str, str] | None:
+    """Return a name in CHANGES and why, or None if the video does not differ."""
+    if row is None:
+        return "dropped" if was is not None and was.status == "stored" else "readmitted", ""
+    if row.status == "rejected":
+        return None if was is not None and was.status == "rejected" else ("rejected", str(row.reason))
+    if was is None:
+        return "added", ""
+    if was.status == "rejected":
+        return "readmitted", ""
+    if _content(was) != _content(row):
+        return "changed", ""
+    why = ", ".join(_reasons(was, row, code))
+    return ("remade", why) if why else None
 
 
 def _content(row: ManifestRow) -> str | None:

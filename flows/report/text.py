@@ -43,13 +43,13 @@ def summary_markdown(report: Report) -> str:
     rows = [[escaped(text) for text in row] for row in _kinds_by_split(report)]
     rows.append(["share (wanted)", *map(_share, report.splits), ""])
     lines = [f"**{_equation(report)}**", ""]
-    lines += table(("videos / records", *SPLITS, "all"), rows, num_text_columns=1)
+    lines += table(("videos / records", *SPLITS, "all"), "lr", rows)
     lines += ["", "```", *describe(report.leakage), "```", ""]
     if report.leakage_allowed:
         lines += ["**Leakage was allowed** by `--allow-leakage`."]
     reasons = [(stage, reason, f"{count:,}") for stage, reason, count in _rejection_counts(report)]
     if reasons:
-        lines += ["", *table(("rejected in stage", "reason", "videos"), reasons, num_text_columns=2)]
+        lines += ["", *table(("rejected in stage", "reason", "videos"), "llr", reasons)]
     return "\n".join(lines) + "\n"
 
 
@@ -95,7 +95,7 @@ def difference_markdown(difference: Difference) -> str:
     """Return a difference as Markdown: its lines, changes by kind and split, and a list of videos."""
     rows = [[change, escaped(kind), *(f"{count:,}" for count in counts)] for change, kind, counts in difference.rows()]
     lines = [f"{escaped(line)}  " for line in describe_difference(difference)]
-    lines += ["", *table(("change", "kind", *SPLITS, "no split"), rows, num_text_columns=2)]
+    lines += ["", *table(("change", "kind", *SPLITS, "no split"), "llr", rows)]
     lines += ["", *(f"- {CHANGES[item.change]}: {escaped(item.video_id)} {item.why}" for item in difference.listed)]
     return "\n".join(lines) + "\n"
 

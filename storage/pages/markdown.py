@@ -11,16 +11,16 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text).replace("\n", " ")
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, num_text_columns: int) -> Iterator[str]:
+def table(heads: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> Iterator[str]:
     """Yield the lines of a table.
 
     Args:
         heads: titles of the columns, as Markdown.
-        rows: cells as Markdown, as many as there are columns.
-        num_text_columns: the first columns, which are aligned left; the others hold numbers and are aligned right.
+        align: a letter per column: `l` (left, for text) or `r` (right, for numbers); the last one also holds for the rest.
+        rows: cells as Markdown.
     """
     yield _line(heads)
-    yield _line([":--" if column < num_text_columns else "--:" for column in range(len(heads))])
+    yield _line({"l": ":--", "r": "--:"}[letter] for letter in align.ljust(len(heads), align[-1]))
     yield from map(_line, rows)
 
 

@@ -177,26 +177,6 @@ def data_name(dataset: str | None, compression: str | None) -> str:
     return DATA_NAMES.get((dataset, compression), f"{dataset} {compression or ''}".strip())
 
 
-def published_markdown(comparisons: Sequence[Comparison]) -> str:
-    """Return ours beside the published figures as a Markdown table; ours in bold."""
-    lines = ["| Data | Model | Level | Accuracy | AUC | Source |", "| :-- | :-- | :-- | --: | --: | :-- |"]
-    for line in comparisons:
-        mark = "" if line.source else "**"
-        cells = (line.data, f"{mark}{line.model}{mark}", line.level or "–", percent(line.accuracy), percent(line.auc))
-        lines.append("| " + " | ".join((*cells, line.source or "this evaluation")) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def percent(figure: Figure, *, with_interval: bool = True) -> str:
-    """Return a figure as percent with its interval, such as `97.93 [97.1, 98.6]`; a dash for none."""
-    if figure.value is None:
-        return "–"
-    text = f"{100 * figure.value:.2f}"
-    if not with_interval or figure.low is None or figure.high is None:
-        return text
-    return f"{text} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
-
-
 def _ours(model: str, groups: Sequence[GroupMetrics]) -> Iterator[Comparison]:
     for group in groups:
         if group.manipulation is None and group.dataset is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from storage.pages.markdown import escaped, table
-from training.evaluation.published import beside_published, percent, published_markdown
+from training.evaluation.published import Comparison, beside_published
 from training.evaluation.results import NO_EXTRAS, CrossDataset, Evaluation, Extras, RobustnessRow
 from training.evaluation.statistics.metrics import LEVELS, Figure, Level
 
@@ -20,7 +20,7 @@ def evaluation_markdown(evaluation: Evaluation, extras: Extras = NO_EXTRAS) -> s
     for level in LEVELS:
         lines += ["", f"## By {level}", "", *_group_table(evaluation, level)]
     lines += ["", "## Comparison with published results", ""]
-    lines += [published_markdown(beside_published(escaped(evaluation.model), evaluation.groups))]
+    lines += [*published_table(beside_published(evaluation.model, evaluation.groups)), ""]
     if extras.cross is not None:
         title = f"## Trained on (rows), tested on (columns): {extras.cross.metric} by {extras.cross.level}"
         lines += [title, "", *_cross_table(extras.cross)]
@@ -53,6 +53,26 @@ def remarks(evaluation: Evaluation) -> Iterator[str]:
         yield "Every video of the evaluated splits has a crop."
 
 
+def published_table(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    """Return the lines of a table of published results and of this evaluation, whose model is in bold."""
+    rows = []
+    for line in comparisons:
+        model = escaped(line.model) if line.source else f"**{escaped(line.model)}**"
+        figures = (percent(line.accuracy), percent(line.auc))
+        rows.append((escaped(line.data), model, line.level or "–", *figures, line.source or "this evaluation"))
+    return table(("Data", "Model", "Level", "Accuracy", "AUC", "Source"), "lllrrl", rows)
+
+
+def percent(figure: Figure) -> str:
+    """Return a figure in percent with its interval, such as `97.93 [97.1, 98.6]`; a dash if there is no value."""
+    if figure.value is None:
+        return "–"
+    text = f"{100 * figure.value:.2f}"
+    if figure.low is None or figure.high is None:
+        return text
+    return f"{text} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
+
+
 def _group_table(evaluation: Evaluation, level: Level) -> Iterator[str]:
     """Return the lines of a level's table."""
     rows = []
@@ -62,12 +82,12 @@ def _group_table(evaluation: Evaluation, level: Level) -> Iterator[str]:
             values = (percent(group.figures[name]) for name in MARKDOWN_METRICS)
             rows.append((*names, f"{group.num_reals:,}", f"{group.num_fakes:,}", *values))
     heads = ("Dataset", "Compression", "Manipulation", "Real", "Fake", *MARKDOWN_METRICS)
-    return table(heads, rows, num_text_columns=3)
+    return table(heads, "lllr", rows)
 
 
 def _cross_table(cross: CrossDataset) -> Iterator[str]:
     rows = ((escaped(name), *map(percent, figures)) for name, figures in zip(cross.rows, cross.figures, strict=True))
-    return table(("", *map(escaped, cross.columns)), rows, num_text_columns=1)
+    return table(("", *map(escaped, cross.columns)), "lr", rows)
 
 
 def _robustness_table(rows: Sequence[RobustnessRow]) -> Iterator[str]:
@@ -83,4 +103,4 @@ def _robustness_table(rows: Sequence[RobustnessRow]) -> Iterator[str]:
         ]
         lines.append((name, f"{level}", "–" if parameter is None else f"{parameter:g}", *cells))
     heads = [f"{escaped(model)} {metric}" for model in models for metric in ("AUC", "accuracy")]
-    return table(("Perturbation", "Level", "Parameter", *heads), lines, num_text_columns=1)
+    return table(("Perturbation", "Level", "Parameter", *heads), "lr", lines)

@@ -8,10 +8,10 @@ def test_text_is_shown_literally_and_stays_on_one_line() -> None:
     assert escaped("plain text, 12 %") == "plain text, 12 %"
 
 
-def test_tables_align_numbers_right() -> None:
-    assert list(table(("name", "kind", "count"), [("a", "b", "1"), ("c", "d", "2")], num_text_columns=2)) == [
-        "| name | kind | count |",
-        "| :-- | :-- | --: |",
-        "| a | b | 1 |",
-        "| c | d | 2 |",
+def test_tables_align_each_column_and_repeat_the_last_alignment() -> None:
+    assert list(table(("name", "kind", "count", "share"), "llr", [("a", "b", "1", "2"), ("c", "d", "3", "4")])) == [
+        "| name | kind | count | share |",
+        "| :-- | :-- | --: | --: |",
+        "| a | b | 1 | 2 |",
+        "| c | d | 3 | 4 |",
     ]

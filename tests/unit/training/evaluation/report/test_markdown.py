@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from training.evaluation.published import percent
-from training.evaluation.report.markdown import evaluation_markdown, remarks
+from training.evaluation.published import beside_published
+from training.evaluation.report.markdown import evaluation_markdown, percent, published_table, remarks
 from training.evaluation.results import (
     Evaluation,
     Extras,
@@ -28,3 +28,10 @@ def test_markdown_has_both_levels_and_the_robustness(evaluation: Evaluation, sco
     assert "| none | 0 | – |" in text
     widths = {line.count("|") for line in text.splitlines() if line.startswith("| ffpp")}
     assert len(widths) == 1
+
+
+def test_published_results_stand_beside_ours(evaluation: Evaluation) -> None:
+    text = "\n".join(published_table(beside_published("m2tr", evaluation.groups)))
+    assert "| FF++ c23 | M2TR | – | 97.93 | 99.51 | arXiv 2104.09770 |" in text
+    assert "| FF++ c23 | M2TR | – | 91.90 | – |" in text
+    assert text.count("**m2tr**") == 2

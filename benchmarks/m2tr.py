@@ -50,8 +50,8 @@ from training.models.m2tr import (
     FrequencyFilter,
     MultiScaleTransformer,
     Stage,
-    official_names,
 )
+from training.models.official_m2tr import official_names  # noqa: E402
 
 WAYS = ("port", "ours")
 TASKS = ("forward", "step")  # a step: forward and backward

@@ -1,93 +1,102 @@
-"""What can be set about a training run. `flows` reads it from YAML, presets and the command line."""
+"""Settings of training and evaluation; `flows` reads them from YAML files, presets and the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from training.models import require_model
+from training.models.deepfake_detector import BACKBONE
 
 
 class Section(BaseModel):
-    """A section of the configuration: unknown keys are errors, values do not change once validated."""
+    """A section of the configuration: unknown settings are errors, values are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ModelSettings(Section):
-    """Which network."""
+    """The settings of the network."""
 
     name: str = "m2tr"
-    """M2tr, m2tr-swin-tiny, xception, efficientnet_b4, ff_attribution, or timm's."""
+    """m2tr, m2tr-swin-tiny, xception, efficientnet_b4, ff_attribution, an entry point, or timm's name of a network."""
 
     img_size: int = Field(320, ge=16)
     """Side of the crops that the network takes, pixels."""
 
     num_stages: int = Field(4, ge=1)
-    """Of m2tr: transformer, frequency filter and fusion, so many times."""
+    """m2tr: number of stages (transformer, frequency filter and fusion)."""
 
-    backbone: str = "tf_efficientnet_b4"
-    """Of m2tr: the paper's, or another EfficientNet of timm's."""
+    backbone: str = BACKBONE
+    """m2tr: timm's name of an EfficientNet; the default is that of the paper."""
 
     dropout: float = Field(0.5, ge=0, lt=1)
-    """Of m2tr, before its classifier."""
+    """m2tr: probability of dropping a feature before the classifier."""
 
     classes: tuple[str, ...] | None = Field(None, min_length=2)
-    """A class for Real and each manipulation, by name; none: real and fake."""
+    """Names of several classes, Real first, then manipulations; none: real and fake."""
 
     pretrained: bool = False
-    """Fetch the backbone's ImageNet weights from timm's hub."""
+    """Download the ImageNet weights of the backbone from timm's hub."""
 
     weights: Path | None = None
-    """A file with the backbone's weights instead."""
+    """File of the backbone's weights instead."""
 
     start_from: Path | None = None
-    """A checkpoint of ours or of M2TR's authors to go on from."""
+    """Model file, or checkpoint of M2TR's authors, whose weights training starts from."""
 
     head: Literal["mean", "vtf"] = "vtf"
-    """Of clips: mean of frames' features, or temporal fusion."""
+    """Clips: head over time, mean of the frame features or video temporal fusion."""
+
+    @field_validator("name")
+    @classmethod
+    def _require_known(cls, name: str) -> str:
+        require_model(name)
+        return name
 
 
 class DataSettings(Section):
-    """What it is trained on, and how that is drawn."""
+    """The settings of the data: items, batches, augmentation, balance."""
 
     frames: Literal["single", "clip"] = "single"
-    """An item is one frame, or one clip of T frames."""
+    """Items are single frames, or clips of T frames."""
 
     batch_size: int = Field(32, ge=1)
-    """Items in a batch, on each device."""
+    """Items in a batch, per device."""
 
     workers: int = Field(4, ge=0)
     """Processes that decode."""
 
     augment: Literal["paper", "flip", "none"] = "paper"
-    """The authors' pipeline, flips only, or none."""
+    """Augmentation: pipeline of M2TR's authors, flips only, or none."""
 
     balance: Literal["none", "class", "method"] = "method"
-    """None; class: as many reals as fakes; method: also equal numbers of each manipulation."""
+    """Balance of an epoch: none; class: as many reals as fakes; method: also equal numbers of each manipulation."""
 
     epoch_items: int | None = Field(None, ge=1)
-    """Items of an epoch; none: as many as there are."""
+    """Items per epoch; none: all items once."""
 
     manipulations: tuple[str, ...] | None = Field(None, min_length=1)
-    """Only these forgeries."""
+    """Use fakes of these manipulations only."""
 
     compressions: tuple[str, ...] | None = Field(None, min_length=1)
-    """Only these compressions."""
+    """Use videos of these compressions only."""
 
 
 class LossSettings(Section):
-    """What is made small."""
+    """The settings of the loss."""
 
     classification: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """focal: as the authors' code."""
+    """Classification loss; the code of M2TR's authors uses focal."""
 
     weights: tuple[float, float, float] = (1.0, 1.0, 0.001)
-    """Of classification, segmentation and contrast, as in the paper."""
+    """Weights of classification, segmentation and contrast; the defaults are those of the paper."""
 
 
 class OptimSettings(Section):
-    """How it is made small."""
+    """The settings of the optimiser and its learning rate."""
 
     kind: Literal["adam", "adamw", "sgd"] = "adam"
     """Optimiser."""
@@ -96,66 +105,75 @@ class OptimSettings(Section):
     """Learning rate at the start."""
 
     weight_decay: float = Field(0.0, ge=0)
-    """Of the optimiser."""
+    """Weight decay of the optimiser."""
 
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Of sgd."""
+    """sgd: momentum."""
 
     schedule: Literal["none", "cosine", "step"] = "step"
-    """Of the learning rate, over epochs."""
+    """Schedule of the learning rate over epochs."""
 
     step_epochs: int = Field(40, ge=1)
-    """Of schedule step: epochs between two drops."""
+    """Schedule step: epochs between two drops of the rate."""
 
     step_factor: float = Field(0.1, gt=0, lt=1)
-    """Of schedule step: what is left of the rate."""
+    """Schedule step: factor of the rate at each drop."""
 
 
 class RunSettings(Section):
-    """How long, and on what."""
+    """The settings of the run: length, devices, checkpoints."""
 
     epochs: int = Field(90, ge=1)
-    """How often the epoch's items are drawn."""
+    """Number of epochs."""
 
     max_minutes: float | None = Field(None, gt=0)
-    """Stop at the end of a step after so long."""
+    """Stop at the end of a step after so many minutes; the next start resumes."""
 
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
-    """auto: bfloat16 where the GPU has it, float32 on a CPU."""
+    """Precision; auto: bfloat16 where the GPU supports it, float16 on other GPUs, float32 on a CPU."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where it runs."""
+    """Kind of device."""
 
     devices: int = Field(0, ge=0)
-    """GPUs, or processes on a CPU; 0: all GPUs, one process on a CPU."""
+    """Number of GPUs, or of processes on a CPU; 0: all GPUs, or one process on a CPU."""
 
     accumulate: int = Field(1, ge=1)
-    """Batches whose gradients make one step."""
+    """Batches whose gradients are accumulated into one step."""
 
     patience: int = Field(0, ge=0)
-    """Stop after so many epochs without a better AUC on val; 0: never."""
+    """Stop after so many epochs without a better validation AUC; 0: never."""
 
     save_every_steps: int = Field(200, ge=1)
-    """Steps between two checkpoints to resume from."""
+    """Steps between two checkpoints."""
 
     seed: int = Field(0, ge=0)
-    """Of every random decision."""
+    """Seed of all random decisions."""
 
 
 class TrainConfig(Section):
-    """Everything that a training run can be told."""
+    """The settings of a training run."""
 
     stores: tuple[Path, ...] = Field(min_length=1)
-    """Folders of stores; several are mixed."""
+    """Folders of the training stores; several are mixed."""
 
     run: Path
-    """The run's folder: checkpoints, curves, the trained model."""
+    """Folder of the run: checkpoints, curves, the trained model."""
 
     model: ModelSettings = ModelSettings()
+    """Network."""
+
     data: DataSettings = DataSettings()
+    """Items, batches, augmentation, balance."""
+
     loss: LossSettings = LossSettings()
+    """Loss."""
+
     optim: OptimSettings = OptimSettings()
+    """Optimiser and learning rate."""
+
     trainer: RunSettings = RunSettings()
+    """Length, devices, checkpoints."""
 
     @model_validator(mode="after")
     def _refuse_contradictions(self) -> TrainConfig:

@@ -90,13 +90,15 @@ def evaluate(options: Options) -> int:
     from tasks.workers.pool import resolve_devices
     from training.config import EvaluateConfig
     from training.evaluation.evaluate import evaluate as evaluate_models
-    from training.evaluation.perturbations.perturb import PERTURBATIONS
+    from training.evaluation.perturbations import PERTURBATIONS
     from training.evaluation.report.write import MARKDOWN_NAME
 
     out = options.out or options.checkpoint.parent / f"evaluation-{options.stores[0].resolve().name}-{options.split}"
     group = GROUPS.get(options.robustness)
     perturbations = [
-        found.name for found in PERTURBATIONS.values() if options.robustness == ALL or found.belongs_to == group
+        name
+        for name, found in (PERTURBATIONS.items() if options.robustness else ())
+        if options.robustness == ALL or found.belongs_to == group
     ]
     config = validate(
         EvaluateConfig,

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from manifests.registry import Registry
 
 NAME, VERSION = "labs-own", "1.2"
 
@@ -40,3 +44,9 @@ def install(
     monkeypatch.delitem(sys.modules, module, raising=False)
     importlib.invalidate_caches()
     return folder
+
+
+def refresh(registry: Registry[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make a registry of this process list the entry points again, until the end of the test."""
+    found = {one.name: one for one in entry_points(group=registry.group)}
+    monkeypatch.setitem(vars(registry), "entry_points", found)

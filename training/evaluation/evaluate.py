@@ -18,7 +18,7 @@ from training.config import EvaluateConfig
 from training.data.batch import normalise
 from training.data.dataset import StoreDataset
 from training.evaluation.explanations.grad_cam import LAST, Layer, SheetItem, find_layer, grad_cam, sheet
-from training.evaluation.perturbations.perturb import PERTURBATIONS
+from training.evaluation.perturbations import PERTURBATIONS, require_perturbations
 from training.evaluation.report.write import write_evaluation
 from training.evaluation.results import (
     UNPERTURBED,
@@ -62,9 +62,7 @@ def evaluate(config: EvaluateConfig, device: str = "cpu", say: Say = lambda _: N
         ConfigError: a checkpoint cannot be read, a perturbation or a layer is unknown, or there is nothing to test on.
         StoreError: a store cannot be read.
     """
-    unknown = [name for name in config.perturbations if name not in PERTURBATIONS]
-    if unknown:
-        raise ConfigError(f"perturbations: got {', '.join(unknown)}, expected some of {', '.join(PERTURBATIONS)}")
+    require_perturbations(config.perturbations)
     torch.set_flush_denormal(True)
     models = [_ModelEvaluation(path, title, config, device, say) for path, title in titles(config.checkpoints).items()]
     first = models[0]

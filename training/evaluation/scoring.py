@@ -18,7 +18,7 @@ from training.data.batch import Batch
 from training.data.dataset import BINARY_CLASSES, StoreDataset
 from training.data.loader import make_loader
 from training.data.order import InOrder
-from training.evaluation.perturbations.perturb import Perturbation
+from training.evaluation.perturbations.perturbation import Perturbation
 from training.evaluation.scores import Scores, join_scores, scores_from_columns
 from training.models.checkpoint import AboutModel
 from training.models.deepfake_detector import ModelOutput

@@ -1,14 +1,14 @@
-"""A trained model in one file: its weights, and what is needed to build it and to give it the crops that it knows.
+"""Model files: the weights of a trained model, and the description to build it and to make its crops.
 
     {"format": "faceshards-model", "version": 1, "about": {…}, "state": {key: tensor}}
 
-Read with `weights_only=True`: nothing in it can run.
+They are read with `weights_only=True`: no code in them is executed.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,86 +17,87 @@ from torch import Tensor, nn
 
 from manifests.errors import ConfigError
 from manifests.files import written_whole
-from training.models.baselines import build_model
+from training.models import MODELS, build_model
 from training.models.clips import ClipDetector
-from training.models.m2tr import BACKBONE, M2TR, load_official, read_weights
+from training.models.deepfake_detector import BACKBONE, ModelOptions
+from training.models.official_m2tr import load_official
+from training.models.weight_files import read_weights
 
 FORMAT, VERSION = "faceshards-model", 1
-OFFICIAL_KEYS = ("model._conv_stem.weight", "model_state")  # by which a checkpoint of M2TR's authors is told
+OFFICIAL_KEYS = ("model._conv_stem.weight", "model_state")  # one of which a checkpoint of M2TR's authors has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AboutModel:
-    """What a model is, beside its weights."""
+    """Description of a model: what is needed to build and to apply it."""
 
     name: str
-    """Key of `training.models.baselines.MODELS`, or timm's name."""
+    """Key of `training.models.MODELS`, or timm's name of a network."""
 
     img_size: int
-    """Side of the crops that it takes, pixels."""
+    """Side S of the crops, pixels."""
 
     class_names: tuple[str, ...]
-    """The real one first."""
+    """Names of the classes, the real one first."""
 
     num_stages: int = 4
-    """Of m2tr."""
+    """Number of stages of M2TR."""
 
     backbone: str = BACKBONE
-    """Of m2tr."""
+    """timm's name of the backbone of M2TR."""
 
     dropout: float = 0.5
-    """Of m2tr, in training."""
+    """0..1, probability of dropping a feature before the classifier of M2TR."""
 
     head: str | None = None
-    """`mean` or `vtf` of a model of clips; None of one of single frames."""
+    """`mean` or `vtf` for a model of clips; None for single frames."""
 
     clip_length: int | None = None
-    """T of a model of clips."""
+    """T, frames of a clip; None for single frames."""
 
     threshold: float | None = None
-    """p_fake from which a frame (or clip) is called fake, chosen on the validation split; None: 0.5."""
+    """0..1, score from which a video is called fake, chosen on the validation split; None: 0.5."""
 
     crops: dict[str, Any] = field(default_factory=dict)
-    """Settings of the store that it was trained on: how its crops were made."""
+    """Settings of the training store, from which `predict` makes the same crops."""
 
     trained_on: tuple[str, ...] = ()
-    """Datasets."""
+    """Names of the training datasets."""
+
+    distribution: str | None = None
+    """Name and version of the distribution whose entry point builds the model; None: faceshards or timm."""
 
 
 def make_model(about: AboutModel, *, pretrained: bool = False, weights: Path | None = None) -> nn.Module:
     """Build a model with fresh weights.
 
     Args:
-        about: which.
-        pretrained: fetch the backbone's ImageNet weights from timm's hub. False never touches the network.
-        weights: a file with them instead.
+        about: description of the model.
+        pretrained: download the ImageNet weights of the backbone from timm's hub. False never accesses the network.
+        weights: file of these weights instead.
 
     Raises:
-        ConfigError: there is no such model, or the file is not its.
+        ConfigError: the model is unknown, or the file does not match it.
     """
-    num_classes = len(about.class_names)
-    if about.name == "m2tr":
-        frame_model: nn.Module = M2TR(
-            about.img_size,
-            num_classes,
-            pretrained=pretrained,
-            backbone_weights=weights,
-            num_stages=about.num_stages,
-            dropout=about.dropout,
-            backbone=about.backbone,
-        )
-    else:
-        frame_model = build_model(
-            about.name, img_size=about.img_size, num_classes=num_classes, pretrained=pretrained, weights=weights
-        )
+    options = ModelOptions(
+        img_size=about.img_size,
+        num_classes=len(about.class_names),
+        pretrained=pretrained,
+        weights=weights,
+        num_stages=about.num_stages,
+        backbone=about.backbone,
+        dropout=about.dropout,
+    )
+    frame_model = build_model(about.name, options)
     if about.head is None:
         return frame_model
-    head = "mean" if about.head == "mean" else "vtf"
-    return ClipDetector(frame_model, head, about.clip_length or 1)  # type: ignore[arg-type]  # one of two words
+    return ClipDetector(frame_model, "mean" if about.head == "mean" else "vtf", about.clip_length or 1)
 
 
 def save_model(path: Path, model: nn.Module, about: AboutModel) -> None:
-    """Write a model, complete or not at all."""
+    """Write a model file atomically, with the distribution that the model comes from."""
+    origin = MODELS.origin(about.name)
+    about = replace(about, distribution=origin and " ".join(origin))
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     content = {"format": FORMAT, "version": VERSION, "about": json.dumps(asdict(about)), "state": state}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,15 +106,15 @@ def save_model(path: Path, model: nn.Module, about: AboutModel) -> None:
 
 
 def load_model(path: Path) -> tuple[nn.Module, AboutModel]:
-    """Return a model of ours, or of M2TR's authors, in evaluation mode on the CPU, and what it is.
+    """Load a model file, or a checkpoint of M2TR's authors; return the model in evaluation mode on the CPU.
 
     Raises:
-        ConfigError: the file cannot be read, or holds no model.
+        ConfigError: the file is not a model file, or its model comes from a distribution that is not installed.
     """
     content = read_weights(path)
     if not isinstance(content, dict):
         raise ConfigError(f"checkpoint {path}: got a {type(content).__name__}, expected a model")
-    if any(str(key).removeprefix("module.") in OFFICIAL_KEYS for key in content):  # `module.`: of DDP
+    if any(str(key).removeprefix("module.") in OFFICIAL_KEYS for key in content):  # `module.`: prefix of DDP
         official = load_official(path)
         return official.eval(), AboutModel(name="m2tr", img_size=official.img_size, class_names=("Real", "Fake"))
     if content.get("format") != FORMAT or content.get("version") != VERSION:
@@ -125,10 +126,20 @@ def load_model(path: Path) -> tuple[nn.Module, AboutModel]:
         about = json.loads(content["about"])
         found = AboutModel(**about | {name: tuple(about[name]) for name in ("class_names", "trained_on")})
     except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"checkpoint {path}: got {error!r}, expected a model's description; train it anew") from error
+        raise ConfigError(
+            f"checkpoint {path}: got {error!r}, expected a description of a model; train it again"
+        ) from error
+    if found.distribution is not None and found.name not in MODELS:
+        raise ConfigError(
+            f"checkpoint {path}: got the model {found.name!r} of {found.distribution}, which is not installed, "
+            f"expected that distribution; run: pip install {found.distribution.replace(' ', '==')}"
+        )
     model = make_model(found)
     try:
         model.load_state_dict(cast(dict[str, Tensor], content["state"]))
     except RuntimeError as error:
-        raise ConfigError(f"checkpoint {path}: got weights that are not {found.name}'s ({error})") from error
+        raise ConfigError(
+            f"checkpoint {path}: got weights that do not match {found.name} ({error}), expected those that "
+            "it was saved with"
+        ) from error
     return model.eval(), found

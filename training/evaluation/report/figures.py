@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from training.evaluation.perturbations.perturb import PERTURBATIONS
+from training.evaluation.perturbations import PERTURBATIONS
 from training.evaluation.results import NO_EXTRAS, UNPERTURBED, CurvePoint, Evaluation, Extras, RobustnessRow
 from training.evaluation.scores import Scores
 from training.evaluation.statistics.calibration import FloatArray

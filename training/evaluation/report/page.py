@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from storage.pages.environment import page_environment
-from training.evaluation.perturbations.perturb import PERTURBATIONS
+from training.evaluation.perturbations import PERTURBATIONS
 from training.evaluation.published import beside_published, published_robustness
 from training.evaluation.report.figures import Plot
 from training.evaluation.report.markdown import remarks

@@ -17,7 +17,7 @@ from tests.helpers.stores import SIDE_PX, write_forgeries
 from training.config import EvaluateConfig
 from training.data.dataset import BINARY_CLASSES
 from training.evaluation.evaluate import evaluate, titles
-from training.evaluation.perturbations.perturb import PERTURBATIONS
+from training.evaluation.perturbations import PERTURBATIONS
 from training.evaluation.scores import read_scores
 from training.evaluation.scoring import Perturbed, ScoringSettings, dataset_for, score
 from training.models.checkpoint import AboutModel, load_model, save_model
@@ -156,5 +156,5 @@ def test_the_threshold_of_the_model_is_used(store: Path, tmp_path: Path) -> None
 
 
 def test_an_unknown_perturbation_is_refused_before_anything_is_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="perturbations: got fog, expected some of noise"):
+    with pytest.raises(ConfigError, match="perturbations: got 'fog', expected some of noise"):
         evaluate(configured([tmp_path / "none.pt"], [tmp_path], tmp_path / "out", perturbations=("fog",)))

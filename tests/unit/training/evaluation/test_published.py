@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from training.evaluation.perturbations.perturb import PERTURBATIONS
+from training.evaluation.perturbations import PERTURBATIONS
 from training.evaluation.published import PUBLISHED, beside_published, published_robustness
 from training.evaluation.results import (
     Evaluation,

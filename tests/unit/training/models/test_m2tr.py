@@ -21,7 +21,8 @@ from torch.nn import functional as F  # noqa: N812
 from benchmarks.m2tr import filled, make_images, ported
 from manifests.errors import ConfigError
 from training.fit.losses import focal_loss
-from training.models.m2tr import M2TR, MaskDecoder, load_official, normalise, official_names
+from training.models.m2tr import M2TR, MaskDecoder, normalise
+from training.models.official_m2tr import load_official, official_names
 
 SMALL = 64  # pixels: 16 places a side, the smallest patch has 2
 GOLDEN_LOGITS = [[1.33422823, 0.21074915], [1.18394064, 0.3059425]]

@@ -1,0 +1,64 @@
+"""Perturbations `honest`: JPEG, contrast and resizing that do what their names say."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from training.evaluation.perturbations.perturbation import GREY, FloatImages, Images, Perturbation, each
+
+
+def _jpeg(images: Images, quality: float, _rng: np.random.Generator) -> Images:
+    """Encode as JPEG with subsampled chroma (4:2:0), as cameras and web sites do, and decode."""
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, round(quality)]
+    parameters += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
+
+    def there_and_back(image: Images) -> Images:
+        data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)[1]
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
+
+    return each(images, there_and_back)
+
+
+def _contrast(images: Images, share: float, _rng: np.random.Generator) -> FloatImages:
+    return np.asarray(GREY + (images - GREY) * share)
+
+
+def _resize(images: Images, factor: float, _rng: np.random.Generator) -> Images:
+    """Shrink by area and enlarge bicubically, as a smaller copy of a video is shown by a platform."""
+    height, width = images.shape[1:3]
+    small = max(1, round(width / factor)), max(1, round(height / factor))
+    return each(
+        images,
+        lambda image: cv2.resize(
+            cv2.resize(image, small, interpolation=cv2.INTER_AREA), (width, height), interpolation=cv2.INTER_CUBIC
+        ),
+    )
+
+
+HONEST: tuple[Perturbation, ...] = (
+    Perturbation(
+        name="jpeg_quality",
+        title="JPEG compression",
+        belongs_to="honest",
+        parameter="quality, 4:2:0",
+        levels=(90, 70, 50, 30, 10),
+        change=_jpeg,
+    ),
+    Perturbation(
+        name="contrast",
+        title="contrast",
+        belongs_to="honest",
+        parameter="factor of the distance from grey",
+        levels=(0.85, 0.725, 0.6, 0.475, 0.35),  # those of CC, which is named contrast but darkens
+        change=_contrast,
+    ),
+    Perturbation(
+        name="resize",
+        title="smaller copy",
+        belongs_to="honest",
+        parameter="factor of shrinking, by areas",
+        levels=(1.5, 2, 3, 4, 6),
+        change=_resize,
+    ),
+)

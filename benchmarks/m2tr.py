@@ -51,7 +51,7 @@ from training.models.m2tr import (
     MultiScaleTransformer,
     Stage,
 )
-from training.models.official_m2tr import official_names  # noqa: E402
+from training.models.official_m2tr import official_names
 
 WAYS = ("port", "ours")
 TASKS = ("forward", "step")  # a step: forward and backward

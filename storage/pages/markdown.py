@@ -16,7 +16,8 @@ def table(heads: Sequence[str], align: str, rows: Iterable[Sequence[str]]) -> It
 
     Args:
         heads: titles of the columns, as Markdown.
-        align: a letter per column: `l` (left, for text) or `r` (right, for numbers); the last one also holds for the rest.
+        align: a letter per column, `l` (left, for text) or `r` (right, for numbers); the last one also holds for
+            further columns.
         rows: cells as Markdown.
     """
     yield _line(heads)

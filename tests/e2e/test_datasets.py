@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,13 @@ from manifests.miniature import write_miniature
 from manifests.videos_table import read_table
 from storage.index import read_index
 from storage.verify import verify_store
+from tests.helpers.plugins import install
+from tests.helpers.processes import QUICK, command_line, setting_words
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
 
 Configure = Callable[..., Any]
+WAIT_SECONDS = 120
 COLLECTIONS = {"original": "youtube", "Deepfakes": "Deepfakes", "FaceSwap": "FaceSwap"}
 
 
@@ -161,3 +166,83 @@ def test_a_folder_of_no_known_shape_is_refused(tmp_path: Path, configure: Config
     (tmp_path / "videos").mkdir()
     with pytest.raises(DatasetError, match="--layout"):
         preprocess_ffpp(configure(tmp_path / "videos", tmp_path / "store"))
+
+
+LAB_CLIPS = '''
+from manifests.datasets.tree_dataset import TreeDataset
+from manifests.entry import VideoEntry
+
+SPLIT_OF_FOLDER = {"clips_1": "train", "clips_2": "test"}
+
+class LabClips(TreeDataset):
+    """`clips_1/` for training and `clips_2/` for testing, with `<person>.mp4` and `<person>_<donor>.mp4` in them."""
+
+    name = "lab"
+    title = "Clips of a lab"
+    expects = "clips_1/ and clips_2/ with *.mp4"
+    manipulations = ("LabSwap",)
+
+    def recognise(self, root):
+        return "clips_1/" if (root / "clips_1").is_dir() else None
+
+    def folders_in(self, root, names):
+        return [name for name in names if name in SPLIT_OF_FOLDER]
+
+    def read(self, root, files):
+        for file in files:
+            person, _, donor = file.stem.partition("_")
+            yield VideoEntry(
+                video_id=f"lab/{file.folders[0]}/{file.stem}",
+                path=file.path,
+                dataset="lab",
+                label="fake" if donor else "real",
+                manipulation="LabSwap" if donor else None,
+                target_id=person,
+                source_id=donor or None,
+                group_id=f"lab/{min(person, donor or person)}",
+            )
+
+    def official_splits(self, entries, lists_dir):
+        return {entry.video_id: SPLIT_OF_FOLDER[entry.collection] for entry in entries}
+
+LAB = LabClips()
+'''
+
+
+def run(environment: dict[str, str], *words: str) -> tuple[int, str]:
+    """Return the exit status of a command and what it printed."""
+    with command_line(*words, environment=environment) as process:
+        said, _ = process.communicate(timeout=WAIT_SECONDS)
+        return process.returncode, said
+
+
+def test_a_dataset_of_another_distribution(
+    miniature: Path, prefect_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "site", {"faceshards.datasets": {"lab": "labs_own:LAB"}}, LAB_CLIPS, monkeypatch)
+    environment = os.environ | {"PREFECT_API_URL": prefect_server}
+    root, out = tmp_path / "root", tmp_path / "store"
+    for number, names in (("1", "00[01]*.mp4"), ("2", "00[23]*.mp4")):
+        (root / f"clips_{number}").mkdir(parents=True)
+        for folder in ("original_sequences/youtube", "manipulated_sequences/FaceSwap"):
+            for video in (miniature / folder / "c23" / "videos").glob(names):
+                shutil.copy(video, root / f"clips_{number}")
+    official = setting_words("split.policy=official")
+
+    status, said = run(environment, "index", str(root), *official, "--names-only")
+    assert (status, said.splitlines()[0]) == (0, f"{root}: Clips of a lab (found clips_1/)")
+
+    status, said = run(environment, "preprocess", "lab_clips", str(root), "--out", str(out))
+    assert (status, out.exists()) == (2, False)
+    error = said.splitlines()[-1]
+    assert "'lab_clips'" in error
+    assert "'folder', 'lab'" in error
+
+    settings = setting_words(*QUICK)
+    status, said = run(environment, "preprocess", "auto", str(root), "--out", str(out), *settings, *official)
+    assert status == 0, said
+    assert verify_store(out).problems == ()
+    stored = [row.entry for row in read_table(out / "videos.parquet") if row.entry and row.status == "stored"]
+    assert Counter((entry.kind, entry.split) for entry in stored) == {
+        (kind, split): 2 for kind in ("real", "LabSwap") for split in ("train", "test")
+    }

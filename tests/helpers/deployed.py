@@ -133,6 +133,7 @@ def shared_server(home: Path) -> Iterator[Server]:
     """
     home.mkdir(parents=True, exist_ok=True)
     note = home / "server.json"
+    process = None
     with (home / "users").open("w") as users:
         with locked(home / "lock"):
             if not note.exists():
@@ -147,6 +148,8 @@ def shared_server(home: Path) -> Iterator[Server]:
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 note.unlink()
                 os.killpg(about["process_id"], signal.SIGKILL)
+                if process is not None:
+                    process.wait()
 
 
 def free_port() -> int:

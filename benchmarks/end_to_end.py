@@ -173,8 +173,10 @@ def run_ours(root: Path, out: Path, assignments: Sequence[str], num_workers: int
     from flows.config.preprocess import load_config
     from flows.report.page import write_report
     from flows.run.relatives import Relatives
-    from flows.run.shards import outcome, plan_shards, with_splits
+    from flows.run.shards import plan_shards
     from flows.run.sources import index_sources, survey_sources
+    from flows.run.splitting import with_splits
+    from flows.run.workload import outcome
     from storage.files.layout import GEOMETRY_DIR
     from storage.upkeep.ledger import Ledger
     from tasks.video import job

@@ -93,8 +93,10 @@ def measure_store(num_videos: int, scratch: Path) -> dict[str, Any]:
     from flows.config.preprocess import PreprocessConfig
     from flows.report.page import write_report
     from flows.run.relatives import Relatives
-    from flows.run.shards import outcome, plan_shards, with_splits
+    from flows.run.shards import plan_shards
     from flows.run.sources import index_sources, survey_sources
+    from flows.run.splitting import with_splits
+    from flows.run.workload import outcome
 
     root, out, steps = scratch / "data", scratch / "store", Steps()
     # In another process, so that its memory is not counted here.

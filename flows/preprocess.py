@@ -33,19 +33,19 @@ from flows.run.bars import items_bar, shown
 from flows.run.preflight import preflight
 from flows.run.progress import RunProgress
 from flows.run.runners import carry
-from flows.run.shards import outcome, plan_shards
 from flows.run.sources import Indexed, Source, index_sources
 from flows.run.task_runs import let_own_loggers_speak
-from flows.run.workload import difference_since, find_work, has_nothing_to_do
+from flows.run.workload import Workload
 from flows.server.events import warn_of_rejections
 from manifests.errors import NothingStored, StoreError
 from manifests.files import write_atomically
-from storage.files.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME, REPORT_JSON_NAME, lock_store
+from storage.files.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME
 from storage.index import stored_index
 from storage.upkeep.compact import compact
 from storage.upkeep.ledger import Ledger
 from storage.upkeep.mirror import push
-from storage.upkeep.versions import keep_current, keep_version, next_version
+from storage.upkeep.store_run import store_run
+from storage.upkeep.versions import next_version
 from tasks.process import ShardPlan
 
 logger = logging.getLogger(__name__)
@@ -86,42 +86,22 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
     let_own_loggers_speak()
     prepared = preflight(config)
     config, of_store = prepared.config.run, prepared.config
-    with lock_store(config.out):
-        ledger = Ledger(config.out, of_store.settings, of_store.digest, redo=config.reprocess)
-        before = keep_current(config.out)
-        indexed = index_videos(config, prepared.sources, ledger)
-        work = find_work(config, indexed, ledger)
-        if has_nothing_to_do(config, work, ledger):
+    with store_run(config.out, of_store.settings, of_store.digest, redo=config.reprocess) as run:
+        indexed = index_videos(config, prepared.sources, run.ledger)
+        work = Workload.find(config, run, indexed)
+        if work.is_done():
             copy_to_mirror(config)
             return result(read_report(config.out), config, num_processed=0)
-        for name in (REPORT_JSON_NAME, REPORT_HTML_NAME):
-            (config.out / name).unlink(missing_ok=True)
-        ledger.begin(
-            outcome(work.rows, ledger.rows),
-            test_datasets=work.test_datasets,
-            leakage_allowed=config.split.allow_leakage,
-        )
+        run.begin(work.outcome(), test_datasets=work.test_datasets, leakage_allowed=config.split.allow_leakage)
         write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
-        plans = plan_shards(
-            work.missing,
-            config,
-            indexed.roots,
-            prepared.devices,
-            ledger.next_number,
-            work.relatives,
-            of_store.digest,
-        )
+        plans = work.shards(indexed.roots, prepared.devices)
         with geometry_kept(config.out):
-            run_shards(plans, config, ledger)
-        compact(ledger, config.out, config.shard.compact_above)
-        difference = difference_since(before, config, work, ledger)
+            run_shards(plans, config, run.ledger)
+        compact(run.ledger, config.out, config.shard.compact_above)
+        difference = work.difference()
         write_difference(config.out, difference)
-        ledger.finish(outcome(work.rows, ledger.rows))
-        report = write_report(config.out)
-        since = difference.since if difference else None
-        keep_version(
-            config.out, keep=config.versions.keep, since=since, is_same=bool(difference and difference.is_empty)
-        )
+        is_same = difference is not None and difference.is_empty
+        report = run.finish(work.outcome(), write_report, keep=config.versions.keep, is_same=is_same)
         publish(report, difference, config)
         copy_to_mirror(config)
     return result(report, config, num_processed=len(work.missing), difference=difference)

@@ -62,7 +62,7 @@ def index(options: Options) -> int:
     """Index a dataset; return 1 where there is no video, or the split breaks its policy's promise."""
     from flows.config.preprocess import AUTO, load_index_config
     from flows.run.bars import items_bar, shown
-    from flows.run.shards import with_splits
+    from flows.run.splitting import with_splits
     from flows.run.sources import index_sources, survey_sources
     from manifests.leakage.audit import audit, broken_promises, describe
     from manifests.splits.policies import POLICIES_WITH_RATIOS

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.cli.command import STORE, Argument, Command, Options, path
 from flows.cli.console import say
-from manifests.errors import EXIT_OK, ConfigError, StoreIncomplete
+from manifests.errors import EXIT_OK, ConfigError
 from storage.files.layout import REPORT_HTML_NAME
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from storage.upkeep.compact import Compaction
     from storage.upkeep.mirror import Copied
     from storage.upkeep.versions import Version
 
@@ -122,9 +120,12 @@ def compact(options: Options) -> int:
     """Compact a store."""
     from rich import filesize
 
+    from flows.report.page import write_report
+    from storage.upkeep.store_run import compact_store
+
     if not 0 <= options.above <= 1:
         raise ConfigError(f"--above: got {options.above}, expected 0..1")
-    done = compact_store(options.out, options.above)
+    done = compact_store(options.out, options.above, write_report)
     if done is None:
         say("Nothing to do: no shard has that many superseded records.")
         return EXIT_OK
@@ -134,49 +135,6 @@ def compact(options: Options) -> int:
         f"`faceshards versions {options.out} --keep 1` deletes them."
     )
     return EXIT_OK
-
-
-def compact_store(store_dir: Path, above: float) -> Compaction | None:
-    """Compact a complete store; the result takes the place of the version that the store was.
-
-    Args:
-        store_dir: the store's folder.
-        above: share of a shard's records, 0..1, that must be superseded.
-
-    Returns:
-        What was done; None where nothing was to do.
-
-    Raises:
-        StoreIncomplete: the last run did not finish.
-        StoreBusy: another run is writing to the store.
-    """
-    from flows.report.page import write_report
-    from manifests.videos_table import read_table
-    from storage.files.layout import VIDEOS_NAME, lock_store
-    from storage.index import read_index
-    from storage.upkeep.compact import compact, sparse_shards
-    from storage.upkeep.ledger import Ledger
-    from storage.upkeep.versions import keep_current, keep_version, list_versions
-
-    index = read_index(store_dir)
-    with lock_store(store_dir):
-        ledger = Ledger(store_dir, index.config, index.config_digest)
-        if not ledger.is_complete:
-            raise StoreIncomplete(
-                f"store {store_dir}: got one whose last run did not finish, expected a complete one; "
-                f"run it again, or go back to where it began with `faceshards rollback {store_dir}`"
-            )
-        if not sparse_shards(ledger.index.shards, above):
-            return None
-        before = keep_current(store_dir)
-        rows = read_table(store_dir / VIDEOS_NAME)
-        ledger.begin(rows)
-        done = compact(ledger, store_dir, above)
-        ledger.finish([replace(row, shard=ledger.rows[row.video_id].shard) if row.shard else row for row in rows])
-        write_report(store_dir)
-        num_versions = len(list_versions(store_dir))
-        keep_version(store_dir, keep=max(1, num_versions), since=before.number if before else None, is_same=True)
-    return done
 
 
 def push(options: Options) -> int:

@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from manifests.entry import VideoEntry
-from manifests.originals import masked_fakes_of, originals_of
+from manifests.entry import REAL, VideoEntry
 from manifests.row import ManifestRow
 from tasks.settings import StageSettings
 
@@ -97,3 +96,32 @@ def _digest(content_digest: str, masked: VideoEntry | None) -> str:
     """Hex SHA-256 of an original's content and of the mask by which its main face is chosen."""
     mask = "" if masked is None else f"{masked.mask_path}:{masked.mask_sha256}"
     return hashlib.sha256(f"{content_digest}:{mask}".encode()).hexdigest()
+
+
+def originals_of(entries: Iterable[VideoEntry]) -> dict[str, VideoEntry]:
+    """Return the original of each fake whose footage is among the entries at the same compression, by video_id.
+
+    Frames of the two have the same numbers, as far as both last.
+    """
+    listed = list(entries)
+    footage = {_footage(entry): entry for entry in listed if entry.label == REAL}
+    fakes = (entry for entry in listed if entry.label == "fake" and entry.has_known_footage)
+    return {entry.video_id: footage[_footage(entry)] for entry in fakes if _footage(entry) in footage}
+
+
+def masked_fakes_of(entries: Iterable[VideoEntry]) -> dict[str, list[VideoEntry]]:
+    """Return of each real video those of its fakes that have a mask, by video_id of the real one, sorted.
+
+    A mask says who of several people is manipulated, whatever the fake's compression: masks have none.
+    """
+    listed = sorted(entries, key=lambda entry: entry.video_id)
+    fakes: dict[tuple[str, str], list[VideoEntry]] = {}
+    for entry in listed:
+        if entry.label == "fake" and entry.mask_path is not None and entry.has_known_footage:
+            fakes.setdefault((entry.dataset, entry.target_id), []).append(entry)
+    reals = ((entry.video_id, fakes.get((entry.dataset, entry.target_id))) for entry in listed if entry.label == REAL)
+    return {video_id: found for video_id, found in reals if found is not None}
+
+
+def _footage(entry: VideoEntry) -> tuple[str, str | None, str]:
+    return entry.dataset, entry.compression, entry.target_id

@@ -278,7 +278,7 @@ class Ledger:
             meta = reader.meta
         self.made_with[shard.name] = meta.made_with
         rows = [row_from_plain(dict(row)) for row in meta.videos if row["video_id"] not in shard.superseded]
-        return [measured_anew(row, self._measured.get(row.video_id)) for row in rows]
+        return [remeasured(row, self._measured.get(row.video_id)) for row in rows]
 
     def _take(self, shard: ShardEntry, rows: Sequence[ManifestRow]) -> None:
         """Put a shard among those that count, and its videos' rows over the older ones."""
@@ -287,7 +287,7 @@ class Ledger:
         self.rows.update((row.video_id, row) for row in rows)
 
 
-def measured_anew(row: ManifestRow, entry: VideoEntry | None) -> ManifestRow:
+def remeasured(row: ManifestRow, entry: VideoEntry | None) -> ManifestRow:
     """Return a video's outcome with newer measurements of the same content; another content changes nothing."""
     if row.entry is None or entry is None or not (row.entry.is_probed and entry.is_probed):
         return row

@@ -19,7 +19,6 @@ from flows.report.difference import (
     write_difference,
 )
 from flows.report.text import describe_difference, difference_markdown, in_a_line
-from flows.run.shards import vanished
 from manifests.entry import VideoEntry
 from manifests.errors import StoreCorrupt
 from manifests.rejected import Reason, Rejected, Stage
@@ -174,13 +173,3 @@ def test_it_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_names_are_taken_literally_in_markdown() -> None:
     odd = stored("<b>|x|</b>", "Odd*kind*")
     assert r"\<b\>\|x\|\</b\>" in difference_markdown(difference([], [odd]))
-
-
-def test_vanished_is_what_is_gone_and_not_what_a_run_leaves_aside(tmp_path: Path) -> None:
-    rows = [stored("1"), stored("2"), stored("3")]
-    entries = [row.entry for row in rows if row.entry is not None]
-    left_aside = tmp_path / entries[1].path
-    left_aside.parent.mkdir(parents=True)
-    left_aside.touch()
-    assert vanished(rows[:1], entries, {"ffpp": tmp_path}) == {rows[2].video_id}
-    assert vanished(rows[:1], entries, {"dfdc": tmp_path}) == set()

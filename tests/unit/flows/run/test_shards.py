@@ -1,60 +1,25 @@
-"""Plans: whole groups side by side, the same plan again after a kill, and every indexed file with one final row."""
+"""Plans of shards: whole groups side by side, and the same plan again after a kill."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.config.preprocess import PreprocessConfig, SplitSettings, validate
+from flows.config.preprocess import PreprocessConfig, validate
 from flows.run.relatives import Relatives
-from flows.run.shards import outcome, plan_shards, renamed, with_splits
+from flows.run.shards import plan_shards
 from flows.run.task_runs import in_chunks
 from manifests.entry import SPLITS, VideoEntry
-from manifests.errors import SplitError
-from manifests.rejected import Reason, Rejected, Stage
-from manifests.row import ManifestRow
 from tasks.process import ShardPlan
 from tasks.workers.pool import WorkerSettings
+from tests.helpers.rows import entry_of, stored
 
 ROOTS = {"ffpp": Path("/data")}
-
-
-def entry_of(name: str, split: str | None = "train", group_id: str | None = None) -> VideoEntry:
-    """A probed video: `001` is an original, `001_002` a fake of it."""
-    target_id, _, source_id = name.partition("_")
-    kind = "FaceSwap" if source_id else "youtube"
-    return VideoEntry(
-        video_id=f"ffpp/{kind}/c23/{name}",
-        path=f"{kind}/{name}.mp4",
-        dataset="ffpp",
-        label="fake" if source_id else "real",
-        manipulation="FaceSwap" if source_id else None,
-        target_id=target_id,
-        source_id=source_id or None,
-        group_id=group_id or target_id,
-        split=split,  # type: ignore[arg-type]  # a known word
-        sha256="a" * 64,
-    )
-
-
-def row_of(entry: VideoEntry) -> ManifestRow:
-    return ManifestRow(video_id=entry.video_id, path=entry.path, entry=entry)
-
-
-def stored(entry: VideoEntry) -> ManifestRow:
-    return replace(row_of(entry), status="stored", shard=f"{entry.split}-00000.lmdb", num_records=2)
-
-
-def rejected(entry: VideoEntry) -> ManifestRow:
-    fault = Rejected(video_id=entry.video_id, stage=Stage.PROBE, reason=Reason.EMPTY_FILE, detail="0 bytes")
-    return row_of(entry).as_rejected(fault)
 
 
 def configured(videos_per_shard: int = 32, **changes: Any) -> PreprocessConfig:
@@ -273,106 +238,3 @@ def test_chunks_lose_nothing(items: list[int], size: int) -> None:
     assert [item for chunk in chunks for item in chunk] == items
     assert all(len(chunk) == size for chunk in chunks[:-1])
     assert all(0 < len(chunk) <= size for chunk in chunks[-1:])
-
-
-def statuses(rows: Iterable[ManifestRow]) -> dict[str, str]:
-    return {row.video_id[-3:]: row.status for row in rows}
-
-
-def test_the_outcome_is_what_the_shards_say() -> None:
-    done, missing, broken, gone = (entry_of(name) for name in ("004", "003", "002", "001"))
-    processed = {row.video_id: row for row in (stored(done), stored(broken), stored(gone))}
-    rows = outcome([row_of(done), row_of(missing), rejected(broken)], processed)
-    # Ordered by video_id; what is no longer on disk keeps its records, what has broken does not.
-    assert list(statuses(rows).items()) == [
-        ("001", "stored"),
-        ("002", "rejected"),
-        ("003", "pending"),
-        ("004", "stored"),
-    ]
-    assert rows[0] == stored(gone)
-
-
-def test_a_vanished_file_without_records_is_forgotten() -> None:
-    processed: Mapping[str, ManifestRow] = {
-        row.video_id: row for row in (rejected(entry_of("001")), row_of(entry_of("002")))
-    }
-    assert outcome([], processed) == []
-
-
-def test_rows_get_the_splits_of_their_groups() -> None:
-    rows = [row_of(entry_of(name, None, "pair")) for name in ("001", "002", "001_002")]
-    broken = rejected(entry_of("009", None))
-    nameless = ManifestRow(video_id="notes.mp4", path="notes.mp4").as_rejected(
-        Rejected(video_id="notes.mp4", stage=Stage.INDEX, reason=Reason.UNRECOGNISED_NAME, detail="seen")
-    )
-    *assigned, last, least = with_splits([*rows, broken, nameless], SplitSettings(ratios=(0.0, 1.0, 0.0)))
-    assert {row.entry.split for row in assigned if row.entry} == {"val"}
-    assert [row.status for row in assigned] == ["pending"] * 3
-    # Who is rejected takes no place in the split.
-    assert (last, least) == (broken, nameless)
-
-
-def test_earlier_splits_are_kept() -> None:
-    rows = [row_of(entry_of("001", "test", "pair")), row_of(entry_of("002", None, "pair"))]
-    assert [row.entry.split for row in with_splits(rows, SplitSettings()) if row.entry] == ["test", "test"]
-
-
-def test_stored_videos_bind_their_groups_even_when_they_are_not_on_disk() -> None:
-    """c23 was processed first, c40 of the same people follows: nobody may be in train and in test then."""
-    to_train = SplitSettings(ratios=(1.0, 0.0, 0.0))
-    before = stored(entry_of("001", "test", "pair"))
-    new = row_of(entry_of("002", None, "pair"))
-    indexed = with_splits([new], to_train, [entry_of("001", "test", "pair")])
-    assert [row.video_id for row in indexed] == [new.video_id]
-    assert {row.entry.split for row in outcome(indexed, {before.video_id: before}) if row.entry} == {"test"}
-    # What lies on disk speaks for itself.
-    again = with_splits([row_of(entry_of("001", None, "other"))], to_train, [entry_of("001", "test", "pair")])
-    assert [row.entry.split for row in again if row.entry] == ["train"]
-
-
-@pytest.mark.parametrize("is_stored", [True, False])
-def test_videos_that_cannot_be_used_today_bind_their_groups(is_stored: bool) -> None:
-    """An original was put into test; today it cannot be read, and a new fake of it arrives."""
-    known = entry_of("001", "test", "pair")
-    unusable = row_of(known).as_rejected(
-        Rejected(video_id=known.video_id, stage=Stage.PROBE, reason=Reason.UNREADABLE, detail="a closed folder")
-    )
-    new = row_of(entry_of("002", None, "pair"))
-    to_train = SplitSettings(ratios=(1.0, 0.0, 0.0))
-    rejected, arrived = with_splits([unusable, new], to_train, [known] if is_stored else [])
-    assert rejected == unusable
-    assert arrived.entry is not None
-    assert arrived.entry.split == "test"
-
-
-def test_a_file_that_goes_by_another_name_today() -> None:
-    """Its label was corrected in the list: what was stored under the old one is wrong."""
-    before, same, gone = entry_of("001", "train"), entry_of("002", "train"), entry_of("003", "train")
-    now = replace(before, video_id="ffpp/Deepfakes/c23/001", label="fake", manipulation="Deepfakes")
-    assert renamed([row_of(now), row_of(same)], [before, same, gone]) == {before.video_id}
-
-
-def official_lists(folder: Path) -> SplitSettings:
-    for split, pair in zip(SPLITS, (["001", "002"], ["003", "004"], ["005", "006"]), strict=True):
-        (folder / f"{split}.json").write_text(json.dumps([pair]))
-    return SplitSettings(policy="official", official_dir=folder)
-
-
-def test_what_the_official_lists_do_not_name_is_rejected(tmp_path: Path) -> None:
-    rows = [row_of(entry_of(name, None, group)) for name, group in (("001_002", "p"), ("003", "q"), ("900_001", "r"))]
-    fake, real, unnamed = with_splits(rows, official_lists(tmp_path))
-    assert [row.entry.split for row in (fake, real) if row.entry] == ["train", "val"]
-    assert (unnamed.status, unnamed.stage, unnamed.reason) == ("rejected", Stage.SPLIT, Reason.NOT_IN_SPLIT_LISTS)
-    assert unnamed.detail == (f"split lists: got no split for {unnamed.path} (target 900), expected a list to name it")
-    assert unnamed.entry == entry_of("900_001", None, "r")
-
-
-def test_a_group_that_would_cross_splits_stops_the_run() -> None:
-    rows = [row_of(entry_of("001", "train", "pair")), row_of(entry_of("002", "test", "pair"))]
-    with pytest.raises(
-        SplitError, match=r"split\.policy group: got 1 group in more than one split \(pair in train and test"
-    ):
-        with_splits(rows, SplitSettings())
-    kept = with_splits(rows, SplitSettings(allow_leakage=True))
-    assert [row.entry.split for row in kept if row.entry] == ["train", "test"]

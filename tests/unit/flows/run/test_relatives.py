@@ -6,8 +6,8 @@ import random
 
 import pytest
 
+from flows.run.relatives import masked_fakes_of, originals_of
 from manifests.entry import VideoEntry
-from manifests.originals import masked_fakes_of, originals_of
 
 
 def entry(name: str, kind: str = "Deepfakes", compression: str | None = "c23", dataset: str = "ffpp") -> VideoEntry:

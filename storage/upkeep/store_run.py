@@ -1,0 +1,137 @@
+"""A run that writes to a store, from the lock to the new version.
+
+    lock        one run at a time                                      storage.files.layout
+    ledger      what the store holds                                   storage.upkeep.ledger
+    before      the version that the run begins from                   storage.upkeep.versions
+    begin       the store counts as incomplete, old reports go
+    …           shards are added, superseded ones rewritten            storage.upkeep.compact
+    finish      tables, the complete index, the report, the version
+
+A process that is killed at any point leaves a store that the next run completes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+from manifests.errors import StoreIncomplete
+from manifests.row import ManifestRow
+from manifests.videos_table import read_table
+from storage.files.layout import REPORT_HTML_NAME, REPORT_JSON_NAME, VIDEOS_NAME, lock_store
+from storage.index import read_index
+from storage.upkeep.compact import Compaction, compact, sparse_shards
+from storage.upkeep.ledger import Ledger
+from storage.upkeep.versions import Version, keep_current, keep_version, list_versions
+
+Report = TypeVar("Report")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreRun:
+    """One run that writes to a store; it holds the store's lock."""
+
+    store_dir: Path
+    """The store's folder."""
+
+    ledger: Ledger
+    """What the store holds, kept up to date."""
+
+    before: Version | None
+    """The version that the run begins from; None for the first run."""
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether the last run that changed something wrote its reports."""
+        return all((self.store_dir / name).exists() for name in (REPORT_JSON_NAME, REPORT_HTML_NAME))
+
+    def begin(
+        self, rows: Iterable[ManifestRow], *, test_datasets: Iterable[str] = (), leakage_allowed: bool = False
+    ) -> None:
+        """Record what the run is going to do; from now on the store is incomplete until `finish`.
+
+        Args:
+            rows: every indexed file.
+            test_datasets: datasets for testing only, in addition to those of earlier runs.
+            leakage_allowed: whether this run may store a split that breaks its promise.
+        """
+        for name in (REPORT_JSON_NAME, REPORT_HTML_NAME):
+            (self.store_dir / name).unlink(missing_ok=True)
+        self.ledger.begin(rows, test_datasets=test_datasets, leakage_allowed=leakage_allowed)
+
+    def finish(
+        self, rows: Sequence[ManifestRow], write_report: Callable[[Path], Report], *, keep: int, is_same: bool = False
+    ) -> Report:
+        """Write the tables, declare the store complete, write its report, and keep it as a version.
+
+        Args:
+            rows: every indexed file with its final status.
+            write_report: writes the reports into the store's folder and returns them.
+            keep: versions that stay, the new one included; 1 or more.
+            is_same: no video differs from the version before, which the new one replaces.
+
+        Raises:
+            AccountingError: a video has no outcome, or the records are not those that the rows claim.
+        """
+        self.ledger.finish(rows)
+        report = write_report(self.store_dir)
+        keep_version(self.store_dir, keep=keep, since=self.before.number if self.before else None, is_same=is_same)
+        return report
+
+
+@contextmanager
+def store_run(
+    store_dir: Path, config: Mapping[str, object], config_digest: str, *, redo: bool = False
+) -> Iterator[StoreRun]:
+    """Lock a store, read what it holds, and keep its current version.
+
+    Args:
+        store_dir: the store's folder; it is created if it does not exist.
+        config: the settings that every shard of the store shares, as plain values.
+        config_digest: their hex digest.
+        redo: discard what another configuration made, instead of refusing.
+
+    Raises:
+        StoreBusy: another run is writing to the store.
+        StoreChanged: the store was made with another configuration.
+        StoreCorrupt: its index or a shard cannot be read.
+    """
+    with lock_store(store_dir):
+        ledger = Ledger(store_dir, config, config_digest, redo=redo)
+        yield StoreRun(store_dir=store_dir, ledger=ledger, before=keep_current(store_dir))
+
+
+def compact_store(store_dir: Path, above: float, write_report: Callable[[Path], object]) -> Compaction | None:
+    """Compact a complete store; the result replaces the version that the store was.
+
+    Args:
+        store_dir: the store's folder.
+        above: share of a shard's records, 0..1, above which superseded records are left behind.
+        write_report: writes the store's reports.
+
+    Returns:
+        What was done; None if no shard has that many superseded records.
+
+    Raises:
+        StoreIncomplete: the last run did not finish.
+        StoreBusy: another run is writing to the store.
+    """
+    index = read_index(store_dir)
+    with store_run(store_dir, index.config, index.config_digest) as run:
+        ledger = run.ledger
+        if not ledger.is_complete:
+            raise StoreIncomplete(
+                f"store {store_dir}: got one whose last run did not finish, expected a complete one; "
+                f"run it again, or return to the version before with `faceshards rollback {store_dir}`"
+            )
+        if not sparse_shards(ledger.index.shards, above):
+            return None
+        rows = read_table(store_dir / VIDEOS_NAME)
+        run.begin(rows)
+        done = compact(ledger, store_dir, above)
+        moved = [replace(row, shard=ledger.rows[row.video_id].shard) if row.shard else row for row in rows]
+        run.finish(moved, write_report, keep=max(1, len(list_versions(store_dir))), is_same=True)
+    return done

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from manifests.entry import REAL, SPLITS
-from manifests.errors import StoreError
+from manifests.errors import ConfigError, StoreError, UserError
 
 # Everything heavy is imported by the view that needs it, so that `--help` answers at once.
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from storage.exports.exporter import Exporter
     from storage.store import RecordStore
     from storage.verify import VerifyReport
 
@@ -37,11 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.verify and options.split is not None:
         parser.error("--split: got it together with --verify, expected one of them; a store is verified as a whole")
+    if options.export_as is not None and options.export is None:
+        parser.error("--export-as: got it without --export, expected both")
     try:
         status = _run(options)
         sys.stdout.flush()
         return status
-    except StoreError as error:
+    except (StoreError, UserError) as error:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
     except BrokenPipeError:
@@ -59,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     view.add_argument("--key", help="show one record; the start of a key, such as a video_id, lists its records")
     view.add_argument("--verify", action="store_true", help="read everything and report what is not as promised")
     view.add_argument("--export", metavar="DIR", type=Path, help="write images and records.csv into an empty folder")
+    parser.add_argument("--export-as", metavar="NAME", help="exporter for --export (default: plain_files)")
     parser.add_argument("--split", choices=SPLITS, help="only this split (not with --verify)")
     parser.add_argument("--json", action="store_true", help="the same as JSON")
     return parser
@@ -66,16 +70,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     if options.verify:
-        if options.split is not None:
-            raise StoreError(
-                "--split: got it together with --verify, expected one of them; a store is verified as a whole"
-            )
         return _verify(options.store, options.json)
+    exporter = None if options.export is None else _exporter(options.export_as)
     from storage.store import RecordStore
 
     with RecordStore(options.store, split=options.split, allow_incomplete=True) as store:
-        if options.export is not None:
-            _export(store, options.export, options.json)
+        if exporter is not None:
+            _export(store, exporter, options.export, options.json)
         elif options.key is not None:
             _show_key(store, options.key, options.json)
         else:
@@ -112,10 +113,21 @@ def _verify_with_progress(store_dir: Path) -> VerifyReport:
         return verify_store(store_dir, lambda done, total: bar.update(task, completed=done, total=total))
 
 
-def _export(store: RecordStore, directory: Path, as_json: bool) -> None:
-    from storage.exports.plain_files import export_store
+def _exporter(name: str | None) -> Exporter:
+    """Return the exporter of this name.
 
-    num_records = export_store(store, directory)
+    Raises:
+        ConfigError: there is none, or it cannot be loaded.
+    """
+    from storage.exports import DEFAULT_EXPORTER, EXPORTERS
+
+    if name is not None and name not in EXPORTERS:
+        raise ConfigError(f"--export-as: got {name!r}, expected one of {', '.join(EXPORTERS)}")
+    return EXPORTERS[name or DEFAULT_EXPORTER]()
+
+
+def _export(store: RecordStore, exporter: Exporter, directory: Path, as_json: bool) -> None:
+    num_records = exporter.export(store, directory)
     if as_json:
         _write_json({"directory": str(directory), "num_records": num_records})
     else:

@@ -1,11 +1,12 @@
-"""A store as plain files: the images byte for byte as they are stored, and `records.csv`."""
+"""Export as plain files: images, and `records.csv`."""
 
 from __future__ import annotations
 
 import csv
 from pathlib import Path, PurePosixPath
 
-from manifests.errors import StoreCorrupt, StoreError
+from manifests.errors import StoreCorrupt
+from storage.exports.exporter import Exporter
 from storage.format.encoding import decode_record
 from storage.format.images import suffix_of
 from storage.format.record import Record
@@ -15,39 +16,31 @@ from storage.store import RecordStore
 RECORDS_CSV_NAME = "records.csv"
 
 
-def export_store(store: RecordStore, directory: Path) -> int:
-    """Write every record of a store as files; nothing is encoded again.
+class PlainFiles(Exporter):
+    """Images byte for byte as they are stored, and a table; nothing is encoded again.
 
     A frame becomes `<key>.jpg` (or .png, .webp) and `<key>_mask.png`, a clip `<key>/000.jpg …` and
     `<key>/000_mask.png …`. `records.csv` has the columns of `records.parquet` after `image` and `mask`, which are
     relative to the directory and, for a clip, name its first frame.
-
-    Args:
-        store: what to write, possibly one split of it.
-        directory: created if it is not there; must be empty.
-
-    Returns:
-        The number of records.
-
-    Raises:
-        StoreError: the directory is not empty or cannot be written to.
-        StoreCorrupt: a record is broken, or its key would leave the directory.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise StoreError(f"export to {directory}: got a folder with files in it, expected an empty or a new one")
+
+    title = "images and records.csv"
+
+    def write(self, store: RecordStore, directory: Path) -> int:
+        """Write every record into an empty folder; return the number of records.
+
+        Raises:
+            StoreCorrupt: a record is broken, or its key would lead out of the directory.
+        """
+        num_records = 0
         with (directory / RECORDS_CSV_NAME).open("x", newline="", encoding="utf-8") as file:
             table = csv.DictWriter(file, ["image", "mask", *COLUMN_TYPES])
             table.writeheader()
-            num_records = 0
             for shard, key, view in store.views():
                 images = _write_images(decode_record(view, key), directory)
                 table.writerow(images | record_row(shard, key, view))
                 num_records += 1
-    except OSError as error:
-        raise StoreError(f"export to {directory}: got {error}, expected a folder to write to") from error
-    return num_records
+        return num_records
 
 
 def _write_images(record: Record, directory: Path) -> dict[str, str]:

@@ -423,6 +423,10 @@ def test_export_takes_one_split(store_dir: Path, tmp_path: Path, capsys: pytest.
             "--key: got 'celeb', expected a record's key or the start of one, such as 'ffpp/",
         ),
         (["{store}", "--export", "{store}"], "expected an empty or a new one"),
+        (
+            ["{store}/nowhere", "--export", "x", "--export-as", "zip"],
+            "--export-as: got 'zip', expected one of plain_files",
+        ),
         (["{store}/nowhere", "--verify", "--json"], "got no index.json"),
     ],
 )
@@ -442,6 +446,7 @@ def test_mistakes_are_one_line_and_status_2(
         (["OUT", "--split", "dev"], "invalid choice: 'dev'"),
         (["OUT", "--verify", "--key", "k"], "not allowed with argument"),
         (["OUT", "--verify", "--split", "val"], "a store is verified as a whole"),
+        (["OUT", "--export-as", "plain_files"], "got it without --export, expected both"),
     ],
 )
 def test_wrong_options_have_status_2(capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:

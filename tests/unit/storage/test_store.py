@@ -21,7 +21,7 @@ import pytest
 
 from manifests.errors import StoreCorrupt, StoreError, StoreIncomplete, StoreMissing
 from storage import store as store_module
-from storage.exports.plain_files import export_store
+from storage.exports.plain_files import PlainFiles
 from storage.format.encoding import ARRAY_DTYPES, PREFIX, decode_record, encode_record
 from storage.format.images import encode_gray, encode_rgb
 from storage.format.record import OPTIONAL_ARRAYS, FoundBy, Record
@@ -469,7 +469,7 @@ def test_an_export_is_the_stored_bytes(store_dir: Path, tmp_path: Path) -> None:
     add_shard(store_dir, "test", clip)
     folder = tmp_path / "deep" / "files"
     with RecordStore(store_dir) as store:
-        assert export_store(store, folder) == 11
+        assert PlainFiles().export(store, folder) == 11
         frame = store[3]
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
     assert len(files) == 10 + 2 + 2 + 2 + 1, "crops, masks of frames, crops and masks of the clip, the table"
@@ -493,7 +493,7 @@ def test_an_export_is_not_encoded_again(store_dir: Path, tmp_path: Path) -> None
     record = replace(make_record("040", "test", 2), crops_encoded=(jpeg,))
     add_shard(store_dir, "test", record)
     with RecordStore(store_dir, split="test") as store:
-        export_store(store, tmp_path / "files")
+        PlainFiles().export(store, tmp_path / "files")
     assert (tmp_path / "files" / f"{record.key}.jpg").read_bytes() == jpeg
 
 
@@ -503,9 +503,9 @@ def test_an_export_touches_no_folder_with_files(store_dir: Path, tmp_path: Path)
     (tmp_path / "file").touch()
     with RecordStore(store_dir) as store:
         with pytest.raises(StoreError, match="got a folder with files in it, expected an empty or a new one"):
-            export_store(store, tmp_path / "full")
+            PlainFiles().export(store, tmp_path / "full")
         with pytest.raises(StoreError, match="expected a folder to write to"):
-            export_store(store, tmp_path / "file")
+            PlainFiles().export(store, tmp_path / "file")
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["precious"]
 
 
@@ -515,5 +515,5 @@ def test_an_export_touches_no_folder_with_files(store_dir: Path, tmp_path: Path)
 def test_an_export_stays_in_its_folder(store_dir: Path, tmp_path: Path, key: str) -> None:
     add_shard(store_dir, "test", replace(make_record("040", "test", 2), key=key))
     with RecordStore(store_dir) as store, pytest.raises(StoreCorrupt, match="expected parts without"):
-        export_store(store, tmp_path / "out" / "files")
+        PlainFiles().export(store, tmp_path / "out" / "files")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["files"]

@@ -62,8 +62,8 @@ def index(options: Options) -> int:
     """Index a dataset; return 1 where there is no video, or the split breaks its policy's promise."""
     from flows.config.preprocess import AUTO, load_index_config
     from flows.run.bars import items_bar, shown
-    from flows.run.splitting import with_splits
     from flows.run.sources import index_sources, survey_sources
+    from flows.run.splitting import with_splits
     from manifests.leakage.audit import audit, broken_promises, describe
     from manifests.splits.policies import POLICIES_WITH_RATIOS
     from manifests.videos_table import write_table

@@ -47,7 +47,7 @@ ENTRANCES = {"flows.__main__"}  # which may import anything of their package
 
 MAX_ENTRIES = 15
 TOO_FULL_LEFT = {"tasks": 16}
-UNDOCUMENTED_FIELDS_LEFT = {"manifests": 31, "storage": 7, "tasks": 25, "training": 25, "flows": 6, "faceshards": 0}
+UNDOCUMENTED_FIELDS_LEFT = {"manifests": 0, "storage": 7, "tasks": 25, "training": 25, "flows": 6, "faceshards": 0}
 NO_SENTENCE_LEFT = {"manifests": 0, "storage": 0, "tasks": 1, "training": 0, "flows": 1, "faceshards": 0}
 WITHOUT_MODULE_LEFT = {"tests/unit/tasks/workers/test_kept_pools.py"}
 

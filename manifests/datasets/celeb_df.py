@@ -57,22 +57,21 @@ SHARE_OF_AN_INVERSE_LIST = 0.9
 class CelebDF(TreeDataset):
     """The tree as it is unpacked, with or without its list of test videos."""
 
-    name: str = "celeb_df"
-    title: str = "Celeb-DF v1, v2 or ++"
-    expects: str = f"{CELEB_REAL}/ or {SYNTHESIS}/, in any case, with <name>.mp4 or {VIDEOS}/<name>.mp4 below"
-    manipulations: tuple[str, ...] = (SYNTHESIS, *METHODS)
-    compressions: tuple[str, ...] = ()
+    name = "celeb_df"
+    title = "Celeb-DF v1, v2 or ++"
+    expects = f"{CELEB_REAL}/ or {SYNTHESIS}/, in any case, with <name>.mp4 or {VIDEOS}/<name>.mp4 below"
+    manipulations = (SYNTHESIS, *METHODS)
 
     def recognise(self, root: Path) -> str | None:
         """Return which of the three folders are there; None unless one is that no other dataset has."""
-        found = [f"{name}/" for name in self.folders_in(root, glance(root))]
+        found = [f"{name}/" for name in self.folders_in(root)]
         return " and ".join(found) if {name.rstrip("/").lower() for name in found} - {YOUTUBE_REAL.lower()} else None
 
-    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+    def folders_in(self, root: Path) -> list[str]:
         """Return those of the three folders that are there."""
-        return [name for name in names if name.lower() in FOLDERS]
+        return [name for name in glance(root) if name.lower() in FOLDERS]
 
-    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
         """Yield what each file is by its path."""
         return map(_read_name, files)
 

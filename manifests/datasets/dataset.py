@@ -78,7 +78,7 @@ class Dataset(Protocol):
         """
         ...
 
-    def claims(self, root: Path) -> Mapping[str, Claim]:
+    def claims(self, _root: Path, /) -> Mapping[str, Claim]:
         """Return what the dataset's own metadata says of its videos, by video_id; most datasets have none.
 
         Raises:
@@ -86,7 +86,7 @@ class Dataset(Protocol):
         """
         return {}
 
-    def official_splits(self, entries: Sequence[VideoEntry], lists_dir: Path | None) -> dict[str, Split | None]:
+    def official_splits(self, entries: Sequence[VideoEntry], _lists_dir: Path | None, /) -> dict[str, Split | None]:
         """Return the split of each video by the dataset's own lists, by video_id.
 
         None leaves open whether a video is for training or for validation; a video that is missing from the result is
@@ -94,7 +94,7 @@ class Dataset(Protocol):
 
         Args:
             entries: videos whose `dataset` is this one's name.
-            lists_dir: folder that the user names, for lists that do not come with the videos (`split.official_dir`).
+            _lists_dir: folder that the user names, for lists that do not come with the videos (`split.official_dir`).
 
         Raises:
             SplitError: there are no lists, or they cannot be read.

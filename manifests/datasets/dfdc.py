@@ -36,11 +36,10 @@ MAX_LOOKS = 3  # files of that name that are opened
 class DFDC(TreeDataset):
     """Any number of parts; what counts is the metadata in each."""
 
-    name: str = "dfdc"
-    title: str = "DFDC"
-    expects: str = f"dfdc_train_part_<N>/ with {METADATA} and *.mp4, or one such part itself"
-    manipulations: tuple[str, ...] = (MANIPULATION,)
-    compressions: tuple[str, ...] = ()
+    name = "dfdc"
+    title = "DFDC"
+    expects = f"dfdc_train_part_<N>/ with {METADATA} and *.mp4, or one such part itself"
+    manipulations = (MANIPULATION,)
 
     def recognise(self, root: Path) -> str | None:
         """Return where the first metadata lies; None where there is none of DFDC's shape."""
@@ -50,7 +49,7 @@ class DFDC(TreeDataset):
         fitting = (place for place in places if len(place.parts) <= MAX_DEPTH or place.parts[0].startswith(PART_PREFIX))
         return next((place.as_posix() for place in fitting), None)
 
-    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+    def folders_in(self, root: Path) -> list[str]:
         """Return the whole root where a part lies anywhere in it."""
         return [WHOLE_ROOT] if any(file.name == METADATA for file in files_below(root)) else []
 

@@ -70,22 +70,22 @@ class _Place:
 class FaceForensicsPP(TreeDataset):
     """The official tree; any subset of manipulations and compressions may be there."""
 
-    name: str = "ffpp"
-    title: str = "FaceForensics++, official tree"
-    expects: str = f"{ORIGINALS}/ or {MANIPULATED}/, with <folder>/<raw|c0|c23|c40>/{VIDEOS}/*.mp4 below"
-    manipulations: tuple[str, ...] = tuple(FOOTAGE)
-    compressions: tuple[str, ...] = ("raw", "c23", "c40")
-    left_aside: tuple[str, ...] = (DOWNLOADED,)
+    name = "ffpp"
+    title = "FaceForensics++, official tree"
+    expects = f"{ORIGINALS}/ or {MANIPULATED}/, with <folder>/<raw|c0|c23|c40>/{VIDEOS}/*.mp4 below"
+    manipulations = tuple(FOOTAGE)
+    compressions = ("raw", "c23", "c40")
+    left_aside = (DOWNLOADED,)
 
     def recognise(self, root: Path) -> str | None:
         """Return which of the two trees are there; None where there is neither."""
-        return " and ".join(f"{kind}/" for kind in self.folders_in(root, ())) or None
+        return " and ".join(f"{kind}/" for kind in self.folders_in(root)) or None
 
-    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+    def folders_in(self, root: Path) -> list[str]:
         """Return those of the two trees that are there."""
         return [kind for kind in (ORIGINALS, MANIPULATED) if is_folder(root / kind)]
 
-    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
         """Yield what each file is by its path; the mask of a fake belongs to its entry."""
         listed = list(files)
         masks = {file.path for file in listed if _is_mask(file)}

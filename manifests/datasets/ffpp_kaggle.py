@@ -11,7 +11,7 @@ convenience of whoever made the copy, and the folders say everything that it say
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -61,18 +61,18 @@ class _Line:
 class FaceForensicsPPOnKaggle(TreeDataset):
     """The flat copy; any subset of its folders may be there, and the table may be missing."""
 
-    name: str = "ffpp_kaggle"
-    title: str = "FaceForensics++ c23 as on Kaggle"
-    expects: str = f"{ORIGINAL}/ and folders of manipulations with *.mp4 in them, perhaps {TABLE_PATH}"
-    manipulations: tuple[str, ...] = FaceForensicsPP.manipulations
-    compressions: tuple[str, ...] = (COMPRESSION,)
+    name = "ffpp_kaggle"
+    title = "FaceForensics++ c23 as on Kaggle"
+    expects = f"{ORIGINAL}/ and folders of manipulations with *.mp4 in them, perhaps {TABLE_PATH}"
+    manipulations = FaceForensicsPP.manipulations
+    compressions = (COMPRESSION,)
 
     def recognise(self, root: Path) -> str | None:
         """Return which folders are there; None unless one is a manipulation's, or the table lies there.
 
         Folders of compressions below them make it a part of the official tree, which is to be named as a whole.
         """
-        folders = self.folders_in(root, glance(root))
+        folders = self.folders_in(root)
         if any(is_folder(root / name / compression) for name in folders for compression in COMPRESSION_OF_FOLDER):
             return None
         table = [TABLE_PATH] if TABLE.name in glance(root / TABLE.parent) else []
@@ -80,11 +80,11 @@ class FaceForensicsPPOnKaggle(TreeDataset):
             return None
         return " and ".join([*(f"{name}/" for name in folders), *table])
 
-    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+    def folders_in(self, root: Path) -> list[str]:
         """Return the folders of originals and manipulations."""
-        return [name for name in names if name.lower() in FOLDERS]
+        return [name for name in glance(root) if name.lower() in FOLDERS]
 
-    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
         """Yield what each file is by its path."""
         return map(_read_name, files)
 

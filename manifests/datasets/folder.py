@@ -18,7 +18,7 @@ group each video is on its own, and nobody can know whether the same person is i
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -40,10 +40,10 @@ TOO_LONG = f"path: got one of which the name in the store would be longer than {
 class Folder(TreeDataset):
     """`real/` and `fake/`, or a CSV with path and label."""
 
-    name: str = "folder"
-    title: str = "your own videos"
-    expects: str = "real/ and fake/, in any case, or one CSV with the columns path and label"
-    has_users_lists: bool = True
+    name = "folder"
+    title = "your own videos"
+    expects = "real/ and fake/, in any case, or one CSV with the columns path and label"
+    has_users_lists = True
 
     def recognise(self, root: Path) -> str | None:
         """Return the CSV, or the two folders; None where there is neither."""
@@ -56,7 +56,7 @@ class Folder(TreeDataset):
             return f"{names} with the columns path and label{besides}"
         return " and ".join(f"{name}/" for name in folders) if is_complete else None
 
-    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
+    def folders_in(self, root: Path) -> list[str]:
         """Return the two folders if both are there, or the whole root where a CSV says what it holds.
 
         Raises:
@@ -68,7 +68,7 @@ class Folder(TreeDataset):
             raise DatasetError(
                 f"folder {root}: got {listed}, expected one CSV with path and label; move the others away"
             )
-        folders = [name for name in names if name.lower() in LABELS]
+        folders = [name for name in glance(root) if name.lower() in LABELS]
         is_complete = {name.lower() for name in folders} == LABELS.keys()
         return [WHOLE_ROOT] if tables else folders if is_complete else []
 

@@ -33,23 +33,23 @@ class TreeDataset(Dataset):
     """Names in the root that are neither read nor reported."""
 
     @abstractmethod
-    def folders_in(self, root: Path, names: Sequence[str]) -> list[str]:
-        """Return the dataset's folders among the names in a root, or `[WHOLE_ROOT]`; none where it does not lie there.
+    def folders_in(self, root: Path, /) -> list[str]:
+        """Return the names of the dataset's folders in a root, or `[WHOLE_ROOT]`; none where it does not lie there.
 
         Raises:
             DatasetError: the dataset lies there, but it is not clear which part of it counts.
         """
 
     @abstractmethod
-    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+    def read(self, root: Path, files: Iterable[TreeFile], /) -> Iterator[VideoEntry | Rejected | None]:
         """Yield an entry or a rejection for every video among the files, None for a file that claims to be none.
 
         Raises:
             DatasetError: the dataset's own metadata cannot be read.
         """
 
-    def compare_lists(self, root: Path, entries: dict[str, VideoEntry]) -> Iterable[Rejected]:
-        """Return rejections for what the dataset's own lists contradict; may change `entries`, which are by video_id.
+    def compare_lists(self, _root: Path, _entries: dict[str, VideoEntry], /) -> Iterable[Rejected]:
+        """Return rejections for what the dataset's own lists contradict; may change the entries, which are by video_id.
 
         Raises:
             DatasetError: a list cannot be read.
@@ -69,7 +69,7 @@ class TreeDataset(Dataset):
         root = Path(root)
         require_folder(self.title, root)
         names = names_in(root)
-        folders = self.folders_in(root, names)
+        folders = self.folders_in(root)
         if not folders:
             raise DatasetError(
                 f"{self.title}: got {root} (holding {shown(names)}), expected {self.expects}"

@@ -67,7 +67,7 @@ def deepfakes(target: Scene, donor: Portrait, _: list[Pose], rng: np.random.Gene
     )
 
 
-def face2face(target: Scene, _: Portrait, donor_poses: list[Pose], rng: np.random.Generator) -> Repaint:
+def face2face(target: Scene, _: Portrait, donor_poses: list[Pose], _rng: np.random.Generator) -> Repaint:
     """Repaint with the target's own lower face, which then follows the donor's expression."""
     soft = cv2.GaussianBlur(target.portrait.rgb, (0, 0), FACE2FACE_BLUR_PX)
     poses = [
@@ -88,7 +88,7 @@ def face_swap(target: Scene, donor: Portrait, _: list[Pose], rng: np.random.Gene
     return Repaint(rgba=_with_opacity(matched, opacity), poses=target.poses[:num_frames])
 
 
-def neural_textures(target: Scene, _: Portrait, donor_poses: list[Pose], rng: np.random.Generator) -> Repaint:
+def neural_textures(target: Scene, _: Portrait, donor_poses: list[Pose], _rng: np.random.Generator) -> Repaint:
     """Repaint with the target's own mouth, smoothed."""
     smooth = cv2.bilateralFilter(np.ascontiguousarray(target.portrait.rgb), *NEURAL_TEXTURES_SMOOTHING)
     smooth = cv2.GaussianBlur(smooth, (0, 0), 1.0)

@@ -21,14 +21,25 @@ NUM_PROBE_THREADS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stream:
-    """What one look at the container tells."""
+    """Measurements of an opened container, as the fields of `VideoEntry` of the same names."""
 
     num_frames: int
+    """Frames that are shown."""
+
     fps: Fraction
+    """Exact average frames per second."""
+
     width: int
+    """Pixels, as displayed."""
+
     height: int
+    """Pixels, as displayed."""
+
     rotation_degrees: int
+    """Clockwise rotation that the container asks of a player."""
+
     frame_hashes: str
+    """Perceptual hashes: see `manifests.probe.frame_hashes`."""
 
 
 def probe_all(root: Path, entries: Sequence[VideoEntry]) -> Iterator[VideoEntry | Rejected]:

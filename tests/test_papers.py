@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
+import shlex
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from skimage import data
+
+from flows.cli.parser import _parser
+from flows.config.preprocess import load_config
+from manifests.registry import Registry
+from tasks.detect import DETECTORS
+from tasks.detect.detector import FaceDetector
+from tasks.media import FrameBatch
+from tests.helpers import source_tree
+from tests.helpers.plugins import install
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = {
@@ -62,3 +75,63 @@ def test_the_changelog_is_kept_as_keep_a_changelog_says() -> None:
     assert re.findall(r"^## \[([^]]+)\]", text, flags=re.MULTILINE) == ["Unreleased", *released]
     assert released[0] == VERSION
     assert set(re.findall(r"^### (.*)$", text, flags=re.MULTILINE)) <= KINDS_OF_CHANGES
+
+
+# CONTRIBUTING.md
+
+
+def blocks(language: str = "") -> list[str]:
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text_of("CONTRIBUTING.md"), flags=re.MULTILINE | re.DOTALL)
+    return [block for kind, block in found if kind == language]
+
+
+def commands() -> list[str]:
+    return [line.split("  #")[0].strip() for block in blocks() for line in block.splitlines() if line[:1].strip()]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_can_be_given(command: str) -> None:
+    program, *words = shlex.split(command)
+    if program == "make":
+        assert set(words) <= set(re.findall(r"^([\w-]+):", text_of("Makefile"), flags=re.MULTILINE))
+    elif program == "faceshards":
+        _parser().parse_args([word.replace("brightened", "mtcnn") for word in words])
+    else:
+        assert program in {".venv/bin/pytest", ".venv/bin/pre-commit", "scripts/check"}
+        assert not [word for word in words if "/" in word and not (ROOT / word).exists()]
+
+
+@pytest.fixture
+def brightened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FaceDetector]:
+    """The detector that CONTRIBUTING.md shows, installed as the wheel that it shows."""
+    (source,), (project,) = blocks("python"), blocks("toml")
+    groups = tomllib.loads(project)["project"]["entry-points"]
+    install(tmp_path, groups, source, monkeypatch, module="mylab_faces")
+    monkeypatch.setitem(vars(DETECTORS), "entry_points", Registry("detector", DETECTORS.group, {}).entry_points)
+    return DETECTORS["brightened"]
+
+
+def test_the_shown_detector_is_chosen_and_finds_what_is_too_dark_for_mtcnn(brightened: type[FaceDetector]) -> None:
+    assert load_config(None, ["detect.kind=brightened"], {"dataset": {"root": "."}, "out": "out"}).detect.kind
+    dark = (data.astronaut() // 24)[None]  # type: ignore[no-untyped-call]  # scikit-image has no types
+    frames = FrameBatch(data=dark, frame_indices=np.arange(1), pts_seconds=np.zeros(1))
+    ((face,),) = brightened().detect(frames)
+    assert face.score > 0.9
+    assert DETECTORS["mtcnn"]().detect(frames) == [[]]
+
+
+def test_the_shown_registry_entry_is_the_registrys_line_and_one_more() -> None:
+    (line,) = [line.strip() for block in blocks() for line in block.splitlines() if line.startswith(" ")]
+    own, added = line.rsplit(", ", 1)
+    assert added == '"brightened": BrightenedDetector},'
+    assert f"{own}}}," in text_of("tasks/detect/__init__.py")
+
+
+def test_every_family_is_in_the_table() -> None:
+    table = re.findall(
+        r"^\| `(faceshards\.\w+)` \| `([\w.]+)` \| `([\w/.]+)` \|$", text_of("CONTRIBUTING.md"), re.MULTILINE
+    )
+    registries = {group: pkgutil.resolve_name(":".join(name.rsplit(".", 1))) for group, name, _ in table}
+    assert {group: registry.group for group, registry in registries.items()} == {group: group for group in registries}
+    assert len(registries) == len(source_tree.registries())
+    assert all((ROOT / contract).is_file() for _, _, contract in table)

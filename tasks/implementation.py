@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, ClassVar, Protocol, TypeVar
+from typing import Annotated, ClassVar, Protocol, TypeVar, get_args
 
 from annotated_types import GroupedMetadata
 from pydantic import (
@@ -229,6 +229,13 @@ def validated_options(implementation: type[Implementation], name: str, value: ob
             "expected options of {name} ({names}): {faults}",
             {"name": name, "names": names, "faults": faults},
         ) from error
+
+
+def path_fields(section: type[Settings]) -> Iterator[str]:
+    """Yield the names of a section's settings that are paths."""
+    for name, field in section.model_fields.items():
+        if field.annotation is Path or Path in get_args(field.annotation):
+            yield name
 
 
 def with_paths(section: S, change: Callable[[str, Path], Path], prefix: str = "") -> S:

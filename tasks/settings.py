@@ -5,7 +5,7 @@ Everything here changes the bytes of records, unless its description says otherw
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
@@ -20,7 +20,16 @@ from tasks.decode import DECODERS
 from tasks.decode.decoder import Decoder, DecoderSettings
 from tasks.detect import DETECTORS
 from tasks.detect.detector import DetectorSettings, FaceDetector
-from tasks.implementation import NO_OPTIONS, Family, Implementation, OneOf, Settings, validated_options
+from tasks.implementation import (
+    NO_OPTIONS,
+    Choice,
+    Family,
+    Implementation,
+    OneOf,
+    Settings,
+    path_fields,
+    validated_options,
+)
 from tasks.landmarks import LANDMARKERS
 from tasks.landmarks.landmarker import Landmarker, LandmarkerSettings
 
@@ -241,6 +250,21 @@ class StageSettings(Settings):
             if is_there:
                 raise ValueError(fault)
         return self
+
+    @classmethod
+    def path_names(cls, values: Mapping[str, object]) -> Iterator[str]:
+        """Yield the dotted names of settings in sections that are paths.
+
+        Args:
+            values: plain values; the implementations that they name may have options that are paths.
+        """
+        for name, field in cls.model_fields.items():
+            section, chosen = field.annotation, values.get(name)
+            if isinstance(section, type) and issubclass(section, Choice):
+                yield from (f"{name}.{one}" for one in path_fields(section))
+                kind = chosen.get(section.chooser) if isinstance(chosen, Mapping) else None
+                if isinstance(kind, str) and kind in section.family:
+                    yield from (f"{name}.options.{one}" for one in path_fields(section.family[kind].Options))
 
     def implementations(self) -> dict[type[Implementation], tuple[str, str] | None]:
         """Return the chosen implementations, each with (distribution, version) where it is not of faceshards."""

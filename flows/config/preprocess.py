@@ -325,6 +325,11 @@ def _nested(assignment: str) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"--set {name}: got {text!r}, expected a YAML value: {_one_line(error)}") from error
+    return put(name, value)
+
+
+def put(name: str, value: Any) -> dict[str, Any]:
+    """Return a setting of dotted name as nested values."""
     for part in reversed(name.split(".")):
         value = {part: value}
     return dict(value)

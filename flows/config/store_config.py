@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from flows.config.preprocess import (
     digest_of,
     dotted,
     merged,
+    put,
     read_yaml,
     validate,
 )
@@ -37,15 +39,13 @@ from tasks.implementation import Before
 from tasks.settings import StageSettings
 from tasks.video.provenance import CHANGE_NO_RECORD
 
-# Settings that decide no record, or are paths, for which digests stand: True for a whole section.
+# Settings that decide no record: True for a whole section. `_completed` adds paths, for which digests stand.
 FREE: Final[dict[str, Any]] = {
     **dict.fromkeys(PreprocessConfig.model_fields.keys() - StageSettings.model_fields.keys(), True),
     **CHANGE_NO_RECORD,
-    "crop": {"mean_face": True},
     "split": dict.fromkeys(IN_SPLIT_NO_RECORD, True),
 }
-# Settings that are paths → what the index holds in their place.
-DIGEST_OF_FILE: Final = {"crop.mean_face": "crop.mean_face", "split.official_dir": "split.lists_sha256"}
+LISTS_DIGEST: Final = "split.lists_sha256"  # what the index holds in place of split.official_dir
 MODELS: Final = "models."  # prefix of the digests of model files that are not the published ones
 
 
@@ -99,7 +99,8 @@ def _named_and_files(config: PreprocessConfig, stored: Mapping[str, Any]) -> tup
     """Return what has to agree, by dotted name: the store's values, and those of the run."""
     own = dict(dotted(_completed(config, stored).store_settings()))
     held, wanted = dict(dotted(stored)), dict(dotted(config.store_settings()))
-    files = {*DIGEST_OF_FILE.values(), *(name for name in (*held, *own) if name.startswith(MODELS))}
+    paths = StageSettings.path_names(stored)  # the index holds a digest under the same name
+    files = {LISTS_DIGEST, *paths, *(name for name in (*held, *own) if name.startswith(MODELS))}
     named = (wanted.keys() & set(named_settings(config))) - files
     ours = {name: own[name] for name in named} | {name: held[name] for name in files & held.keys()}
     return ours, {name: wanted[name] for name in named} | {name: own[name] for name in files & own.keys()}
@@ -113,7 +114,9 @@ def _completed(config: PreprocessConfig, stored: Mapping[str, Any]) -> Preproces
     """
     values = merged(_paths_of_store(config.out, stored), config.model_dump(exclude_unset=True))
     try:
-        return validate(PreprocessConfig, _of_store(PreprocessConfig.model_fields, values, stored, FREE))
+        paths = (put(name, True) for name in StageSettings.path_names(stored))
+        free = reduce(merged, paths, FREE)
+        return validate(PreprocessConfig, _of_store(PreprocessConfig.model_fields, values, stored, free))
     except ConfigError as error:
         raise StoreChanged(
             f"store {config.out}: got settings that this version of faceshards refuses ({error}), expected settings "
@@ -135,10 +138,18 @@ def _of_store(
             below = _of_store(inner, named.get(name, {}), _section(stored, name), free.get(name, {}))
             values |= {name: below} if below else {}
         elif name in stored:
-            values[name] = stored[name]
+            values[name] = _with_free(stored[name], named.get(name), free.get(name))
         elif before:
             values[name] = before[0]
     return values
+
+
+def _with_free(stored: Any, named: Any, free: Any) -> Any:
+    """Return the store's value of a setting; of options, the named values of those that are free."""
+    if not (isinstance(stored, Mapping) and isinstance(free, Mapping)):
+        return stored
+    kept = {name: value for name, value in stored.items() if name not in free}
+    return kept | {name: value for name, value in (named or {}).items() if name in free}
 
 
 def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -153,5 +164,7 @@ def _paths_of_store(store_dir: Path, stored: Mapping[str, Any]) -> dict[str, Any
     except ConfigError:  # then the digests differ, and the message says of which file
         return {}
     split = {name: _section(values, "split").get(name) for name in ("official_dir", "file")}
-    paths = {"crop": {"mean_face": _section(values, "crop").get("mean_face")}, "split": split}
+    known = dict(dotted(values))
+    stages = (put(name, known[name]) for name in StageSettings.path_names(stored) if name in known)
+    paths = reduce(merged, stages, {"split": split})
     return paths | ({"weights_dir": values.get("weights_dir")} if "models" in stored else {})

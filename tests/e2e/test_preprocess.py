@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flows.preprocess import preprocess_ffpp
@@ -18,9 +19,12 @@ from manifests.videos_table import read_table
 from storage.files.layout import lock_store
 from storage.format.encoding import encode_record
 from storage.index import read_index
+from storage.shard import ShardReader
 from storage.store import RecordStore
 from storage.verify import verify_store
+from tests.helpers.plugins import NAME, VERSION
 from tests.helpers.processes import QUICK, children_of, command_line, is_alive, setting_words, wait_for
+from tests.helpers.toys import FAMILIES, install_toys
 
 pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
 
@@ -312,3 +316,40 @@ def test_the_real_clips(samples_dir: Path, tmp_path: Path, configure: Configure)
             assert record.scores[0] > 0.95
             # A speaker in front of a camera stays in his half of the picture: no jump to a face elsewhere.
             assert not record.interpolated[0]
+
+
+def test_toys_of_every_family_at_once(
+    miniature: Path, tmp_path: Path, configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lab's own decoder, detector, landmarker and aligner, from a distribution of its own, make a store."""
+    grey, delay_s, score, shift_px = 77, 1000.0, 0.25, 3.0
+    install_toys(tmp_path / "site", monkeypatch)
+    (tmp_path / "grey").write_text(str(grey))
+    options = (
+        f"decode.options.delay_s={delay_s}",
+        f"detect.options.score={score}",
+        f"landmark.options.shift_px={shift_px}",
+        f"crop.options.tint={tmp_path / 'grey'}",
+    )
+    config = configure(
+        *(miniature, tmp_path / "store", "encode.image_format=png"), *(f"{name}=toy" for name in FAMILIES), *options
+    )
+    assert preprocess_ffpp(config)["num_stored"] == 20
+    with RecordStore(tmp_path / "store") as store:
+        records = list(store)
+    assert len(records) == 60
+    for record in records:
+        assert (record.crops == grey).all()
+        assert record.pts_seconds.min() >= delay_s
+        assert record.scores == pytest.approx([score])
+        scale = record.matrices[0][0, 0]
+        left_top = record.matrices[0] @ [*record.boxes_xyxy[0][:2], 1.0]
+        assert np.allclose(record.landmarks[0][0] - left_top, shift_px * scale, atol=0.01)
+    index = read_index(tmp_path / "store")
+    assert index.config["detect"]["options"] == {"score": score}
+    for shard in index.shards:
+        with ShardReader(tmp_path / "store" / "shards" / shard.name) as reader:
+            assert reader.meta.made_with[NAME] == VERSION
+    # The plain command finds nothing to do: the store keeps its toys and their settings.
+    plain = configure(miniature, tmp_path / "store", "encode.image_format=png")
+    assert preprocess_ffpp(plain)["videos_processed"] == 0

@@ -30,7 +30,8 @@ from benchmarks.helpers.dfdc_tree import make_files
 from manifests.datasets.recognise import recognise_layout
 from manifests.entry import SPLITS, VideoEntry
 from manifests.indexing import index_dataset, survey_dataset
-from manifests.leakage.audit import audit, describe
+from manifests.leakage.audit import audit
+from manifests.leakage.text import describe
 from manifests.splits.policies import assign
 from manifests.videos_table import write_table
 

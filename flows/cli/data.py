@@ -64,7 +64,8 @@ def index(options: Options) -> int:
     from flows.run.bars import items_bar, shown
     from flows.run.sources import index_sources, survey_sources
     from flows.run.splitting import with_splits
-    from manifests.leakage.audit import audit, broken_promises, describe
+    from manifests.leakage.audit import audit
+    from manifests.leakage.text import broken_promises, describe
     from manifests.splits.policies import POLICIES_WITH_RATIOS
     from manifests.videos_table import write_table
 

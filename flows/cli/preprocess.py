@@ -89,7 +89,7 @@ def run_flow(config: PreprocessConfig) -> dict[str, Any]:
 def _show(report: Report, store_dir: Path, *, has_changed: bool) -> None:
     """Print a store's summary, its leakage, what the run changed, and where store and report are."""
     from flows.report.text import describe_difference, summary_table
-    from manifests.leakage.audit import describe
+    from manifests.leakage.text import describe
 
     say(summary_table(report))
     changes = describe_difference(report.difference) if report.difference and has_changed else []

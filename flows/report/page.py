@@ -25,7 +25,8 @@ from flows.report.totals import Report, compute_report
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt
 from manifests.files import write_atomically
-from manifests.leakage.audit import NEAR_DUPLICATE, counted, sentences_about_test
+from manifests.leakage.audit import NEAR_DUPLICATE
+from manifests.leakage.text import counted, sentences_about_test
 from manifests.row import ManifestRow
 from manifests.videos_table import read_table, row_from_plain
 from storage.files.layout import REPORT_HTML_NAME, REPORT_JSON_NAME, SHARDS_DIR, VIDEOS_NAME

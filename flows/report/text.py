@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from flows.report.difference import CHANGES, Difference
 from flows.report.totals import Report, SplitSummary
 from manifests.entry import SPLITS
-from manifests.leakage.audit import describe
+from manifests.leakage.text import describe
 from storage.files.layout import REPORT_JSON_NAME
 from storage.pages.markdown import escaped, table
 

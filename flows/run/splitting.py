@@ -8,7 +8,8 @@ from dataclasses import replace
 from flows.config.preprocess import SplitSettings
 from manifests.entry import VideoEntry
 from manifests.errors import SplitError
-from manifests.leakage.audit import audit, broken_promises
+from manifests.leakage.audit import audit
+from manifests.leakage.text import broken_promises
 from manifests.rejected import Reason, Rejected, Stage
 from manifests.row import ManifestRow
 from manifests.splits.policies import assign

@@ -1,8 +1,8 @@
-"""Confounds: what tells real from fake without looking at a face, in a split or in the whole manifest.
+"""Confounds: differences between real and fake videos that have nothing to do with the face.
 
-A detector takes the easiest way. Where fakes are larger, longer or stronger compressed than real videos, where their
-originals are missing, or where nearly every video is fake, a good score may have nothing to do with the forgery.
-Everything here is a warning: no policy promises that a dataset is fair.
+A detector learns the easiest difference. Where fakes are larger, longer or more compressed than real videos, where
+their originals are missing, or where nearly every video is fake, a good score may have nothing to do with the forgery.
+Confounds are warnings: no split policy promises that a dataset is free of them.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from typing import Literal
 
 from manifests.entry import LABEL_AS_INTEGER, REAL, REAL_CLASS, SPLITS, VideoEntry
 
-ALL = "all"  # in place of a split: the videos of all splits together
+ALL = "all"  # instead of a split: the videos of all splits together
 
-# How far apart real and fake have to be: 0 is alike, 1 is told apart by one threshold. With a Kolmogorov-Smirnov
-# distance D the best single threshold on a column is right in (1 + D) / 2 of balanced real and fake videos: 60 % from
-# here on. Cramér's V of two equally frequent labels and two values is the same difference of shares. Without this
-# limit, thousands of videos would make a difference of one pixel significant.
+# Least difference that is reported: 0 means equal distributions, 1 that one threshold separates real from fake. With a
+# Kolmogorov-Smirnov distance D the best threshold on a column is right for (1 + D) / 2 of balanced real and fake
+# videos, 60 % at this limit. Cramér's V of two equally frequent labels and two values is the same difference of shares.
+# Without this limit, a difference of one pixel would be significant among thousands of videos.
 LEAST_STATISTIC = 0.2
-# How surprising that has to be if real and fake were alike. Without this limit, five videos would warn of anything.
-# Five columns in three splits and in all are 20 tests: fewer than 1 in 50 fair manifests gets a warning by chance.
+# Largest p-value that is reported. Without this limit, five videos would be enough for a warning. Five columns in three
+# splits and in all of them are 20 tests: fewer than 1 in 50 manifests without confounds gets a warning by chance.
 MAX_P = 0.001
-# From here on a model that always says the same is right in 80 %.
+# From this ratio on, always answering the same is right for 80 % of the videos.
 LEAST_CLASS_RATIO = 4.0
-# Products of sample sizes up to which p is counted out exactly, in milliseconds; SciPy's formula for large samples
-# says 0 for three against three that do not overlap, where 0.1 is right.
+# Products of sample sizes up to which p is computed exactly, within milliseconds: SciPy's formula for large samples
+# gives 0 for three values against three that do not overlap, where 0.1 is right.
 MAX_EXACT_PAIRS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confound:
-    """One warning."""
+    """One difference between real and fake videos, as a warning."""
 
     kind: str
     """A name in KINDS."""
@@ -49,7 +49,7 @@ class Confound:
     """Kolmogorov-Smirnov distance, Cramér's V, share of fakes without original, or larger class over smaller."""
 
     p: float | None
-    """Of the statistic if real and fake were alike; None where there is no test."""
+    """P-value of the statistic; None where there is no test."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,14 +60,14 @@ class _Column:
     """None where it was not measured."""
 
     unit: str
-    """As it follows a number."""
+    """Unit, as it follows a number."""
 
     digits: int
-    """Behind the point when shown."""
+    """Decimals that are shown."""
 
 
 def _bits_per_pixel(entry: VideoEntry) -> float | None:
-    """Bits of the file for each pixel of each frame, sound included: the honest measure of compression."""
+    """Return the bits of the file per pixel of each frame, sound included: how strongly it is compressed."""
     if not (entry.num_bytes and entry.num_frames and entry.width and entry.height):
         return None
     return 8 * entry.num_bytes / (entry.num_frames * entry.width * entry.height)
@@ -87,7 +87,7 @@ KINDS = (BOTH_LABELS, MISSING_CLASS, CLASS_BALANCE, ORIGINALS, *COLUMNS, COMPRES
 def find_confounds(entries: Iterable[VideoEntry]) -> tuple[Confound, ...]:
     """Return every warning, ordered by kind and split; entries without a split are left out.
 
-    Columns that were not measured are skipped: without probing, names and labels alone are looked at.
+    Columns that were not measured are skipped: without probing, only names and labels are compared.
     """
     assigned = sorted((entry for entry in entries if entry.split is not None), key=lambda entry: entry.video_id)
     found = [*_both_labels(assigned), *_without_originals(assigned)]
@@ -112,13 +112,13 @@ def _classes(split: str, members: Sequence[VideoEntry]) -> list[Confound]:
         return [Confound(kind=MISSING_CLASS, split=split, message=message, statistic=None, p=None)]
     message = (
         f"{num_real:,} real and {num_fake:,} fake videos, 1 : {more / fewer:.1f}; "
-        f"who always says {'fake' if num_fake > num_real else 'real'} is right in {more / (more + fewer):.0%}"
+        f"always answering '{'fake' if num_fake > num_real else 'real'}' is right for {more / (more + fewer):.0%}"
     )
     return [Confound(kind=CLASS_BALANCE, split=split, message=message, statistic=round(more / fewer, 4), p=None)]
 
 
 def _both_labels(assigned: Sequence[VideoEntry]) -> list[Confound]:
-    """Warn of the very same bytes as real and as fake."""
+    """Warn of files that are in the dataset both as real and as fake."""
     labels: dict[str, dict[str, str]] = defaultdict(dict)
     for entry in assigned:
         if entry.sha256 is not None:
@@ -128,7 +128,7 @@ def _both_labels(assigned: Sequence[VideoEntry]) -> list[Confound]:
         return []
     example = min(" and ".join(sorted(found.values())) for found in both)
     counted = "1 of the files is" if len(both) == 1 else f"{len(both):,} of the files are"
-    message = f"{counted} here as real and, byte for byte, as fake: {example}"
+    message = f"{counted} here as real and, with the same bytes, as fake: {example}"
     return [Confound(kind=BOTH_LABELS, split=ALL, message=message, statistic=None, p=None)]
 
 
@@ -150,14 +150,14 @@ def _without_originals(assigned: Sequence[VideoEntry]) -> list[Confound]:
 
 
 def _about_originals(name: str, made: Sequence[VideoEntry], missing: int) -> str:
-    """Say how many of a manipulation's fakes miss their originals, and what that means."""
+    """Return how many of a manipulation's fakes lack their originals, and what that means."""
     if not any(entry.has_known_footage for entry in made):
-        return f"{name}: nothing says from which footage its {len(made):,} fakes are made, nor whether that is here"
+        return f"{name}: the footage of its {len(made):,} fakes is unknown, so it may or may not be here"
     if missing < len(made):
         return f"{name}: {missing:,} of {len(made):,} fakes are here without their original"
     return (
         f"{name}: none of its {missing:,} fakes has its original here; "
-        "training on it against other real videos teaches the scene, not the forgery"
+        "a model trained on it against other real videos learns the scene, not the forgery"
     )
 
 
@@ -179,14 +179,14 @@ def _differing(split: str, name: str, column: _Column, members: Sequence[VideoEn
         return []
     message = (
         f"real and fake differ in {name}: medians {median(real):.{column.digits}f} and "
-        f"{median(fake):.{column.digits}f} {column.unit}; one threshold on it tells them apart in "
+        f"{median(fake):.{column.digits}f} {column.unit}; one threshold on it is right for "
         f"{(1 + test.statistic) / 2:.0%}"
     )
     return [_tested(name, split, message, test.statistic, test.pvalue)]
 
 
 def _differing_compression(split: str, members: Sequence[VideoEntry]) -> list[Confound]:
-    """Warn where real and fake videos differ in what their compression is called."""
+    """Warn where real and fake videos differ in the name of their compression."""
     counts = Counter((entry.label, entry.compression or "none") for entry in members)
     names = sorted({name for _, name in counts})
     table = [[counts[label, name] for name in names] for label in LABEL_AS_INTEGER]
@@ -207,5 +207,5 @@ def _differing_compression(split: str, members: Sequence[VideoEntry]) -> list[Co
 
 
 def _tested(kind: str, split: str, message: str, statistic: float, p: float) -> Confound:
-    """Return a warning with figures that are equal wherever they are computed."""
+    """Return a warning with rounded figures, which are equal on every platform."""
     return Confound(kind=kind, split=split, message=message, statistic=round(float(statistic), 4), p=float(f"{p:.3g}"))

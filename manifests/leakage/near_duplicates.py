@@ -1,8 +1,8 @@
 """Near-duplicates: videos in different splits that look alike, by their perceptual hashes.
 
-What names or bytes say already is no news and left out: videos of one footage, and identical files. The rest are
-copies that nobody named: encoded anew, resized, cut, or one take under two names. A pair is a warning, for a person to
-look at: two videos that begin with one title card are a pair, too.
+Videos of one footage and identical files are left out, since names and digests show them already. The rest are copies
+under another name: encoded again, resized or cut. A pair is a warning that a person has to check: two videos with the
+same title card are a pair, too.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ Words = npt.NDArray[np.uint64]
 Flags = npt.NDArray[np.bool_]
 Indices = npt.NDArray[np.intp]
 
-# What is compared at one time: 10 bytes a pair of videos, so that it all stays in a processor's cache.
+# Videos that are compared at a time: at 10 bytes a pair, a block fits into a processor's cache.
 ROWS_PER_BLOCK, COLUMNS_PER_BLOCK = 32, 2048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Two videos are near if at least `min_words` of their words are at most `max_bits` apart, position by position.
+    """When two videos are near: at least `min_words` of their words differ in at most `max_bits`, position by position.
 
-    Position by position, because a copy keeps its order in time; a studio that two videos show at different times says
-    little, and each word against each would cost four times as much.
+    Words are compared by position, because a copy keeps the order in time; two videos that show the same studio at
+    different times are no copies, and comparing each word with each would cost four times as much.
     """
 
     min_words: int
-    """1..4; an empty word is near to none."""
+    """1..4; an empty word is near to no other."""
 
     max_bits: int
     """Hamming distance, 0..64."""
 
 
-# Measured by benchmarks/near_duplicates.py, where this rule finds 65 of 70 copies (encoded anew, half size, 15 frames a
-# second, brighter, half a second cut off, …) and none of 19,500 pairs of different footage, though one face is in all
-# of that. The nearest word is 0..4 bits away in most copies, 10 in the nearest different pair. One word has to do: a
-# copy with other distances between its key frames shows other moments at most positions. Two random words are this near
-# once in 2 * 10^11.
+# Measured by benchmarks/near_duplicates.py: this rule finds 65 of 70 copies (encoded again, half size, 15 frames a
+# second, brighter, half a second cut off, …) and none of 19,500 pairs of different footage, although all of it shows
+# one face. The nearest word differs in 0..4 bits in most copies, in 10 in the nearest different pair. One word has to
+# suffice: a copy with other distances between its key frames shows other moments at most positions. Two random words
+# are this near once in 2 * 10^11.
 RULE = Rule(min_words=1, max_bits=6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearPair:
-    """Two videos in different splits that look alike."""
+    """Two similar videos in different splits."""
 
     video_ids: tuple[str, str]
     """In the order of their splits."""
@@ -66,19 +66,19 @@ class NearPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearDuplicates:
-    """All near pairs, counted."""
+    """Counts of all near pairs, and the nearest of them."""
 
     num_compared: int
     """Videos with a split and at least one word that is not empty."""
 
     by_splits: dict[tuple[Split, Split], int]
-    """Two splits → near pairs of videos."""
+    """Pair of splits → near pairs of videos."""
 
     num_videos: dict[Split, int]
     """Split → videos that are in a near pair."""
 
     closest: tuple[NearPair, ...]
-    """By their nearest words, then by video_id."""
+    """The nearest pairs, by their nearest words, then by video_id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +102,11 @@ class _Hashes:
 
 
 def find_near_duplicates(entries: Iterable[VideoEntry], rule: Rule = RULE, *, max_examples: int = 5) -> NearDuplicates:
-    """Compare every video with every one in another split: exact, at any number of pairs in bounded memory.
+    """Compare each video with all videos in other splits, exactly and in bounded memory.
 
     Args:
         entries: videos; those without a split or without hashes are left out.
-        rule: when two are near.
+        rule: when two videos are near.
         max_examples: how many pairs to name.
 
     Raises:
@@ -158,8 +158,8 @@ def _as_arrays(rows: list[tuple[str, tuple[int | None, ...], int, int]]) -> _Has
 def _near_pairs(first: _Hashes, second: _Hashes, rule: Rule) -> Iterator[tuple[Indices, Indices]]:
     """Yield the near pairs of two splits, each once, as (M,) row numbers in the first and (M,) in the second.
 
-    Whoever has `min_words` near words has one in the first 5 - `min_words` positions: only these are searched, each
-    for the pairs whose first near word is there.
+    A pair with `min_words` near words has one in the first 5 - `min_words` positions: only these are searched, each for
+    the pairs whose first near word is there.
     """
     for position in range(len(POSITIONS) - rule.min_words + 1):
         for rows, columns in _near_at(first, second, position, rule.max_bits):
@@ -200,7 +200,7 @@ def _bits(first: _Hashes, second: _Hashes, rows: Indices, columns: Indices) -> n
 def _closest(
     first: _Hashes, second: _Hashes, rows: Indices, columns: Indices, splits: tuple[Split, Split], limit: int
 ) -> list[NearPair]:
-    """Return the nearest of some pairs, nearest first."""
+    """Return the nearest pairs among the given rows and columns, nearest first."""
     bits = _bits(first, second, rows, columns)
     order = np.lexsort((columns, rows, bits.min(axis=1)))[:limit]
     return [

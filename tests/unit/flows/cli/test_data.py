@@ -38,7 +38,7 @@ def test_what_it_is_and_why(celeb_df: Path, capsys: Output) -> None:
     said = capsys.readouterr().out
     assert said.startswith(f"{celeb_df}: Celeb-DF v1, v2 or ++ (found Celeb-real/ and Celeb-synthesis/)\n")
     assert "8 files, 0 rejected" in said
-    assert "No leakage as far as names tell" in said
+    assert "No leakage found by names" in said
 
 
 def test_another_policy_and_its_leakage(celeb_df: Path, tmp_path: Path, capsys: Output) -> None:

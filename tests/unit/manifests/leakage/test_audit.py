@@ -15,17 +15,8 @@ from hypothesis import strategies as st
 
 from manifests.entry import SPLITS, Split, VideoEntry
 from manifests.errors import SplitError
-from manifests.leakage.audit import (
-    KINDS,
-    PROMISES,
-    VALUES,
-    Donors,
-    Example,
-    audit,
-    broken_promises,
-    describe,
-    sentences_about_test,
-)
+from manifests.leakage.audit import KINDS, VALUES, Donors, Example, audit
+from manifests.leakage.text import PROMISES, broken_promises, describe, sentences_about_test
 from manifests.splits.policies import POLICIES
 
 REFERENCE = Path(__file__).resolve().parents[5] / "shared" / "reference"
@@ -209,7 +200,7 @@ def test_near_duplicates_are_shown_and_break_no_promise() -> None:
     assert near.num_videos == {"train": 1, "val": 0, "test": 1}
     assert all(broken_promises(report, policy) == () for policy in POLICIES)
     lines = describe(report)
-    assert lines[0] == "No name and no file is in two splits, but pictures look alike; near-duplicate pairs: 1."
+    assert lines[0] == "No name and no file is in two splits, but videos look alike; near-duplicate pairs: 1."
     assert (
         "Example, near-duplicate: 0, 0, 0, 0 bits of 64 apart in train and test: "
         "ffpp/youtube/c23/000, ffpp/youtube/c23/002"
@@ -226,7 +217,7 @@ def test_the_verdicts() -> None:
     assert describe(audit([]))[0] == "No video has a split, so there is nothing to compare."
     names = [ffpp("000", "train"), ffpp("002", "test")]
     assert describe(audit(names))[0] == (
-        "No leakage as far as names tell: the splits share nothing. The files have not been opened."
+        "No leakage found by names: the splits share none. The files have not been opened."
     )
     probed = [replace(entry, sha256=entry.target_id, frame_hashes=None) for entry in names]
     assert describe(audit(probed))[0].startswith("No leakage found: ")
@@ -237,7 +228,7 @@ def test_what_could_not_be_looked_at_is_said() -> None:
     entries = [ffpp("000", "train"), replace(ffpp("002", "test"), num_frames=5), ffpp("004", None)]
     text = describe(audit(entries))
     assert "Not measured: size, rate, length and bytes of 1 of 2 videos; real and fake may differ there." in text
-    assert "Videos without a split, which are not in this report: 1." in text
+    assert "Videos without a split, not in this report: 1." in text
     assert any(line.startswith("identical files") and "the files have not been opened" in line for line in text)
     measured = [replace(entry, num_frames=5) for entry in entries[:2]]
     assert not any(line.startswith("Not measured") for line in describe(audit(measured)))
@@ -250,7 +241,7 @@ def test_confounds_are_told_once_with_their_splits() -> None:
         "Warning, all splits together: no real video among 6: there is nothing to tell apart "
         "(also in train, val and test).",
         "Warning, all splits together: ffpp Deepfakes: none of its 6 fakes has its original here; "
-        "training on it against other real videos teaches the scene, not the forgery.",
+        "a model trained on it against other real videos learns the scene, not the forgery.",
     ]
 
 
@@ -268,10 +259,10 @@ def test_a_broken_promise_says_what_and_the_way_out() -> None:
     target = next(message for message in messages if "targets" in message)
     assert target == (
         "split.policy group: got 8 targets in more than one split (ffpp/000 in train and test; ffpp/001 in train and "
-        "test; ffpp/002 in train and test), expected none; split a store anew with --reprocess, or go on with "
-        "--allow-leakage, which the store will say"
+        "test; ffpp/002 in train and test), expected none; split the store again with --reprocess, or accept it with "
+        "--allow-leakage, which the store records"
     )
-    assert "expected none; correct the list, or go on with --allow-leakage" in broken_promises(report, "file")[0]
+    assert "expected none; correct the list, or accept it with --allow-leakage" in broken_promises(report, "file")[0]
     assert broken_promises(audit(small_leak()), "video") == ()
 
 

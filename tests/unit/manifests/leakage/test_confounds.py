@@ -81,7 +81,7 @@ def test_each_column_is_told_from_the_others(kind: str, fake: dict[str, Any]) ->
 
 def test_the_measure_of_compression_is_bits_per_pixel() -> None:
     message = find_confounds(pairs(50, num_bytes=300 * 640 * 480 // 80))[0].message
-    assert "medians 1.000 and 0.100 bits; one threshold on it tells them apart in 100%" in message
+    assert "medians 1.000 and 0.100 bits; one threshold on it is right for 100%" in message
 
 
 def test_the_statistic_counted_by_hand() -> None:
@@ -90,7 +90,7 @@ def test_the_statistic_counted_by_hand() -> None:
     fake = [10] * 25 + [30] * 75
     (found, _) = find_confounds(with_values("num_frames", real, fake))[-2:]
     assert found.statistic == 0.5
-    assert "medians 10 and 30 frames; one threshold on it tells them apart in 75%" in found.message
+    assert "medians 10 and 30 frames; one threshold on it is right for 75%" in found.message
 
 
 def test_p_is_exact_where_samples_are_small() -> None:
@@ -148,13 +148,13 @@ def test_class_balance(num_fakes: int, warned: bool) -> None:
     found = find_confounds(entries)
     assert kinds_and_splits(found) == ([("class balance", "all"), ("class balance", "train")] if warned else [])
     if warned:
-        assert found[0].message == "10 real and 40 fake videos, 1 : 4.0; who always says fake is right in 80%"
+        assert found[0].message == "10 real and 40 fake videos, 1 : 4.0; always answering 'fake' is right for 80%"
         assert (found[0].statistic, found[0].p) == (4.0, None)
 
 
 def test_too_many_real_videos_are_no_better() -> None:
     entries = [video(f"{place}", "real") for place in range(10)] + [video("f0", "fake", target_id="0")]
-    assert find_confounds(entries)[0].message.endswith("1 : 10.0; who always says real is right in 91%")
+    assert find_confounds(entries)[0].message.endswith("1 : 10.0; always answering 'real' is right for 91%")
 
 
 def test_a_split_without_one_of_the_labels() -> None:
@@ -178,7 +178,7 @@ def test_fakes_without_their_originals() -> None:
     ]
     assert found[0].message == (
         "some Actors: none of its 2 fakes has its original here; "
-        "training on it against other real videos teaches the scene, not the forgery"
+        "a model trained on it against other real videos learns the scene, not the forgery"
     )
     assert found[1].message == "some Deepfakes: 1 of 4 fakes are here without their original"
 
@@ -196,9 +196,7 @@ def test_a_fake_is_no_original_and_neither_is_another_dataset() -> None:
 def test_fakes_of_which_nobody_knows_the_footage() -> None:
     entries = [video("a", "real"), video("x", "fake"), video("y", "fake")]
     (found,) = find_confounds(entries)
-    assert found.message == (
-        "some swap: nothing says from which footage its 2 fakes are made, nor whether that is here"
-    )
+    assert found.message == ("some swap: the footage of its 2 fakes is unknown, so it may or may not be here")
 
 
 def test_neither_order_nor_videos_without_a_split_matter() -> None:
@@ -215,5 +213,5 @@ def test_the_very_same_bytes_under_both_labels() -> None:
     (warning,) = find_confounds([*twins, video("c", "real", sha256="cc"), video("d", "fake", target_id="c")])
     assert (warning.kind, warning.split) == ("both labels", "all")
     assert warning.message.startswith(
-        "1 of the files is here as real and, byte for byte, as fake: some/real/a and some/swap/b"
+        "1 of the files is here as real and, with the same bytes, as fake: some/real/a and some/swap/b"
     )

@@ -1,23 +1,23 @@
-"""The flows `download-ffpp` and `download-archive`: a dataset comes onto the disk.
+"""The flows `download-ffpp` and `download-archive`, which bring a dataset onto the disk.
 
-1 plan      which files, from the server's lists and a person's choice      manifests/ffpp_server, flows/download_plan
-2 survey    what is there already, and how long the rest is                 flows/download_plan
-3 room      the disk must hold it, before the first byte                    tasks/room
-4 fetch     file by file, resumable, over at most four connections          tasks/fetch
-5 extract   archives only: safely, and resumable, too                       tasks/extract
-6 account   every planned file is fetched, already there, or failed with a reason
+1 plan      files to have, from the server's lists and the settings       flows/run/download_plan
+2 survey    files on the disk, and lengths of the missing ones            flows/run/download_plan
+3 space     check that the disk can hold them, before the first byte      tasks/download/disk_space
+4 fetch     file by file, resumable, over at most four connections        tasks/download/fetcher
+5 extract   archives only: checked first, and resumable                   tasks/download/extract
+6 account   each planned file is fetched, already there, or failed with a reason
 
-No list of what was fetched is kept: a file that stands under its name is whole, and the tree says the rest.
+No list of fetched files is kept: a file under its final name is complete.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
@@ -38,8 +38,8 @@ from tasks.download.fetcher import Fetched, Fetcher, Wanted, is_there
 
 logger = logging.getLogger(__name__)
 
-# A Prefect task is a chunk of files: one task per file would cost more than fetching it. Few files make smaller chunks,
-# so that no connection is idle while another one has a long way to go.
+# A Prefect task fetches a chunk of files: a task for each file would cost more than fetching it. Where there are few
+# files, chunks are smaller, so that no connection is idle while another one has many files to fetch.
 MAX_FILES_PER_TASK = 32
 CHUNKS_PER_CONNECTION = 4
 MAX_LISTED_FAILURES = 200  # in the artifact; the log has all of them
@@ -90,16 +90,16 @@ class Account(TypedDict):
 
 
 class DownloadIncomplete(FaceshardsError):
-    """Some files could not be fetched; the others are kept.
+    """An error: some files could not be fetched; the others are kept.
 
     Args:
-        account: what the flow would have returned.
+        account: the result of the flow.
     """
 
     def __init__(self, account: Account) -> None:
         super().__init__(
             f"download: got {account['num_failed']:,} of {account['num_planned']:,} failed, expected none; "
-            "the others are kept: run it again to try only what is missing"
+            "the others are kept: run it again to fetch only what is missing"
         )
         self.account = account
 
@@ -114,13 +114,10 @@ def download_ffpp(config: DownloadConfig) -> Account:
     """Fetch FaceForensics++, or what is missing of it, in its official layout.
 
     Args:
-        config: everything that the download can be told.
-
-    Returns:
-        The account: `num_planned` = `num_fetched` + `num_already_there` + `num_failed`, and `num_bytes_fetched`.
+        config: settings of the download.
 
     Raises:
-        UserError: terms, address, choice or disk.
+        UserError: the terms are not accepted, the address or the choice is wrong, or the disk is too small.
         FetchFailed: the server does not answer.
         StoreBusy: another run writes to the folder.
         DownloadIncomplete: files failed.
@@ -141,17 +138,13 @@ def download_ffpp(config: DownloadConfig) -> Account:
     persist_result=False,
 )
 def download_archive(config: ArchiveConfig) -> Account:
-    """Fetch archives, and extract them and local ones into one folder.
+    """Fetch archives, and extract them and local archives into one folder.
 
     Args:
-        config: everything that the download can be told.
-
-    Returns:
-        The account as of `download_ffpp`, of archives; `num_files_written` and `num_files_already_there` of what was in
-        them.
+        config: settings of the download.
 
     Raises:
-        UserError: a source, a checksum or the disk.
+        UserError: a source or a checksum is wrong, or the disk is too small.
         StoreBusy: another run writes to the folder.
         DownloadIncomplete: archives failed.
     """
@@ -173,15 +166,23 @@ def download_archive(config: ArchiveConfig) -> Account:
     return finished(account)
 
 
-# No retries and no caching: the fetcher has its own, and the files on disk are the only truth about what is done.
-@task(name="fetch-files", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)
-def fetch_files(
-    label: str, chunk: Sequence[Wanted], fetcher: Fetcher, on_file: Callable[[Fetched], None]
-) -> tuple[Fetched, ...]:
-    """Fetch some files, one after the other.
+def name_of_chunk(parameters: Mapping[str, Any]) -> str:
+    """Return the name of a task run in Prefect: the first file and how many more."""
+    chunk: Sequence[Wanted] = parameters["chunk"]
+    return chunk[0].path.name + (f" and {len(chunk) - 1} more" if len(chunk) > 1 else "")
+
+
+# No retries and no caching by Prefect: the fetcher retries, and the files on disk say what is done.
+@task(
+    name="fetch-files",
+    task_run_name=name_of_chunk,  # type: ignore[arg-type]  # a function will do; Prefect's protocol asks for a class
+    cache_policy=NO_CACHE,
+    persist_result=False,
+)
+def fetch_files(chunk: Sequence[Wanted], fetcher: Fetcher, on_file: Callable[[Fetched], None]) -> tuple[Fetched, ...]:
+    """Fetch a chunk of files, one after the other.
 
     Args:
-        label: what Prefect shows.
         chunk: the files.
         fetcher: shared by all tasks, with its connections.
         on_file: called with each outcome.
@@ -198,7 +199,7 @@ def fetch_files(
 
 @task(name="extract-archive", task_run_name="{path.name}", cache_policy=NO_CACHE, persist_result=False)
 def extract_one(path: Path, out: Path, on_bytes: Callable[[int], None], fetcher: Fetcher) -> Extracted:
-    """Extract one archive; stops when the fetcher is stopped."""
+    """Extract one archive; stop when the fetcher is stopped."""
 
     def say(judgement: Judgement) -> None:
         logger.info("%s: %d files to write", path.name, len(judgement.missing))
@@ -208,7 +209,7 @@ def extract_one(path: Path, out: Path, on_bytes: Callable[[int], None], fetcher:
 
 @contextmanager
 def at_work(out: Path, config: ServerSettings) -> Iterator[Fetcher]:
-    """Hold the right to write to the folder, and a fetcher, which stops when the block ends in any way."""
+    """Lock the folder and yield a fetcher, which stops when the block ends for any reason."""
     let_own_loggers_speak()
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -219,7 +220,7 @@ def at_work(out: Path, config: ServerSettings) -> Iterator[Fetcher]:
 
 
 def surveyed(plan: Sequence[Wanted], fetcher: Fetcher, config: ServerSettings) -> Survey:
-    """Return what is there and how long the rest is, with a bar meanwhile."""
+    """Return which files are on the disk and how long the others are; show a bar meanwhile."""
     num_missing = sum(not is_there(wanted.path) for wanted in plan)
     with advancing("asking how long the files are", num_missing) as on_size:
         found = survey(fetcher, plan, config.connections, on_size)
@@ -228,7 +229,7 @@ def surveyed(plan: Sequence[Wanted], fetcher: Fetcher, config: ServerSettings) -
 
 
 def fetch_all(found: Survey, fetcher: Fetcher, connections: int) -> list[Fetched]:
-    """Fetch what is missing, in chunks, a few at a time."""
+    """Fetch the missing files in chunks, of which a limited number is submitted at a time."""
     num_missing = len(found.missing)
     if not num_missing:
         return []
@@ -238,7 +239,7 @@ def fetch_all(found: Survey, fetcher: Fetcher, connections: int) -> list[Fetched
     with DownloadProgress(num_missing, num_bytes, num_bytes_there=found.num_bytes_partly_there) as progress:
         fetcher.on_bytes = progress.count_bytes
         for window in in_chunks(in_chunks(found.missing, size), TASKS_PER_WINDOW):
-            futures = [fetch_files.submit(label_of(chunk), chunk, fetcher, progress.count_file) for chunk in window]
+            futures = [fetch_files.submit(chunk, fetcher, progress.count_file) for chunk in window]
             for done in results(futures, progress.publish):
                 outcomes.extend(done)
     return outcomes
@@ -247,13 +248,14 @@ def fetch_all(found: Survey, fetcher: Fetcher, connections: int) -> list[Fetched
 def extract_all(
     outcomes: Sequence[Fetched], urls: dict[Path, str], out: Path, fetcher: Fetcher
 ) -> tuple[list[Fetched], list[Extracted]]:
-    """Extract the archives that are there, one after the other; one that cannot be extracted counts as failed."""
+    """Extract the archives that were fetched, one after the other; one that cannot be extracted counts as failed."""
     after: list[Fetched] = []
     extracted: list[Extracted] = []
     ready = [outcome for outcome in outcomes if outcome.status != "failed"]
     after += [outcome for outcome in outcomes if outcome.status == "failed"]
     with DownloadProgress(len(ready), None, what="extracting", has_artifact=False) as progress:
         for outcome in ready:
+            ended = outcome
             try:
                 (done,) = results(
                     [extract_one.submit(outcome.path, out, progress.count_bytes, fetcher)], progress.publish
@@ -261,30 +263,24 @@ def extract_all(
                 extracted.append(done)
             except (ArchiveError, ConfigError, OSError) as error:
                 reason = FetchReason.WRONG_CONTENT if isinstance(error, ArchiveError) else FetchReason.DISK
-                outcome = replace(outcome, status="failed", reason=reason, detail=str(error), num_bytes=0)
+                ended = replace(outcome, status="failed", reason=reason, detail=str(error), num_bytes=0)
                 if isinstance(error, ArchiveBroken) and urls[outcome.path]:
-                    outcome.path.unlink(missing_ok=True)  # ours, and of no use: the next run fetches it anew
-            after.append(outcome)
-            progress.count_file(outcome)
+                    outcome.path.unlink(missing_ok=True)  # the next run fetches it again
+            after.append(ended)
+            progress.count_file(ended)
     return after, extracted
 
 
-def label_of(chunk: Sequence[Wanted]) -> str:
-    """Return what a chunk is called in Prefect."""
-    more = f" and {len(chunk) - 1} more" if len(chunk) > 1 else ""
-    return f"{chunk[0].path.name}{more}"
-
-
 def account_of(outcomes: Sequence[Fetched], *, num_planned: int, num_already_there: int) -> Account:
-    """Add up what became of all files.
+    """Return the account of a download.
 
     Args:
-        outcomes: of the files that were asked for.
-        num_planned: how many there were to account for.
-        num_already_there: how many of those were not asked for, since they stood under their names.
+        outcomes: those of the files that were missing.
+        num_planned: number of all planned files.
+        num_already_there: number of planned files that were on the disk.
 
     Raises:
-        AccountingError: it does not add up.
+        AccountingError: the outcomes do not add up to the planned files.
     """
     by_status = {
         status: sum(outcome.status == status for outcome in outcomes)
@@ -308,7 +304,7 @@ def account_of(outcomes: Sequence[Fetched], *, num_planned: int, num_already_the
 
 
 def finished(account: Account) -> Account:
-    """Return the account, after the failures were shown in Prefect.
+    """Return the account, or publish its failures in Prefect and raise.
 
     Raises:
         DownloadIncomplete: there are failures.

@@ -32,7 +32,7 @@ from flows.server.automations import (
     automations,
     ensure_automations,
 )
-from flows.server.deploy import MESSAGE_LENGTH, POOL_NAME, deployment_names, ensure_work_pool, last_words
+from flows.server.deploy import MESSAGE_LENGTH, POOL_NAME, deployment_names, ensure_work_pool, last_message
 from flows.server.events import REJECTIONS_HIGH
 from flows.server.short_names import AmbiguousDeploymentError, setup_environment, teach_short_names
 from manifests.errors import ConfigError
@@ -341,15 +341,15 @@ def test_a_pool_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         ensure_work_pool()
 
 
-def test_last_words_are_the_exception_or_the_last_line() -> None:
+def test_last_message_are_the_exception_or_the_last_line() -> None:
     traceback = (
         "a log line\nTraceback (most recent call last):\n  File 'x', line 1\n    f()\nValueError: first\nsecond\n"
     )
 
-    assert last_words("An exception occurred.\n", traceback) == "ValueError: first second"
-    assert last_words("building\nwork pool missing\n\n", "a log line\n") == "work pool missing"
-    assert last_words("", "") == "it said nothing"
-    assert len(last_words("word " * 1000, "")) <= MESSAGE_LENGTH
+    assert last_message("An exception occurred.\n", traceback) == "ValueError: first second"
+    assert last_message("building\nwork pool missing\n\n", "a log line\n") == "work pool missing"
+    assert last_message("", "") == "no output"
+    assert len(last_message("word " * 1000, "")) <= MESSAGE_LENGTH
 
 
 # flows/server/automations.py

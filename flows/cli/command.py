@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 Options: TypeAlias = argparse.Namespace
 
@@ -23,11 +23,12 @@ class Argument:
         settings: further ones of `ArgumentParser.add_argument`.
     """
 
-    def __init__(self, name: str, text: str, **settings: Any) -> None:
-        self.name, self.settings = name, {"help": text, **settings}
+    def __init__(self, name: str, text: str, **settings: object) -> None:
+        self.name = name
+        self.settings: dict[str, object] = {"help": text, **settings}
 
 
-def path(name: str, metavar: str, text: str, **settings: Any) -> Argument:
+def path(name: str, metavar: str, text: str, **settings: object) -> Argument:
     """Return an argument that is a path, with its name in the usage."""
     return Argument(name, text, type=Path, metavar=metavar, **settings)
 
@@ -42,12 +43,12 @@ def switch(name: str, text: str) -> Argument:
     return Argument(name, f"{text} (default: yes)", action=argparse.BooleanOptionalAction, default=True)
 
 
-def several(name: str, text: str, **settings: Any) -> Argument:
+def several(name: str, text: str, **settings: object) -> Argument:
     """Return an argument of one or more words."""
     return Argument(name, text, nargs="+", **settings)
 
 
-def repeated(name: str, metavar: str, text: str, **settings: Any) -> Argument:
+def repeated(name: str, metavar: str, text: str, **settings: object) -> Argument:
     """Return an option with a value, which may be given several times."""
     return Argument(name, text, action="append", default=[], metavar=metavar, **settings)
 
@@ -85,7 +86,7 @@ def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], m
         own = parsers.add_parser(command.name, help=command.text, description=sentence)
         own.set_defaults(run=command.run, parser=own)
         for argument in command.arguments:
-            own.add_argument(argument.name, **argument.settings)
+            own.add_argument(argument.name, **argument.settings)  # type: ignore[arg-type]  # argparse checks them
         if command.commands:
             add_commands(own, command.commands, command.metavar)
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flows.cli.command import CONFIG, TEST_DATASET, Argument, Command, Options, flag, path, setting
 from flows.cli.console import say
@@ -71,7 +71,7 @@ def index(options: Options) -> int:
 
     for option in ("out", "report"):
         _require_place(option, getattr(options, option))
-    base: dict[str, Any] = {"dataset": {"root": options.root} | ({"name": options.layout} if options.layout else {})}
+    base: dict[str, object] = {"dataset": {"root": options.root} | ({"name": options.layout} if options.layout else {})}
     base |= {"test_datasets": [{"root": root} for root in options.test]} if options.test else {}
     config = load_index_config(options.config, options.set, base)
     sources = survey_sources(config.dataset, config.test_datasets)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from flows.cli.command import CONFIG, DEVICE, Argument, Command, Options, path, setting, several
 from flows.cli.console import say, working
@@ -62,7 +61,7 @@ def train(options: Options) -> int:
     from storage.files.layout import lock_store
 
     run = _run_folder(options)
-    base: dict[str, Any] = {"stores": [str(store) for store in options.stores], "run": str(run)}
+    base: dict[str, object] = {"stores": [str(store) for store in options.stores], "run": str(run)}
     config = load_train_config(options.config, options.set, base, options.preset)
     with working("loading PyTorch"):
         from training.fit.train import train as train_model

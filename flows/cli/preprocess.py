@@ -44,7 +44,7 @@ def run(options: Options) -> int:
     from flows.config.preprocess import load_config
     from flows.report.page import read_report
 
-    base: dict[str, Any] = {"dataset": {"name": options.dataset, "root": options.root}, "out": options.out}
+    base: dict[str, object] = {"dataset": {"name": options.dataset, "root": options.root}, "out": options.out}
     if options.test:
         base["test_datasets"] = [{"root": root} for root in options.test]
     if options.allow_leakage:

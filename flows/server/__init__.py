@@ -1,1 +1,1 @@
-"""The Prefect server: the embedded one, deployments, automations, events."""
+"""The Prefect server: the embedded server, deployments, automations, events, short names of deployments."""

@@ -1,46 +1,47 @@
-"""What the Prefect server does by itself when a run goes quiet: Prefect's automations, kept by `faceshards deploy`.
+"""Automations of the Prefect server, which start dead runs again; `faceshards deploy` creates and updates them.
 
     RUNNING ── no heartbeat for 90 s ──► CRASHED ── fewer than 3 starts ──► AWAITING RETRY ──► a worker takes it again
     PENDING ── does not start in 600 s ───────────────────────────────────► AWAITING RETRY
 
-Without the first one a run whose worker and process died together, with their machine say, would say Running for ever.
-The third starts every crashed run again, also one whose process alone died; the store then has what was complete, so
-little is done twice. A run that brings its machine down stops after its third start. Cancelled and failed runs stay
-what they are.
+Without the first one a run whose worker and process died together, for example with their machine, would stay Running
+for ever. The third one also starts a run again whose process alone died. The store keeps its complete shards, so little
+is computed twice. A run that crashes its machine is not started a fourth time. Cancelled and failed runs are not
+started again.
 
-Only runs with the tag `faceshards` are touched: the deployments of prefect.yaml have it, others on the server do not.
+Only runs with the tag `faceshards` are affected. The deployments of prefect.yaml have it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from prefect.events.schemas.automations import Automation, AutomationCore
+    from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger
 
 TAG: Final = "faceshards"
 MAX_STARTS: Final = 3
 
-# Prefect's least (its flow engine's MINIMUM_HEARTBEAT_INTERVAL); prefect.yaml sets it for every deployment.
+# Prefect's minimum (MINIMUM_HEARTBEAT_INTERVAL of its flow engine); prefect.yaml sets it for every deployment.
 HEARTBEAT_SECONDS: Final = 30
 
-# Three heartbeats missed: one may be lost with a server that is started anew.
+# Three missed heartbeats: one may be lost while the server restarts.
 SILENCE_SECONDS: Final = 3 * HEARTBEAT_SECONDS
 
-# From Pending to Running a process imports torch: 12 s on two cores, more from a cold network file system.
+# Between Pending and Running a process imports torch: 12 s on two cores, longer from a cold network file system.
 START_SECONDS: Final = 600
 
 ENDED: Final = frozenset(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed"))
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
-# A run that is asked to end, or that waits for its turn again, owes no heartbeat.
+# A run that is being cancelled, or that is queued again, sends no heartbeat.
 EXCUSED: Final = frozenset(
     f"prefect.flow-run.{state}" for state in ("Cancelling", "AwaitingRetry", "AwaitingConcurrencySlot", "Scheduled")
 )
 
 
 def automations() -> tuple[AutomationCore, ...]:
-    """Return the automations as they should be on the server."""
+    """Return the automations that the server should have."""
     from prefect.client.schemas.objects import StateType
     from prefect.events.actions import ChangeFlowRunState
     from prefect.events.schemas.automations import AutomationCore
@@ -58,13 +59,13 @@ def automations() -> tuple[AutomationCore, ...]:
         AutomationCore(
             name="faceshards: silent runs have crashed",
             description=f"Marks a run as Crashed that sent no heartbeat for {SILENCE_SECONDS} s.",
-            trigger=_absence(after={HEARTBEAT}, expect={HEARTBEAT, *ENDED, *EXCUSED}, within_seconds=SILENCE_SECONDS),
+            trigger=_trigger(after={HEARTBEAT}, expect={HEARTBEAT, *ENDED, *EXCUSED}, within_seconds=SILENCE_SECONDS),
             actions=[crash],
         ),
         AutomationCore(
             name="faceshards: runs that do not start are handed out again",
             description=f"Hands a run to a worker again that was Pending for {START_SECONDS} s.",
-            trigger=_absence(
+            trigger=_trigger(
                 after={"prefect.flow-run.Pending", "prefect.flow-run.Submitting"},
                 expect={"prefect.flow-run.Running", "prefect.flow-run.Retrying", HEARTBEAT, *ENDED, *EXCUSED},
                 within_seconds=START_SECONDS,
@@ -77,7 +78,6 @@ def automations() -> tuple[AutomationCore, ...]:
             trigger=_trigger(
                 expect={"prefect.flow-run.Crashed"},
                 match={"prefect.run-count": [str(count) for count in range(1, MAX_STARTS)]},
-                posture="Reactive",
             ),
             actions=[again],
         ),
@@ -85,9 +85,9 @@ def automations() -> tuple[AutomationCore, ...]:
 
 
 def ensure_automations() -> None:
-    """Create the automations, or bring them up to date; one that somebody switched off stays off.
+    """Create or update the automations; one that a user has disabled stays disabled.
 
-    One that is as it should be is left alone: an update would forget which runs it is watching.
+    An automation that has not changed is not updated: an update would forget which runs it watches.
     """
     from prefect.client.orchestration import get_client
 
@@ -100,24 +100,35 @@ def ensure_automations() -> None:
                 client.update_automation(found[0].id, wanted.model_copy(update={"enabled": found[0].enabled}))
 
 
-def _content(automation: Automation | AutomationCore) -> dict[str, Any]:
-    """Return what an automation does, without what the server adds and a person may switch."""
+def _content(automation: Automation | AutomationCore) -> dict[str, object]:
+    """Return what an automation does, without fields that the server adds or a user may change."""
     return automation.model_dump(include={"description", "trigger", "actions"})
 
 
-def _absence(*, after: set[str], expect: set[str], within_seconds: int) -> Any:
-    """Return a trigger that fires when, after one of some events of a run, none of others comes in time."""
-    return _trigger(after=after, expect=expect, posture="Proactive", within=timedelta(seconds=within_seconds))
+def _trigger(
+    *,
+    expect: set[str],
+    after: Iterable[str] = (),
+    match: Mapping[str, str | list[str]] | None = None,
+    within_seconds: int | None = None,
+) -> EventTrigger:
+    """Return an event trigger that watches each of our runs separately.
 
-
-def _trigger(*, match: dict[str, Any] | None = None, **settings: Any) -> Any:
-    """Return an event trigger on each of our runs for itself."""
-    from prefect.events.schemas.automations import EventTrigger
+    Args:
+        expect: events of the run.
+        after: events of the run after which one of `expect` must come.
+        match: further labels of the run.
+        within_seconds: the trigger fires where none of `expect` comes in this time; None: at each of `expect`.
+    """
+    from prefect.events.schemas.automations import EventTrigger, Posture
 
     return EventTrigger(
+        posture=Posture.Reactive if within_seconds is None else Posture.Proactive,
+        within=timedelta(seconds=within_seconds or 0),
+        expect=expect,
+        after=set(after),
         match={"prefect.resource.id": "prefect.flow-run.*", **(match or {})},
         match_related={"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"},
         for_each={"prefect.resource.id"},
         threshold=1,
-        **settings,
     )

@@ -1,7 +1,7 @@
-"""Register the deployments of prefect.yaml with a Prefect server: what `faceshards deploy` does.
+"""Registration of the deployments of prefect.yaml with a Prefect server, for `faceshards deploy`.
 
-By hand, in the checkout: `prefect work-pool create local --type process`, then `prefect --no-prompt deploy --all`. That
-leaves out the automations by which the server starts runs again whose worker died (flows/server/automations.py).
+The same by hand, in the checkout: `prefect work-pool create local --type process`, then `prefect --no-prompt deploy
+--all`. That leaves out the automations by which the server starts dead runs again (flows/server/automations.py).
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 POOL_NAME: Final = "local"
 POOL_TYPE: Final = "process"
 
-# Importing the flow with torch takes seconds; minutes mean that the server stopped answering.
+# Importing the flow and torch takes seconds; after minutes the server has stopped answering.
 REGISTER_TIMEOUT_SECONDS: Final = 300
 
-# Characters kept of what another program said: the server's own refusals name the field within the first 400.
+# Characters kept of another program's message: the server names the wrong field within the first 400.
 MESSAGE_LENGTH: Final = 400
 
 START_A_SERVER: Final = "start one with `prefect server start`, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
 
 
 def deploy(checkout: Path = CHECKOUT) -> tuple[str, ...]:
-    """Register every deployment of `checkout`/prefect.yaml, and the automations; repeated, it updates them.
+    """Register or update every deployment of `checkout`/prefect.yaml, and the automations.
 
     Args:
-        checkout: the folder with prefect.yaml; flows run in it, so relative paths in their configuration start there.
+        checkout: the folder with prefect.yaml; flows run in it, and relative paths in their settings start there.
 
     Returns:
         The names of the deployments, in the file's order.
 
     Raises:
-        ConfigError: no prefect.yaml, no server that answers, a work pool of another type, or Prefect refused.
+        ConfigError: there is no prefect.yaml, no server answers, the work pool has another type, or Prefect failed.
     """
     names = deployment_names(checkout / "prefect.yaml")
     api_url = reachable_server()
@@ -64,7 +64,7 @@ def deployment_names(prefect_file: Path) -> tuple[str, ...]:
     """Return the names of the deployments in `prefect_file`, in its order.
 
     Raises:
-        ConfigError: no such file, not YAML, or no named deployment in it.
+        ConfigError: the file is missing, is not YAML, or has a deployment without a name or none at all.
     """
     try:
         content = yaml.safe_load(prefect_file.read_text(encoding="utf-8"))
@@ -86,10 +86,10 @@ def deployment_names(prefect_file: Path) -> tuple[str, ...]:
 
 
 def reachable_server() -> str:
-    """Return the address of the Prefect server that this process is configured for, after it has answered.
+    """Return the address of the configured Prefect server, after it has answered.
 
     Raises:
-        ConfigError: no address, not the address of an API, or no answer.
+        ConfigError: there is no address, it is not that of an API, or nothing answers.
     """
     from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
@@ -97,7 +97,7 @@ def reachable_server() -> str:
     api_url = get_current_settings().api.url
     if not api_url:
         raise ConfigError(f"PREFECT_API_URL: got nothing, expected the address of a Prefect server; {START_A_SERVER}")
-    # Without /api the server answers every path with the page of its user interface, health included.
+    # Without /api the server answers every path, that of the health check too, with the page of its user interface.
     if "/api" not in api_url:
         raise ConfigError(
             f"PREFECT_API_URL: got {api_url}, expected an address that ends in /api; "
@@ -114,10 +114,10 @@ def reachable_server() -> str:
 
 
 def ensure_work_pool() -> None:
-    """Create the work pool that prefect.yaml names, unless it is there.
+    """Create the work pool that prefect.yaml names, unless it exists.
 
     Raises:
-        ConfigError: a pool of that name exists and starts its runs in another way than as processes.
+        ConfigError: a pool of that name exists and has another type.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
@@ -138,7 +138,7 @@ def ensure_work_pool() -> None:
 
 
 def _active_schedules(names: Sequence[str]) -> set[tuple[UUID, str | None]]:
-    """Return (deployment's id, schedule's slug) of every schedule that is on, of the deployments of these names."""
+    """Return (deployment's id, schedule's slug) of every active schedule of the named deployments."""
     return {
         (deployment.id, schedule.slug)
         for deployment in _read_deployments(names)
@@ -148,7 +148,7 @@ def _active_schedules(names: Sequence[str]) -> set[tuple[UUID, str | None]]:
 
 
 def _switch_on(names: Sequence[str], wanted: set[tuple[UUID, str | None]]) -> None:
-    """Switch schedules on again: registering set them to what prefect.yaml says, which is off."""
+    """Activate schedules again: registration has set them to what prefect.yaml says, which is inactive."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:
@@ -159,7 +159,7 @@ def _switch_on(names: Sequence[str], wanted: set[tuple[UUID, str | None]]) -> No
 
 
 def _read_deployments(names: Sequence[str]) -> list[DeploymentResponse]:
-    """Return what the server knows of the deployments of these names."""
+    """Return the named deployments of the server."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
 
@@ -171,7 +171,7 @@ def _register(checkout: Path, api_url: str) -> None:
     """Run `prefect deploy --all` in `checkout`.
 
     Raises:
-        ConfigError: Prefect refused; its last words are in the message.
+        ConfigError: Prefect failed; the message quotes its error.
     """
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     plain_output = {"PREFECT_CLI_COLORS": "false", "PREFECT_CLI_WRAP_LINES": "false"}
@@ -189,21 +189,22 @@ def _register(checkout: Path, api_url: str) -> None:
     except subprocess.TimeoutExpired as cause:
         raise ConfigError(
             f"prefect deploy: got no end within {REGISTER_TIMEOUT_SECONDS} s, expected a few seconds; "
-            f"look at the server at {api_url}"
+            f"check the server at {api_url}"
         ) from cause
     if finished.returncode != 0:
+        message = last_message(finished.stdout, finished.stderr)
         raise ConfigError(
-            f"prefect deploy: got exit status {finished.returncode} ({last_words(finished.stdout, finished.stderr)}), "
-            f"expected 0; run `prefect --no-prompt deploy --all` in {checkout} to see all of it"
+            f"prefect deploy: got exit status {finished.returncode} ({message}), expected 0; "
+            f"run `prefect --no-prompt deploy --all` in {checkout} to see its whole output"
         )
 
 
-def last_words(stdout: str, stderr: str) -> str:
-    """Return, on one line, what the `prefect` command said last: its exception, else its last line of output."""
+def last_message(stdout: str, stderr: str) -> str:
+    """Return, on one line, the exception of a `prefect` command, or else the last line of its output."""
     if "Traceback" not in stderr:
         lines = [line for line in stdout.splitlines() if line.strip()]
-        return _one_line(lines[-1]) if lines else "it said nothing"
-    # Every line of a traceback is indented but the exception's own, which may be several.
+        return _one_line(lines[-1]) if lines else "no output"
+    # In a traceback only the lines of the exception's message are not indented.
     words: list[str] = []
     for line in reversed(stderr.rstrip().splitlines()):
         if line.startswith((" ", "Traceback")):

@@ -1,8 +1,8 @@
-"""Prefect's embedded server, started so that signals to the run do not reach the server.
+"""Start of Prefect's embedded server in a session of its own, which signals to the run do not reach.
 
-Otherwise the server would end first, and the flow, which wants to tell it that the run was interrupted, would ask a
-dead server again and again for minutes. A terminal sends Ctrl-C to the whole foreground group, and whoever stops a job
-(Slurm, a closing terminal, `kill -- -GROUP`) sends SIGTERM or SIGHUP to all of it, too.
+A terminal sends Ctrl-C to the whole foreground process group; Slurm, a closing terminal or `kill -- -GROUP` send
+SIGTERM or SIGHUP to the group. The server would end before the flow, and the flow, which reports its end to the
+server, would retry for minutes.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from flows.server.deploy import reachable_server
 from manifests.errors import ConfigError
 
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
-# Prefect's own limit is 20 s. Importing and starting its server takes 10–17 s on two cores with nothing else to do.
+# Prefect's own limit is 20 s. Importing and starting its server takes 10–17 s on two idle cores.
 STARTUP_SECONDS = 180
 
 
 def start_embedded_server() -> None:
-    """Start the embedded server out of reach of signals to the run; where a server is configured, see that it answers.
+    """Start the embedded server; where a server is configured, check that it answers instead.
 
-    Prefect ends the embedded server when this process exits, and Linux does when it is killed. To be called from the
-    main thread: the kernel takes the end of the thread that starts a process for its parent's end.
+    Prefect ends the embedded server when this process exits, and Linux when this process is killed. To be called from
+    the main thread: the kernel ends the server when the thread ends that started it.
 
     Raises:
         ConfigError: PREFECT_API_URL names a server that does not answer, or PREFECT_HOME cannot be written to.
@@ -57,24 +56,24 @@ def start_embedded_server() -> None:
 
 @contextmanager
 def _processes_in_sessions_of_their_own() -> Iterator[None]:
-    """Start processes in new sessions inside the block: Prefect calls `subprocess.Popen` and leaves no choice."""
+    """Start processes in new sessions inside the block; Prefect calls `subprocess.Popen` without an option for it."""
     plain = subprocess.Popen
 
     class InOwnSession(plain):  # type: ignore[valid-type, misc]  # a class that is known at run time only
-        """What a signal to the group of this process does not reach, and what ends with this process."""
+        """A process in a session of its own, which ends with this process."""
 
-        def __init__(self, *args: Any, **settings: Any) -> None:
+        def __init__(self, *args: object, **settings: object) -> None:
             super().__init__(*args, start_new_session=True, preexec_fn=_end_with_parent(), **settings)
 
-    subprocess.Popen = InOwnSession  # type: ignore[misc]
+    subprocess.Popen = InOwnSession  # type: ignore[misc]  # replaced on purpose, for the block
     try:
         yield
     finally:
-        subprocess.Popen = plain  # type: ignore[misc]
+        subprocess.Popen = plain  # type: ignore[misc]  # put back
 
 
 def _end_with_parent() -> Callable[[], None] | None:
-    """Return what a new process calls to be sent SIGTERM at its parent's death; None where there is no such thing."""
+    """Return a function by which a new process asks for SIGTERM at its parent's death; None except on Linux."""
     if sys.platform != "linux":
         return None
     prctl = ctypes.CDLL(None).prctl  # looked up here: little is safe between fork and exec
@@ -85,5 +84,5 @@ def _make_prefect_home() -> None:
     """Make $PREFECT_HOME with its parents: Prefect makes the last folder only, and warns when it is imported."""
     home = os.environ.get("PREFECT_HOME")
     if home:
-        with contextlib.suppress(OSError):  # what cannot be made is refused by name, once Prefect says where it looks
+        with contextlib.suppress(OSError):  # `start_embedded_server` reports a folder that is not writable
             Path(home).expanduser().mkdir(mode=0o700, parents=True, exist_ok=True)

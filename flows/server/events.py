@@ -1,4 +1,4 @@
-"""What a flow tells the Prefect server beside its state: custom events, for automations to act on."""
+"""Custom events that a flow sends to the Prefect server, for automations to act on."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from flows.report.totals import Report
 
 logger = logging.getLogger(__name__)
 
-# docs/deployment.md shows an automation that waits for it.
+# docs/deployment.md shows an automation that is triggered by it.
 REJECTIONS_HIGH: Final = "faceshards.rejections-high"
 
 
 def warn_of_rejections(report: Report, store_dir: Path, max_share: float) -> bool:
-    """Emit `faceshards.rejections-high` and log a warning if more of the indexed videos were rejected than allowed.
+    """Send `faceshards.rejections-high` and log a warning if more of the indexed videos were rejected than allowed.
 
     Inside a flow run Prefect relates the event to the run and its deployment.
 
     Args:
-        report: of the store.
+        report: the store's report.
         store_dir: the store's folder; its name is the event's resource.
-        max_share: of the indexed videos, 0..1, that may be rejected.
+        max_share: share of the indexed videos, 0..1, that may be rejected.
 
     Returns:
-        Whether it was emitted.
+        Whether the event was sent.
     """
     num_indexed, num_rejected = report.totals["num_indexed"], report.totals["num_rejected"]
     share = num_rejected / num_indexed if num_indexed else 0.0

@@ -1,18 +1,18 @@
-"""A shim on Prefect's client: `prefect deployment run preprocess-ffpp` works without `<flow>/` in front.
+"""A plugin of Prefect by which `prefect deployment run preprocess-ffpp` works without `<flow>/` before the name.
 
-Prefect wants `<flow>/<deployment>` and answers anything else with `Invalid deployment name format`. The entry
+Prefect expects `<flow>/<deployment>` and answers anything else with `Invalid deployment name format`. The entry
 point `prefect.plugins` in pyproject.toml names this module, so Prefect imports it as the last step of `import prefect`,
 in the checkout (`[tool.prefect.plugins] enabled = true`) or wherever PREFECT_PLUGINS_ENABLED=true.
 
-It replaces ONE method, `PrefectClient.read_deployment_by_name`, seen in Prefect 3.8:
+It replaces one method, `PrefectClient.read_deployment_by_name`, as it is in Prefect 3.8:
 
-    name with a slash       handed to Prefect untouched
-    one deployment has it   read as `<its flow>/<name>`
-    several have it         an error of one line that lists the full names
-    none has it             Prefect's own not-found
+    name with a slash             passed to Prefect unchanged
+    name of one deployment        read as `<its flow>/<name>`
+    name of several deployments   an error of one line that lists the full names
+    unknown name                  Prefect's own not-found error
 
-On a Prefect whose client looks different nothing is replaced, a warning says so, and the full form still works.
-Every `prefect` command pays for this import: nothing heavy may come in here.
+Where Prefect's client looks different, nothing is replaced, a warning is logged, and the full form still works.
+Every `prefect` command imports this module, so it imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -21,39 +21,41 @@ import functools
 import inspect
 import os
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prefect.plugins import HookContext, SetupResult, register_hook
 
 from manifests.errors import ConfigError
 
 if TYPE_CHECKING:
+    from prefect.client.orchestration import PrefectClient
     from prefect.client.schemas.responses import DeploymentResponse
 
-ReadByName: TypeAlias = "Callable[[Any, str], Awaitable[DeploymentResponse]]"
+ReadByName: TypeAlias = "Callable[[PrefectClient, str], Awaitable[DeploymentResponse]]"
 
 PREFECT_PLUGIN_API_REQUIRES: Final = ">=0.1,<1"
 PATCHED_METHOD: Final = "read_deployment_by_name"
 
-# Both are needed: the client obeys the first, the server the second.
+# The client obeys the first, the server the second.
 TELEMETRY_OFF: Final = {"DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 
 
 class AmbiguousDeploymentError(SystemExit, ConfigError):
-    """Several deployments have the short name.
+    """An error: several deployments have the short name.
 
-    A ConfigError for Python callers. Also a SystemExit, because the `prefect` command line lets only that one through:
-    it would print any other exception as a traceback of forty lines.
+    A ConfigError for Python callers. Also a SystemExit, because the `prefect` command line prints any other exception
+    as a traceback of forty lines.
     """
 
 
 @register_hook
 def setup_environment(*, ctx: HookContext) -> SetupResult | None:
-    """Teach the client short names, and switch telemetry off where nobody chose otherwise."""
+    """Let the client accept short names, and turn telemetry off where no variable is set."""
     from prefect.client import orchestration
 
     logger = ctx.logger_factory("prefect.faceshards")
-    if not teach_short_names(getattr(orchestration, "PrefectClient", None)):
+    client_class: type[PrefectClient] | None = getattr(orchestration, "PrefectClient", None)
+    if not teach_short_names(client_class):
         logger.warning(
             "deployment names: got a client of Prefect %s, expected one like that of Prefect 3.8; "
             "write <flow>/<deployment>, the short form is off",
@@ -63,8 +65,8 @@ def setup_environment(*, ctx: HookContext) -> SetupResult | None:
     return SetupResult(env=missing, note="telemetry off") if missing else None
 
 
-def teach_short_names(client_class: Any) -> bool:
-    """Replace the one method on `client_class`; return False, with nothing changed, when the class looks different."""
+def teach_short_names(client_class: type[object] | None) -> bool:
+    """Replace the method of a client class; return False, with nothing changed, where the class looks different."""
     original: ReadByName | None = getattr(client_class, PATCHED_METHOD, None)
     if original is None or not _is_as_expected(client_class):
         return False
@@ -72,17 +74,17 @@ def teach_short_names(client_class: Any) -> bool:
         return True
 
     @functools.wraps(original)
-    async def read_deployment_by_name(self: Any, name: str) -> DeploymentResponse:
+    async def read_deployment_by_name(self: PrefectClient, name: str) -> DeploymentResponse:
         full_name = name if "/" in name else await _full_name(self, name)
         return await original(self, full_name)
 
-    read_deployment_by_name.takes_short_names = True  # type: ignore[attr-defined]
+    read_deployment_by_name.takes_short_names = True  # type: ignore[attr-defined]  # a mark: replaced once only
     setattr(client_class, PATCHED_METHOD, read_deployment_by_name)
     return True
 
 
-def _is_as_expected(client_class: Any) -> bool:
-    """Return whether both methods that the shim touches are coroutines with the parameters it passes."""
+def _is_as_expected(client_class: type[object] | None) -> bool:
+    """Return whether the replaced method and `read_flows` are coroutines with the parameters that are passed here."""
     replaced = getattr(client_class, PATCHED_METHOD, None)
     asked = getattr(client_class, "read_flows", None)
     return (
@@ -93,7 +95,7 @@ def _is_as_expected(client_class: Any) -> bool:
     )
 
 
-async def _full_name(client: Any, name: str) -> str:
+async def _full_name(client: PrefectClient, name: str) -> str:
     """Return `<flow>/<name>` of the one deployment called `name`.
 
     Raises:
@@ -110,5 +112,5 @@ async def _full_name(client: Any, name: str) -> str:
             f"deployment: got {name!r}, expected one of the {len(flow_names)} that have this name: {full_names}; "
             "write the full name"
         )
-    # Nothing found: a name that does not exist either makes Prefect answer with its own not-found.
+    # Where nothing is found, this name does not exist either, and Prefect raises its own not-found error.
     return f"{flow_names[0] if flow_names else name}/{name}"

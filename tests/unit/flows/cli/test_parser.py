@@ -182,9 +182,9 @@ def test_wrong_places_are_told_before_anything_is_written(capsys: Output, datase
     wrong_roots = {
         "nowhere": "nowhere, expected a folder; check the path",
         "a file": "a file, expected a folder; check the path",
-        "empty": "empty (holding nothing), expected a folder with original_sequences/",
-        "holiday": "holiday (holding beach.mp4), expected a folder with original_sequences/",
-        "skeleton": "skeleton with no video in it, expected *.mp4 files below",
+        "empty": "empty (holding nothing), expected original_sequences/ or manipulated_sequences/",
+        "holiday": "holiday (holding beach.mp4), expected original_sequences/ or manipulated_sequences/",
+        "skeleton": "skeleton with no video in original_sequences, expected original_sequences/ or ",
         ".": f"; name {dataset} instead",
     }
     for name, message in wrong_roots.items():

@@ -22,6 +22,7 @@ from storage.format.images import encode_gray, encode_rgb
 from storage.format.record import Record
 from storage.index import StoreIndex, write_index
 from storage.shard import ShardWriter
+from tests.helpers import source_tree
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -155,7 +156,6 @@ def test_the_tree_of_exceptions_is_drawn_whole() -> None:
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
-    for name in ("README.md", "ARCHITECTURE.md", "THIRD-PARTY.md", "benchmarks/README.md", "docs/deployment.md"):
-        path = ROOT / name
+    for path in (ROOT / name for name in source_tree.tracked() if name.suffix == ".md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
-            assert (path.parent / target).exists(), f"{name}: {target}"
+            assert (path.parent / target).exists(), f"{path}: {target}"

@@ -109,35 +109,10 @@ class SheetVideo:
     """Frames in the order of the sheet."""
 
     @property
-    def num_shown(self) -> int:
-        """Number of frames shown."""
-        return len(self.frames)
-
-    @property
     def strips(self) -> list[list[SheetFrame]]:
         """Frames by rows of the sheet: one row for each clip, or one for all single frames."""
         clips = [list(frames) for _, frames in groupby(self.frames, key=attrgetter("key"))]
         return clips if any(len(clip) > 1 for clip in clips) else [list(self.frames)]
-
-    @property
-    def has_interpolated(self) -> bool:
-        """Whether a shown frame is interpolated."""
-        return any(frame.interpolated for frame in self.frames)
-
-    @property
-    def has_bystanders(self) -> bool:
-        """Whether a shown frame shows a bystander."""
-        return any(frame.is_bystander for frame in self.frames)
-
-    @property
-    def has_search(self) -> bool:
-        """Whether a shown frame was found by a search beyond the detector."""
-        return any(frame.found_by for frame in self.frames)
-
-    @property
-    def has_mask(self) -> bool:
-        """Whether a shown frame has a mask."""
-        return any(frame.mask_uri is not None for frame in self.frames)
 
 
 def contact_sheet(store_dir: Path, rows: Iterable[ManifestRow], kinds: Sequence[str]) -> tuple[SheetVideo, ...]:

@@ -1,1 +1,1 @@
-"""Pages for people: the Jinja environment, style sheet and Markdown helpers that every report shares."""
+"""Parts that HTML and Markdown reports share: Jinja environment, base template, style sheet, tables."""

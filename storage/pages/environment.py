@@ -1,4 +1,4 @@
-"""The Jinja environment of HTML pages that stand alone: one file without scripts, nothing loaded from elsewhere.
+"""Jinja environment of HTML pages: each is one file without scripts that loads nothing from elsewhere.
 
 A page's template extends `base.html.j2`, which brings the document, its security policy and the shared style sheet, and
 takes macros from `macros.html.j2`. Every value is escaped; a value that is HTML already has an `__html__` method.

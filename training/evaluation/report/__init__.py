@@ -1,1 +1,1 @@
-"""The evaluation report: figures, Markdown, HTML page."""
+"""Report of an evaluation: its files, plots, Markdown and HTML page."""

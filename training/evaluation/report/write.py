@@ -1,4 +1,4 @@
-"""Files of an evaluation.
+"""Files of an evaluation: writing them, and reading `evaluation.json`.
 
     OUT/
     ├── evaluation.json     every number: `read_evaluation`

@@ -70,8 +70,9 @@ def measure(decoder: str, num_frames: int) -> None:
             video_id="clip", path="clip.mp4", dataset="clip", label="real", target_id="0", group_id="0", split="train"
         )
         settings = StageSettings.model_validate({"frames": {"mode": "all"}})
-        job = VideoJob(root=Path(scratch), entry=probe(Path(scratch), entry), settings=settings, config_digest="0" * 64)
+        job = VideoJob(root=Path(scratch), entry=probe(Path(scratch), entry), config_digest="0" * 64)
         stages = Stages(
+            settings=settings,
             decoder=DECODERS[decoder](),
             finder=FaceFinder(InstantDetector(), DetectorLandmarks()),
             aligner=SquareAligner(),

@@ -84,7 +84,6 @@ class ShardPlan:
         return VideoJob(
             root=self.roots[entry.dataset],
             entry=entry,
-            settings=self.workers.stages,
             config_digest=self.config_digest,
             choice_mask=self.choice_masks.get(entry.video_id),
             relatives_digest=self.relatives.get(entry.video_id),

@@ -149,7 +149,7 @@ def predict(config: PredictConfig) -> Prediction:
     out_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(out_dir / PREDICTION_NAME, (json.dumps(asdict(prediction), indent=2) + "\n").encode())
     write_atomically(out_dir / PLOT_NAME, _plot(prediction))
-    source = FrameSource(job, stages.decoder, no_limit, Tally())
+    source = FrameSource(job, stages, no_limit, Tally())
     _write_clip(out_dir / CLIP_NAME, source, entry, prediction)
     return prediction
 
@@ -211,7 +211,7 @@ def _job(video: Path, settings: StageSettings) -> tuple[VideoEntry, VideoJob]:
         entry = probe(video.parent, entry)
     except VideoRejected as rejection:
         raise ConfigError(f"video {video}: got {rejection.reason}: {rejection.detail}; expected a video") from rejection
-    return entry, VideoJob(root=video.parent, entry=entry, settings=settings, config_digest="")
+    return entry, VideoJob(root=video.parent, entry=entry, config_digest="")
 
 
 def _frame_scores(

@@ -23,14 +23,12 @@ from manifests.errors import VideoRejected
 from storage.format.record import TrackChoice
 from tasks.decode.sampling import farthest_first, frame_indices
 from tasks.media import FaceDetection, FaceTrack, FoundBy, FrameBatch, Reason, Stage
-from tasks.settings import FrameSettings
-from tasks.track.main_face import OriginalFace, choose_main
+from tasks.track.main_face import choose_main
 from tasks.track.tracker import FaceTracker, SeenTrack, fill_gaps
+from tasks.video.context import VideoContext
 from tasks.video.finder import FaceFinder
 from tasks.video.frame_faces import Look, look, mask_shares, no_face_detail
-from tasks.video.frames import Batch, FrameSource
-from tasks.video.job import Tally
-from tasks.video.stages import Stages
+from tasks.video.frames import Batch
 
 LEAST_MORE_VISITS = 8  # frames: a visit costs a walk through the file with decord
 CLOSER_LOOK_BOXES = 2.0  # side of the part of the frame that is looked at closely, over the face's longer side
@@ -41,21 +39,15 @@ class Quota:
     """The search in one video.
 
     Args:
-        settings: how many frames are wanted, and how many may be visited.
-        stages: its finders.
-        source: the video.
-        tally: counts faces, people and time.
-        original_face: the main face of a fake's original.
+        video: how many frames are wanted and how many may be visited, its finders and frames.
     """
 
-    def __init__(
-        self, settings: FrameSettings, stages: Stages, source: FrameSource, tally: Tally, original_face: OriginalFace
-    ) -> None:
-        self._settings = settings
-        self._stages = stages
-        self._source = source
-        self._tally = tally
-        self._original_face = original_face
+    def __init__(self, video: VideoContext) -> None:
+        self._settings = video.settings.frames
+        self._stages = video.stages
+        self._source = video.source
+        self._tally = video.tally
+        self._original_face = video.original_face
         self._seen: dict[int, Look] = {}
         self._visited: list[int] = []  # in the order of the visits
         self._people: list[SeenTrack] = []

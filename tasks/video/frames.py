@@ -20,6 +20,7 @@ from tasks.decode.decoder import Decoder, PatientReader, VideoReader
 from tasks.masks import MaskBatch, read_masks
 from tasks.media import FRAMES_PER_BATCH, FrameBatch, Reason, Stage
 from tasks.video.job import Tally, TimeLimit, VideoJob
+from tasks.video.stages import Stages
 
 BYTES_PER_PIXEL = 3  # RGB
 BYTES_PER_MASKED_PIXEL = 8  # two of RGB, frame and mask as they come, and the mask in grey, twice while it is made
@@ -34,14 +35,15 @@ class FrameSource:
 
     Args:
         job: the video.
-        decoder: for frames and masks.
+        stages: the decoder for frames and masks, and its time limit in seconds.
         time_limit: guards each call into the decoder.
         tally: counts frames and decoding time.
     """
 
-    def __init__(self, job: VideoJob, decoder: Decoder, time_limit: TimeLimit, tally: Tally) -> None:
+    def __init__(self, job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally) -> None:
         self._job = job
-        self._decoder = decoder
+        self._decoder = stages.decoder
+        self._timeout_s = stages.settings.decode.timeout_s
         self._time_limit = time_limit
         self._tally = tally
         self._mask_path = job.entry.mask_path or job.choice_mask
@@ -136,7 +138,7 @@ class FrameSource:
     @contextmanager
     def _guarded(self, path: str) -> Iterator[None]:
         """Count the time as decoding, limit it, and turn the file system's refusal into a rejection."""
-        with self._tally.timed("decode"), self._time_limit(self._job.settings.decode.timeout_s):
+        with self._tally.timed("decode"), self._time_limit(self._timeout_s):
             try:
                 yield
             except OSError as error:  # gone since it was probed, or not to be read

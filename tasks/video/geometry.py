@@ -14,13 +14,13 @@ from manifests.errors import VideoRejected
 from storage.format.record import TrackChoice
 from tasks.decode.sampling import FrameIndices, Samples, clips, frame_indices, single_frames
 from tasks.media import Reason, Stage
-from tasks.track.main_face import ChosenTrack, OriginalFace, choose_main, stored_tracks
+from tasks.settings import StageSettings
+from tasks.track.main_face import ChosenTrack, choose_main, stored_tracks
 from tasks.track.tracker import FaceTracker, SeenTrack
+from tasks.video.context import VideoContext
 from tasks.video.face_search import Quota
 from tasks.video.frame_faces import look, no_face_detail
-from tasks.video.frames import FrameSource
-from tasks.video.job import Tally, VideoJob
-from tasks.video.stages import Stages
+from tasks.video.job import VideoJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,22 +40,20 @@ class Geometry:
     """People seen."""
 
 
-def find_geometry(
-    job: VideoJob, stages: Stages, source: FrameSource, tally: Tally, original_face: OriginalFace
-) -> Geometry:
+def find_geometry(video: VideoContext) -> Geometry:
     """Find out where the people of a video are.
 
     Raises:
         VideoRejected: it is too short, cannot be decoded, or shows the face too rarely.
     """
-    if job.settings.frames.at_least:
-        return _by_quota(job, stages, source, tally, original_face)
-    samples = _samples(job, source)
+    if video.settings.frames.at_least:
+        return _by_quota(video)
+    tally, samples = video.tally, _samples(video)
     tally.frames_wanted.update(samples.frame_indices.tolist())
-    looked_at = np.arange(source.num_frames) if stages.aligner.smooths else samples.frame_indices
+    looked_at = np.arange(video.source.num_frames) if video.stages.aligner.smooths else samples.frame_indices
     tracker, num_masked = FaceTracker(), 0
-    for batch in source.batches(looked_at):
-        for seen in look(batch, stages.finder, tally):
+    for batch in video.source.batches(looked_at):
+        for seen in look(batch, video.stages.finder, tally):
             with tally.timed("track"):
                 tracker.add(seen.frame_index, seen.faces, seen.mask_shares)
             num_masked += seen.is_masked
@@ -64,10 +62,10 @@ def find_geometry(
     people = tracker.tracks()
     if not people:
         raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(looked_at)))
-    require_face_in_mask(job, people, num_masked)
-    main, choice = choose_main(people, original_face)
+    require_face_in_mask(video.job, people, num_masked)
+    main, choice = choose_main(people, video.original_face)
     return Geometry(
-        tracks=_stored(job, people, main, choice, looked_at),
+        tracks=_stored(video.settings, people, main, choice, looked_at),
         samples=samples,
         num_faces=tracker.num_faces,
         num_tracks=tracker.num_tracks,
@@ -86,13 +84,13 @@ def require_face_in_mask(job: VideoJob, people: Sequence[SeenTrack], num_masked:
         raise VideoRejected(Stage.TRACK, Reason.LOW_COVERAGE, detail)
 
 
-def _samples(job: VideoJob, source: FrameSource) -> Samples:
+def _samples(video: VideoContext) -> Samples:
     """Which frames the settings ask for.
 
     Raises:
         VideoRejected: the video has no frames, or is too short.
     """
-    frames = job.settings.frames
+    frames, source = video.settings.frames, video.source
     if frames.mode != "clips":
         return single_frames(frame_indices(frames.mode, source.num_frames, count=frames.count, stride=frames.stride))
     records = clips(
@@ -104,30 +102,32 @@ def _samples(job: VideoJob, source: FrameSource) -> Samples:
     return Samples(records=tuple(records))
 
 
-def _by_quota(
-    job: VideoJob, stages: Stages, source: FrameSource, tally: Tally, original_face: OriginalFace
-) -> Geometry:
+def _by_quota(video: VideoContext) -> Geometry:
     """Look until `frames.at_least` frames show the main face.
 
     Raises:
         VideoRejected: too few do, whatever was tried.
     """
-    quota = Quota(job.settings.frames, stages, source, tally, original_face)
+    quota = Quota(video)
     people, main, choice = quota.fill()
-    require_face_in_mask(job, people, quota.num_masked)
+    require_face_in_mask(video.job, people, quota.num_masked)
     chosen = main.track.frame_indices
     return Geometry(
-        tracks=_stored(job, people, main, choice, chosen),
+        tracks=_stored(video.settings, people, main, choice, chosen),
         samples=single_frames(chosen),
-        num_faces=tally.num_faces,
-        num_tracks=tally.num_tracks,
+        num_faces=video.tally.num_faces,
+        num_tracks=video.tally.num_tracks,
     )
 
 
 def _stored(
-    job: VideoJob, people: Sequence[SeenTrack], main: SeenTrack, choice: TrackChoice, looked_at: FrameIndices
+    settings: StageSettings,
+    people: Sequence[SeenTrack],
+    main: SeenTrack,
+    choice: TrackChoice,
+    looked_at: FrameIndices,
 ) -> tuple[ChosenTrack, ...]:
-    track = job.settings.track
+    track = settings.track
     # Clips are judged one by one, when it is known which frames each has: a person may leave for a while.
-    min_coverage = 0.0 if job.settings.frames.mode == "clips" else track.min_coverage
+    min_coverage = 0.0 if settings.frames.mode == "clips" else track.min_coverage
     return stored_tracks(people, main, choice, looked_at, min_coverage=min_coverage, max_tracks=track.max_tracks)

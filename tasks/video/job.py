@@ -10,7 +10,6 @@ from pathlib import Path
 
 from manifests.entry import VideoEntry
 from manifests.row import ManifestRow
-from tasks.settings import StageSettings
 
 TimeLimit = Callable[[float], AbstractContextManager[None]]  # seconds → a block that must end within them
 
@@ -24,9 +23,6 @@ class VideoJob:
 
     entry: VideoEntry
     """Probed, with its split."""
-
-    settings: StageSettings
-    """How."""
 
     config_digest: str
     """Hex digest of the settings that decide the records' bytes."""

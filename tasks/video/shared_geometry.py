@@ -28,10 +28,8 @@ from manifests.files import locked, write_atomically
 from tasks.decode.sampling import Samples
 from tasks.media import FaceTrack, Reason, Stage
 from tasks.track.main_face import ChosenTrack
-from tasks.video.frames import FrameSource
+from tasks.video.context import VideoContext
 from tasks.video.geometry import Geometry, find_geometry
-from tasks.video.job import Tally, TimeLimit, VideoJob
-from tasks.video.stages import Stages
 
 # Of an original that may be usable in the next run; its fakes wait for that.
 PASSING = frozenset({Reason.CRASHED, Reason.UNREADABLE})
@@ -39,43 +37,33 @@ PASSING = frozenset({Reason.CRASHED, Reason.UNREADABLE})
 TRACK_ARRAYS = ("frame_indices", "boxes_xyxy", "landmarks", "scores", "interpolated", "landmark_scores", "found_by")
 
 
-def geometry_of_original(original: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally) -> Geometry | None:
+def geometry_of_original(original: VideoContext) -> Geometry | None:
     """Return where the people of a fake's original are, or None where it was rejected for good.
-
-    Args:
-        original: the original's job.
-        stages: the worker's loaded stages.
-        time_limit: guards each call into the decoder.
-        tally: the fake's; the time that the original takes is added to it.
 
     Raises:
         VideoRejected: the original may be usable another time, and so may the fake.
     """
-    spent = Tally(seconds=tally.seconds)
-    source = FrameSource(original, stages.decoder, time_limit, spent)
     try:
-        return kept_geometry(original, stages, source, spent, is_own=False)
+        return kept_geometry(original, is_own=False)
     except VideoRejected as rejection:
         if rejection.reason in PASSING:
             raise
         return None  # the original's own row says why
 
 
-def kept_geometry(job: VideoJob, stages: Stages, source: FrameSource, tally: Tally, *, is_own: bool = True) -> Geometry:
+def kept_geometry(video: VideoContext, *, is_own: bool = True) -> Geometry:
     """Return the geometry of an original: as kept, or found and kept for its fakes.
 
     Args:
-        job: the original's.
-        stages: the worker's loaded stages.
-        source: the original's frames.
-        tally: what is spent on it.
+        video: the original.
         is_own: whether this is the original's own turn; a fake gives it up where an earlier worker died of it.
 
     Raises:
         VideoRejected: the original cannot be used.
     """
+    job = video.job
     if job.geometry_dir is None:
-        return find_geometry(job, stages, source, tally, lambda: None)
+        return find_geometry(video)
     identity = (job.entry.video_id, job.entry.content_digest, job.choice_mask or "", job.config_digest)
     place = job.geometry_dir / hashlib.sha256("\n".join(identity).encode()).hexdigest()
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +77,7 @@ def kept_geometry(job: VideoJob, stages: Stages, source: FrameSource, tally: Tal
             raise VideoRejected(Stage.DETECT, reason, detail)
         begun.touch()
         try:
-            geometry = find_geometry(job, stages, source, tally, lambda: None)
+            geometry = find_geometry(video)
         except VideoRejected as rejection:
             rejected.write_text(rejection.reason)
             raise

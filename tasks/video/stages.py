@@ -96,6 +96,9 @@ class Models:
 class Stages:
     """What a video goes through."""
 
+    settings: StageSettings
+    """How each of them works, and what decides between them."""
+
     decoder: Decoder
     """Frames out of files."""
 
@@ -128,6 +131,7 @@ class Stages:
             return FaceFinder(detector, models.landmarker, every, detect.max_side_px, aligner.accepts)
 
         return cls(
+            settings=settings,
             decoder=DECODERS[settings.decode.backend].from_settings(settings.decode),
             finder=finder(models.detector, detect.every),
             lenient_finder=None if models.lenient_detector is None else finder(models.lenient_detector),

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from tasks.difference import difference_masks
 from tasks.masks import MaskBatch
 from tasks.media import FaceTrack, FrameBatch, Reason, Stage
 from tasks.track.main_face import ChosenTrack
-from tasks.video.frames import FrameSource
+from tasks.video.context import VideoContext
 from tasks.video.geometry import Geometry, find_geometry
 from tasks.video.job import Tally, TimeLimit, VideoJob, no_limit
 from tasks.video.records import EncodedFrame, Provenance, encode_frames, pack_record
@@ -71,10 +72,11 @@ class _Video:
     def __init__(self, job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally) -> None:
         self._job = job
         self._stages = stages
-        self._time_limit = time_limit
+        self._settings = stages.settings
         self._tally = tally
-        self._source = FrameSource(job, stages.decoder, time_limit, tally)
-        self._geometry_of_original: tuple[Geometry | None] | None = None  # once it has been asked for
+        self._context = VideoContext(
+            job=job, stages=stages, time_limit=time_limit, tally=tally, original_face=self._original_face
+        )
 
     def records(self) -> tuple[tuple[str, bytes], ...]:
         """Run the stages in their order; return (key, encoded record), keys increasing.
@@ -92,7 +94,7 @@ class _Video:
                 Stage.TRACK,
                 Reason.LOW_COVERAGE,
                 f"main face: got it in too few frames of each of {len(geometry.samples.records)} clips, "
-                f"expected at least {self._job.settings.track.min_coverage:.0%} (track.min_coverage)",
+                f"expected at least {self._settings.track.min_coverage:.0%} (track.min_coverage)",
             )
         for bystander, encoded in zip(geometry.tracks[1:], frames[1:], strict=True):
             records += self._pack(bystander, encoded, geometry, taken_from) if encoded else []
@@ -106,24 +108,23 @@ class _Video:
         """
         original = self._job.original
         if original is None:
-            if self._job.settings.track.reuse_geometry and self._job.entry.label == "fake":
+            if self._settings.track.reuse_geometry and self._job.entry.label == "fake":
                 self._tally.remarks.append("geometry is its own: the original is not at hand")
-            return kept_geometry(self._job, self._stages, self._source, self._tally), None
-        if self._job.settings.track.reuse_geometry and (reused := self._reused(original)):
+            return kept_geometry(self._context), None
+        if self._settings.track.reuse_geometry and (reused := self._reused(original)):
             return reused, original.entry.video_id
-        return find_geometry(self._job, self._stages, self._source, self._tally, self._original_face), None
+        return find_geometry(self._context), None
 
-    def _original_geometry(self, original: VideoJob) -> Geometry | None:
-        """Return the original's geometry, if its frames are as large as these, and come as fast."""
-        if self._geometry_of_original is None:
-            usable = _same_frames(self._job, original)
-            found = geometry_of_original(original, self._stages, self._time_limit, self._tally) if usable else None
-            self._geometry_of_original = (found,)
-        return self._geometry_of_original[0]
+    @cached_property
+    def _original_geometry(self) -> Geometry | None:
+        """The original's geometry, if its frames are as large as these, and come as fast."""
+        original = self._job.original
+        usable = original is not None and _same_frames(self._job, original)
+        return geometry_of_original(self._context.of_original(original)) if original and usable else None
 
     def _original_face(self) -> FaceTrack | None:
         """Return the main face of the video's original."""
-        geometry = self._original_geometry(self._job.original) if self._job.original else None
+        geometry = self._original_geometry
         return None if geometry is None else geometry.tracks[0].track
 
     def _reused(self, original: VideoJob) -> Geometry | None:
@@ -132,17 +133,17 @@ class _Video:
         Raises:
             VideoRejected: no record lies in the frames that both have.
         """
-        geometry = self._original_geometry(original)
+        geometry = self._original_geometry
         if geometry is None:
             self._tally.remarks.append(
                 f"geometry is its own: {original.entry.video_id} has another size or frame rate, or was rejected"
             )
             return None
-        pad = self._job.settings.frames.short_video == "pad"
-        samples = geometry.samples.before(self._source.num_frames, pad=pad)
+        pad = self._settings.frames.short_video == "pad"
+        samples = geometry.samples.before(self._context.source.num_frames, pad=pad)
         if not samples.records:
             detail = (
-                f"frames: got {self._source.num_frames}, expected more: no record of its original, "
+                f"frames: got {self._context.source.num_frames}, expected more: no record of its original, "
                 f"{original.entry.video_id}, lies within them (track.reuse_geometry)"
             )
             raise VideoRejected(Stage.SAMPLE, Reason.TOO_SHORT, detail)
@@ -163,7 +164,7 @@ class _Video:
         encoded: dict[int, list[EncodedFrame]] = {number: [] for number in range(len(geometry.tracks))}
         indices = geometry.samples.frame_indices
         twins = self._frames_of_original(indices)
-        for frames, masks in self._source.batches(indices, with_masks=self._job.entry.mask_path is not None):
+        for frames, masks in self._context.source.batches(indices, with_masks=self._job.entry.mask_path is not None):
             twin = next(twins, None)
             for number in list(encoded):
                 chosen = geometry.tracks[number]
@@ -197,18 +198,18 @@ class _Video:
                 clip = replace(clip, masks=derived)
         with self._tally.timed("encode"):
             rows = track.rows_at(frames.frame_indices)
-            return list(encode_frames(rows, clip, has_mask, self._job.settings.encode))
+            return list(encode_frames(rows, clip, has_mask, self._settings.encode))
 
     def _frames_of_original(self, indices: npt.NDArray[np.int64]) -> Iterator[FrameBatch]:
         """Yield the original's frames in the same batches, as far as it lasts, where masks are derived from them."""
         job = self._job
-        if job.settings.masks != "difference" or job.entry.label != "fake" or job.entry.mask_path is not None:
+        if self._settings.masks != "difference" or job.entry.label != "fake" or job.entry.mask_path is not None:
             return
         original = job.original
         if original is None or not _same_frames(job, original):
             self._tally.remarks.append("no mask: the original is not at hand, or has another size or frame rate")
             return
-        source = FrameSource(original, self._stages.decoder, self._time_limit, Tally(seconds=self._tally.seconds))
+        source = self._context.of_original(original).source
         try:
             for frames, _ in source.batches(indices[indices < source.num_frames], with_masks=False):
                 yield frames
@@ -234,7 +235,7 @@ class _Video:
         for indices in geometry.samples.records:
             members = [frames[int(number)] for number in indices]
             share_seen = float(np.mean([not frames[int(number)].interpolated for number in np.unique(indices)]))
-            if len(members) > 1 and share_seen < job.settings.track.min_coverage:
+            if len(members) > 1 and share_seen < self._settings.track.min_coverage:
                 self._tally.num_dropped += chosen.choice != "bystander"
                 continue
             record = pack_record(job.entry, members, provenance)

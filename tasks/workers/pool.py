@@ -229,13 +229,10 @@ class WorkerPool:
         detail = f"worker process died twice on {job.entry.path}, the last time with {cause}"
         return _rejected(job, Stage.DECODE, Reason.CRASHED, detail)
 
-    @staticmethod
-    def _timeout_detail(job: VideoJob) -> str:
+    def _timeout_detail(self, job: VideoJob) -> str:
         or_original = f" or {job.original.entry.path}, its original," if job.original else ""
-        return (
-            f"{job.entry.path}{or_original}: decoder did not answer within {job.settings.decode.timeout_s:g} s "
-            "(decode.timeout_s) and was ended"
-        )
+        limit = f"{self._settings.stages.decode.timeout_s:g} s (decode.timeout_s)"
+        return f"{job.entry.path}{or_original}: decoder did not answer within {limit} and was ended"
 
 
 _shared: dict[str, WorkerPool] = {}

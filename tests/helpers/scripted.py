@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -22,9 +23,9 @@ from tasks.landmarks.five_points import DetectorLandmarks
 from tasks.media import FaceDetection, FrameBatch
 from tasks.settings import StageSettings
 from tasks.video.finder import FaceFinder
-from tasks.video.job import VideoJob
+from tasks.video.job import TimeLimit, VideoJob, no_limit
 from tasks.video.stages import Stages
-from tasks.video.video import VideoResult
+from tasks.video.video import VideoResult, process_video
 
 SETTINGS = StageSettings.model_validate(
     {"frames": {"count": 6}, "crop": {"size_px": 64}, "encode": {"image_format": "png"}}
@@ -103,8 +104,21 @@ def face(left: float, top: float, side: float) -> FaceDetection:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScriptedJob(VideoJob):
+    """A job with the settings that its stages are to have."""
+
+    settings: StageSettings = SETTINGS
+
+
+def processed(job: ScriptedJob, stages: Stages, time_limit: TimeLimit = no_limit) -> VideoResult:
+    """What comes of a video under its own settings."""
+    return process_video(job, replace(stages, settings=job.settings), time_limit)
+
+
 def stages(detector: FaceDetector, decoder: Decoder | None = None, **more: FaceFinder) -> Stages:
     return Stages(
+        settings=SETTINGS,
         decoder=decoder or DecordDecoder(),
         finder=FaceFinder(detector, DetectorLandmarks()),
         aligner=SquareAligner(size_px=64, margin=1.0),
@@ -134,16 +148,16 @@ def fake_entry(**changes: Any) -> VideoEntry:
     return VideoEntry(**known | changes)
 
 
-def memory_job(num_frames: int, settings: StageSettings = SETTINGS, **changes: Any) -> VideoJob:
+def memory_job(num_frames: int, settings: StageSettings = SETTINGS, **changes: Any) -> ScriptedJob:
     """Return the job of a fake whose `Footage` is 320×240 pixels."""
     measured = {"num_frames": num_frames, "fps": Fraction(25), "width": 320, "height": 240, "sha256": "a" * 64}
     entry = fake_entry(**measured | changes)
-    return VideoJob(root=Path("/nowhere"), entry=entry, settings=settings, config_digest="ab" * 32)
+    return ScriptedJob(root=Path("/nowhere"), entry=entry, settings=settings, config_digest="ab" * 32)
 
 
-def job(root: Path, mask: bool = False, settings: StageSettings = SETTINGS) -> VideoJob:
+def job(root: Path, mask: bool = False, settings: StageSettings = SETTINGS) -> ScriptedJob:
     entry = fake_entry(mask_path="mask.mp4" if mask else None)
-    return VideoJob(root=root, entry=probe(root, entry), settings=settings, config_digest="ab" * 32)
+    return ScriptedJob(root=root, entry=probe(root, entry), settings=settings, config_digest="ab" * 32)
 
 
 def records_of(result: VideoResult) -> list[Record]:

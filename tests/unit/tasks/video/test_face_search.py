@@ -23,7 +23,7 @@ from tasks.media import FaceDetection, FrameBatch
 from tasks.settings import StageSettings
 from tasks.video.finder import FaceFinder
 from tasks.video.stages import Models, Stages
-from tasks.video.video import VideoResult, process_video
+from tasks.video.video import VideoResult
 from tests.helpers.scripted import (
     Footage,
     MemoryDecoder,
@@ -31,6 +31,7 @@ from tests.helpers.scripted import (
     ScriptedDetector,
     face,
     memory_job,
+    processed,
     records_of,
     settings_with,
     stages,
@@ -96,7 +97,7 @@ def looked_for(
     """Search a video in memory; the ladder's detectors are `lenient_finder` and `second_finder`."""
     decoder = MemoryDecoder(fake=Footage(num_frames))
     rungs = {name: finder(one) for name, one in (ladder or {}).items()}
-    return process_video(memory_job(num_frames, quota(at_least, **frames)), stages(detector, decoder, **rungs))
+    return processed(memory_job(num_frames, quota(at_least, **frames)), stages(detector, decoder, **rungs))
 
 
 def numbers_of(records: Iterable[Record]) -> list[int]:
@@ -279,7 +280,7 @@ def test_a_closer_look_at_the_place_where_the_neighbours_have_it() -> None:
     decoder = MemoryDecoder(fake=Footage(NUM_FRAMES, small_in(first[4:6])))
     detector, lenient = WhiteSquares(50), WhiteSquares(50)
     work = memory_job(NUM_FRAMES, quota(10, max_visits=10))
-    records = records_of(process_video(work, stages(detector, decoder, lenient_finder=finder(lenient))))
+    records = records_of(processed(work, stages(detector, decoder, lenient_finder=finder(lenient))))
     ways = ways_of(records)
     assert [ways[number] for number in first] == [
         FoundBy.NEIGHBOURS if number in first[4:6] else FoundBy.DETECTOR for number in first
@@ -298,7 +299,7 @@ def test_a_closer_look_is_content_with_nothing_else() -> None:
     decoder = MemoryDecoder(fake=Footage(NUM_FRAMES, small_in(first[4:6], left=170, top=130)))
     work = memory_job(NUM_FRAMES, quota(10, max_visits=10))
     lenient = finder(WhiteSquares(50))
-    row = process_video(work, stages(WhiteSquares(50), decoder, lenient_finder=lenient)).row
+    row = processed(work, stages(WhiteSquares(50), decoder, lenient_finder=lenient)).row
     assert row.reason == Reason.TOO_FEW_FACES
 
 
@@ -315,7 +316,7 @@ def test_a_closer_look_at_the_border_of_the_frame(corner: tuple[int, int]) -> No
     work = memory_job(NUM_FRAMES, quota(10, max_visits=10))
     lenient = finder(WhiteSquares(50))
     decoder = MemoryDecoder(fake=Footage(NUM_FRAMES, paint))
-    records = records_of(process_video(work, stages(WhiteSquares(50), decoder, lenient_finder=lenient)))
+    records = records_of(processed(work, stages(WhiteSquares(50), decoder, lenient_finder=lenient)))
     (found,) = (record for record in records if record.frame_indices[0] == 22)
     assert ways_of([found]) == {22: FoundBy.NEIGHBOURS}
     assert found.boxes_xyxy[0] == pytest.approx([left + 10, top + 10, left + 50, top + 50], abs=0.5)
@@ -326,7 +327,7 @@ def test_several_people_of_the_chosen_frames() -> None:
     decoder = MemoryDecoder(fake=Footage(NUM_FRAMES))
     both = PlayedDetector(lambda number: [face(20, 60, 80)] + [face(220, 60, 80)] * (number % 44 != 0))
     settings = settings_with(frames={"at_least": 10}, track={"max_tracks": 2})
-    records = records_of(process_video(memory_job(NUM_FRAMES, settings), stages(both, decoder)))
+    records = records_of(processed(memory_job(NUM_FRAMES, settings), stages(both, decoder)))
     main = [record for record in records if record.track_choice == "longest"]
     others = [record for record in records if record.track_choice == "bystander"]
     assert numbers_of(main) == numbers_of(others) == sorted(FIRST)
@@ -356,7 +357,7 @@ def test_the_original_is_found_once_however_often_is_asked() -> None:
     real = memory_job(
         NUM_FRAMES, fake.settings, path="real.mp4", video_id="ffpp/youtube/c23/000", label="real", manipulation=None
     )
-    result = process_video(replace(fake, original=real), stages(detector, decoder))
+    result = processed(replace(fake, original=real), stages(detector, decoder))
     assert {record.track_choice for record in records_of(result)} == {"original"}
     assert detector.visited == sorted(FIRST)
 

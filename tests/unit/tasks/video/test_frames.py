@@ -17,7 +17,7 @@ from tasks.decode.decoder import Decoder
 from tasks.media import FrameBatch, Reason, Stage
 from tasks.video.frames import FrameSource
 from tasks.video.job import Tally
-from tests.helpers.scripted import Footage, memory_job
+from tests.helpers.scripted import Footage, ScriptedDetector, memory_job, stages
 
 NUM_FRAMES = 50
 WINDOW = 10  # frames
@@ -85,7 +85,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 
 def source(decoder: WatchedDecoder, watch: Watch, **changes: Any) -> FrameSource:
-    return FrameSource(memory_job(NUM_FRAMES, **changes), decoder, watch.limit, Tally())
+    return FrameSource(memory_job(NUM_FRAMES, **changes), stages(ScriptedDetector([]), decoder), watch.limit, Tally())
 
 
 EVERY_FRAME = np.arange(NUM_FRAMES, dtype=np.int64)

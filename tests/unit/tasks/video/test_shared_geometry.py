@@ -26,20 +26,21 @@ from tasks.detect.detector import FaceDetector
 from tasks.media import FaceDetection, FaceTrack, FrameBatch
 from tasks.settings import StageSettings
 from tasks.track.main_face import ChosenTrack
-from tasks.video.frames import FrameSource
+from tasks.video.context import VideoContext
 from tasks.video.geometry import Geometry
-from tasks.video.job import Tally, VideoJob, no_limit
 from tasks.video.shared_geometry import TRACK_ARRAYS, geometry_of_original, kept_geometry
 from tasks.video.shared_geometry import _read as read_geometry
 from tasks.video.shared_geometry import _write as write_geometry
-from tasks.video.video import VideoResult, process_video
+from tasks.video.video import VideoResult
 from tests.helpers.scripted import (
     FacesAt,
     Footage,
     MemoryDecoder,
     PlayedDetector,
+    ScriptedJob,
     face,
     memory_job,
+    processed,
     records_of,
     settings_with,
     stages,
@@ -81,7 +82,7 @@ def decoder(real: int = 51, fake: int = 51) -> MemoryDecoder:
 
 def pair(
     settings: StageSettings, real: int = 51, fake: int = 51, folder: Path | None = None, **changes: Any
-) -> tuple[VideoJob, VideoJob]:
+) -> tuple[ScriptedJob, ScriptedJob]:
     """The jobs of an original and of its fake; `folder` is where geometries are kept."""
     original = memory_job(
         real,
@@ -131,19 +132,19 @@ def test_a_fake_is_about_the_person_that_its_original_is_about(tmp_path: Path) -
     """Without its original, the fake's main face would be the one on the left."""
     _, fake = pair(PLAIN, folder=tmp_path)
     cast = Cast(real=mostly_right, fake=two)
-    result = process_video(fake, stages(cast, decoder()))
+    result = processed(fake, stages(cast, decoder()))
     records = records_of(result)
     assert {float(record.boxes_xyxy[0, 0]) for record in records} == {220}
     assert {(record.track_choice, record.geometry_from, record.track_id) for record in records} == {
         ("original", None, 1)
     }
-    alone = records_of(process_video(replace(fake, original=None), stages(cast, decoder())))
+    alone = records_of(processed(replace(fake, original=None), stages(cast, decoder())))
     assert {(record.track_choice, float(record.boxes_xyxy[0, 0])) for record in alone} == {("longest", 20)}
 
 
 def test_with_bystanders_the_main_face_keeps_its_mark(tmp_path: Path) -> None:
     _, fake = pair(settings_with(track={"max_tracks": 2}), folder=tmp_path)
-    records = records_of(process_video(fake, stages(Cast(real=mostly_right, fake=two), decoder())))
+    records = records_of(processed(fake, stages(Cast(real=mostly_right, fake=two), decoder())))
     assert [record.key for record in records] == sorted(record.key for record in records)
     assert {record.track_id: record.track_choice for record in records} == {0: "bystander", 1: "original"}
 
@@ -151,7 +152,7 @@ def test_with_bystanders_the_main_face_keeps_its_mark(tmp_path: Path) -> None:
 def test_a_single_person_costs_no_visit_to_the_original(tmp_path: Path) -> None:
     _, fake = pair(PLAIN, folder=tmp_path)
     cast = Cast(real=moving, fake=beside)
-    records = records_of(process_video(fake, stages(cast, decoder())))
+    records = records_of(processed(fake, stages(cast, decoder())))
     assert {record.track_choice for record in records} == {"longest"}
     assert (cast.real.visited, list(tmp_path.iterdir())) == ([], [])
 
@@ -160,16 +161,16 @@ def test_the_original_is_looked_at_once_for_all_its_fakes(tmp_path: Path) -> Non
     original, fake = pair(PLAIN, folder=tmp_path)
     cast = Cast(real=mostly_right, fake=two)
     for _ in range(3):
-        process_video(fake, stages(cast, decoder()))
-    own = process_video(original, stages(cast, decoder()))
+        processed(fake, stages(cast, decoder()))
+    own = processed(original, stages(cast, decoder()))
     assert cast.real.visited == [0, 10, 20, 30, 40, 50]
-    assert geometry_of(own) == geometry_of(process_video(replace(original, geometry_dir=None), stages(cast, decoder())))
+    assert geometry_of(own) == geometry_of(processed(replace(original, geometry_dir=None), stages(cast, decoder())))
 
 
 def test_an_original_of_another_size_says_nothing_about_the_place(tmp_path: Path) -> None:
     _, fake = pair(PLAIN, folder=tmp_path, width=640, height=480)
     cast = Cast(real=mostly_right, fake=two)
-    records = records_of(process_video(fake, stages(cast, decoder())))
+    records = records_of(processed(fake, stages(cast, decoder())))
     assert {(record.track_choice, float(record.boxes_xyxy[0, 0])) for record in records} == {("longest", 20)}
     assert cast.real.visited == []
 
@@ -180,7 +181,7 @@ def test_an_original_of_another_size_says_nothing_about_the_place(tmp_path: Path
 def test_a_fake_takes_over_frames_boxes_and_matrices(tmp_path: Path) -> None:
     original, fake = pair(REUSE, folder=tmp_path)
     cast = Cast(real=lambda number: moving(number) * (number != 20), fake=beside)
-    real_result, fake_result = (process_video(job, stages(cast, decoder())) for job in (original, fake))
+    real_result, fake_result = (processed(job, stages(cast, decoder())) for job in (original, fake))
     assert cast.fake.visited == []
     assert geometry_of(fake_result) == geometry_of(real_result)
     assert list(geometry_of(fake_result)) == [0, 10, 20, 30, 40, 50]
@@ -199,7 +200,7 @@ def test_a_fake_takes_over_frames_boxes_and_matrices(tmp_path: Path) -> None:
 def test_the_geometry_is_the_same_whoever_asks_first(tmp_path: Path) -> None:
     original, fake = pair(REUSE, folder=tmp_path)
     cast = Cast(real=moving, fake=beside)
-    fake_result, real_result = (process_video(job, stages(cast, decoder())) for job in (fake, original))
+    fake_result, real_result = (processed(job, stages(cast, decoder())) for job in (fake, original))
     assert geometry_of(fake_result) == geometry_of(real_result)
     assert (cast.real.visited, cast.fake.visited) == ([0, 10, 20, 30, 40, 50], [])
 
@@ -213,7 +214,7 @@ def test_encoded_files_of_which_the_fake_is_shorter(tmp_path: Path, make_video: 
     )
     fake = replace(fake, original=original)
     cast = Cast(real=moving, fake=beside)
-    real_result, fake_result = (process_video(job, stages(cast, DecordDecoder())) for job in (original, fake))
+    real_result, fake_result = (processed(job, stages(cast, DecordDecoder())) for job in (original, fake))
     assert cast.fake.visited == []
     taken = geometry_of(fake_result)
     assert list(taken) == [0, 10, 20, 30]
@@ -225,14 +226,14 @@ def test_encoded_files_of_which_the_fake_is_shorter(tmp_path: Path, make_video: 
 
 def test_frames_beyond_the_end_of_the_fake_are_left_out(tmp_path: Path) -> None:
     _, fake = pair(REUSE, fake=31, folder=tmp_path)
-    result = process_video(fake, stages(Cast(real=moving, fake=beside), decoder(fake=31)))
+    result = processed(fake, stages(Cast(real=moving, fake=beside), decoder(fake=31)))
     assert list(geometry_of(result)) == [0, 10, 20, 30]
     assert (result.row.frames_wanted, result.row.frames_got) == (4, 4)
 
 
 def test_a_fake_that_is_longer_than_its_original(tmp_path: Path) -> None:
     _, fake = pair(REUSE, fake=90, folder=tmp_path)
-    result = process_video(fake, stages(Cast(real=moving, fake=beside), decoder(fake=90)))
+    result = processed(fake, stages(Cast(real=moving, fake=beside), decoder(fake=90)))
     assert list(geometry_of(result)) == [0, 10, 20, 30, 40, 50]
 
 
@@ -249,7 +250,7 @@ def test_clips_that_lie_partly_beyond_the_end_of_the_fake(tmp_path: Path, short_
     at_49 = [0, 25] if short_video == "pad" else [0]
     for num_frames, starts in ((51, [0, 25]), (50, [0, 25]), (49, at_49), (30, [0]), (25, [0])):
         _, fake = pair(settings, fake=num_frames, folder=tmp_path)
-        result = process_video(fake, stages(Cast(real=moving, fake=beside), decoder(fake=num_frames)))
+        result = processed(fake, stages(Cast(real=moving, fake=beside), decoder(fake=num_frames)))
         records = records_of(result)
         assert [int(record.frame_indices[0]) for record in records] == starts, num_frames
         assert {len(record.frame_indices) for record in records} == {5}
@@ -257,7 +258,7 @@ def test_clips_that_lie_partly_beyond_the_end_of_the_fake(tmp_path: Path, short_
 
 def test_a_fake_without_a_single_common_record(tmp_path: Path) -> None:
     _, fake = pair(CLIPS, fake=10, folder=tmp_path)
-    row = process_video(fake, stages(Cast(real=moving, fake=beside), decoder(fake=10))).row
+    row = processed(fake, stages(Cast(real=moving, fake=beside), decoder(fake=10))).row
     assert (row.stage, row.reason) == (Stage.SAMPLE, Reason.TOO_SHORT)
     assert REAL_ID in str(row.detail)
     assert "track.reuse_geometry" in str(row.detail)
@@ -266,7 +267,7 @@ def test_a_fake_without_a_single_common_record(tmp_path: Path) -> None:
 def test_several_people_are_taken_over(tmp_path: Path) -> None:
     original, fake = pair(settings_with(track={"reuse_geometry": True, "max_tracks": 2}), folder=tmp_path)
     cast = Cast(real=two, fake=beside)
-    real_records, fake_records = (records_of(process_video(job, stages(cast, decoder()))) for job in (original, fake))
+    real_records, fake_records = (records_of(processed(job, stages(cast, decoder()))) for job in (original, fake))
     assert [record.key.replace("Deepfakes", "youtube").replace("_001", "") for record in fake_records] == [
         record.key for record in real_records
     ]
@@ -282,7 +283,7 @@ def test_several_people_are_taken_over(tmp_path: Path) -> None:
 def test_another_size_of_frame_is_remarked_and_the_fake_looks_for_itself(tmp_path: Path) -> None:
     _, fake = pair(REUSE, folder=tmp_path, width=640, height=480)
     cast = Cast(real=moving, fake=beside)
-    result = process_video(fake, stages(cast, decoder()))
+    result = processed(fake, stages(cast, decoder()))
     assert cast.real.visited == []
     assert cast.fake.visited == [0, 10, 20, 30, 40, 50]
     assert {(record.track_choice, record.geometry_from) for record in records_of(result)} == {("longest", None)}
@@ -295,7 +296,7 @@ def test_an_original_that_is_rejected_leaves_the_fake_to_itself(tmp_path: Path, 
     cast = Cast(real=lambda _: [], fake=beside)
     jobs = {"original": original, "fake": fake}
     order = [comes_first, *(name for name in jobs if name != comes_first)]
-    results = {name: process_video(jobs[name], stages(cast, decoder())) for name in order}
+    results = {name: processed(jobs[name], stages(cast, decoder())) for name in order}
     # The original's own row tells the true reason, whoever came first.
     assert results["original"].row.reason == Reason.NO_FACE
     assert geometry_of(results["fake"])[10][0] == [[113, 62, 190, 139]]
@@ -307,13 +308,13 @@ def test_an_original_that_is_rejected_leaves_the_fake_to_itself(tmp_path: Path, 
 def test_a_fake_waits_for_an_original_that_is_gone(tmp_path: Path) -> None:
     """A disk may come back: what the fake would be by itself is another thing than what it is beside its original."""
     _, fake = pair(REUSE, folder=tmp_path)
-    result = process_video(fake, stages(Cast(real=moving, fake=beside), MemoryDecoder(fake=Footage(51, black))))
+    result = processed(fake, stages(Cast(real=moving, fake=beside), MemoryDecoder(fake=Footage(51, black))))
     assert (result.records, result.row.reason) == ((), Reason.UNREADABLE)
 
 
 def test_another_frame_rate_is_remarked_and_the_fake_looks_for_itself(tmp_path: Path) -> None:
     _, fake = pair(REUSE, folder=tmp_path)
-    result = process_video(
+    result = processed(
         replace(fake, entry=replace(fake.entry, fps=Fraction(30))), stages(Cast(real=moving, fake=beside), decoder())
     )
     assert {record.geometry_from for record in records_of(result)} == {None}
@@ -322,18 +323,18 @@ def test_another_frame_rate_is_remarked_and_the_fake_looks_for_itself(tmp_path: 
 
 def test_a_fake_whose_original_is_not_at_hand_says_so(tmp_path: Path) -> None:
     _, fake = pair(REUSE, folder=tmp_path)
-    result = process_video(replace(fake, original=None), stages(Cast(real=moving, fake=beside), decoder()))
+    result = processed(replace(fake, original=None), stages(Cast(real=moving, fake=beside), decoder()))
     assert result.row.detail == "geometry is its own: the original is not at hand"
 
 
-def begin(original: VideoJob, folder: Path) -> None:
+def begin(original: ScriptedJob, folder: Path) -> None:
     """Leave behind what a worker leaves that died while it looked for an original's people."""
 
     def die(_: int) -> list[FaceDetection]:
         raise SystemExit
 
     with pytest.raises(SystemExit):
-        process_video(original, stages(Cast(real=die, fake=die), decoder()))
+        processed(original, stages(Cast(real=die, fake=die), decoder()))
     assert sorted(path.suffix for path in folder.iterdir()) == [".begun", ".lock"]
 
 
@@ -341,7 +342,7 @@ def test_a_fake_waits_for_an_original_of_which_a_worker_died(tmp_path: Path) -> 
     original, fake = pair(REUSE, folder=tmp_path)
     cast = Cast(real=moving, fake=beside)
     begin(original, tmp_path)
-    result = process_video(fake, stages(cast, decoder()))
+    result = processed(fake, stages(cast, decoder()))
     assert cast.real.visited == cast.fake.visited == []
     assert (result.records, result.row.reason) == ((), Reason.CRASHED)
 
@@ -351,8 +352,8 @@ def test_the_original_itself_does_not_give_up(tmp_path: Path) -> None:
     original, fake = pair(REUSE, folder=tmp_path)
     cast = Cast(real=moving, fake=beside)
     begin(original, tmp_path)
-    assert len(process_video(original, stages(cast, decoder())).records) == 6
-    assert {record.geometry_from for record in records_of(process_video(fake, stages(cast, decoder())))} == {REAL_ID}
+    assert len(processed(original, stages(cast, decoder())).records) == 6
+    assert {record.geometry_from for record in records_of(processed(fake, stages(cast, decoder())))} == {REAL_ID}
 
 
 def test_geometries_of_other_settings_and_other_contents_are_others(tmp_path: Path) -> None:
@@ -364,14 +365,14 @@ def test_geometries_of_other_settings_and_other_contents_are_others(tmp_path: Pa
         replace(original, entry=replace(original.entry, sha256="e" * 64)),
     ]
     for job in changed:
-        process_video(job, stages(cast, decoder()))
+        processed(job, stages(cast, decoder()))
     assert len(list(tmp_path.glob("*.npz"))) == 3
     assert len(cast.real.visited) == 18
 
 
 def test_the_fake_pays_for_the_time_and_not_for_the_frames(tmp_path: Path) -> None:
     _, fake = pair(REUSE, folder=tmp_path)
-    row = process_video(fake, stages(Cast(real=moving, fake=beside), decoder())).row
+    row = processed(fake, stages(Cast(real=moving, fake=beside), decoder())).row
     assert row.seconds.keys() == {"decode", "detect", "track", "align", "encode"}
     assert (row.frames_wanted, row.frames_got, row.num_faces) == (6, 6, 6)
 
@@ -385,7 +386,7 @@ def test_each_call_of_the_original_s_decoder_is_limited(tmp_path: Path) -> None:
         guarded.append(seconds)
         yield
 
-    process_video(fake, stages(Cast(real=moving, fake=beside), decoder()), limit)
+    processed(fake, stages(Cast(real=moving, fake=beside), decoder()), limit)
     assert guarded == [fake.settings.decode.timeout_s] * 2  # the original's frames, and the fake's
 
 
@@ -396,7 +397,7 @@ def test_workers_that_ask_together_wait_for_one(tmp_path: Path) -> None:
     found: list[Geometry | None] = []
 
     def ask() -> None:
-        found.append(geometry_of_original(original, stages(cast, decoder()), no_limit, Tally()))
+        found.append(geometry_of_original(VideoContext(job=original, stages=stages(cast, decoder()))))
 
     threads = [threading.Thread(target=ask) for _ in range(4)]
     for thread in threads:
@@ -431,7 +432,7 @@ def test_masks_compare_the_same_place_of_the_same_frames(tmp_path: Path, compare
     """Its own geometry or the original's: the original is cut with the matrices of the fake."""
     settings = settings_with(masks="difference", track={"reuse_geometry": reuse})
     _, fake = pair(settings, real=36, folder=tmp_path)
-    result = process_video(fake, stages(Cast(real=moving, fake=beside), decoder(real=36)))
+    result = processed(fake, stages(Cast(real=moving, fake=beside), decoder(real=36)))
     records = {int(record.frame_indices[0]): record for record in records_of(result)}
     ((fakes, reals),) = compared
     common = [0, 10, 20, 30] if not reuse else list(np.linspace(0, 35, 6, dtype=int))
@@ -449,14 +450,14 @@ def test_a_real_video_and_a_fake_with_a_mask_derive_none(tmp_path: Path, compare
     original, fake = pair(settings, folder=tmp_path)
     masked = replace(fake, entry=replace(fake.entry, mask_path="fake.mp4", mask_sha256="b" * 64))
     work = stages(Cast(real=moving, fake=beside), decoder())
-    assert {record.mask_source for record in records_of(process_video(original, work))} == {None}
-    assert {record.mask_source for record in records_of(process_video(masked, work))} == {"dataset"}
+    assert {record.mask_source for record in records_of(processed(original, work))} == {None}
+    assert {record.mask_source for record in records_of(processed(masked, work))} == {"dataset"}
     assert compared == []
 
 
 def test_bystanders_were_not_altered_and_have_no_mask(tmp_path: Path, compared: Compared) -> None:
     _, fake = pair(settings_with(masks="difference", track={"max_tracks": 2}), folder=tmp_path)
-    records = records_of(process_video(fake, stages(Cast(real=mostly_right, fake=two), decoder())))
+    records = records_of(processed(fake, stages(Cast(real=mostly_right, fake=two), decoder())))
     sources = {(record.track_choice, record.mask_source) for record in records}
     assert sources == {("original", "difference"), ("bystander", None)}
     assert len(compared) == 1
@@ -468,7 +469,7 @@ def test_without_a_comparable_original_there_is_no_mask_and_a_remark(
 ) -> None:
     _, fake = pair(settings_with(masks="difference"), folder=tmp_path, width=640, height=480)
     fake = replace(fake, original=None) if original_is == "not there" else fake
-    result = process_video(fake, stages(Cast(real=moving, fake=beside), decoder()))
+    result = processed(fake, stages(Cast(real=moving, fake=beside), decoder()))
     assert {record.masks_encoded for record in records_of(result)} == {None}
     assert result.row.detail == "no mask: the original is not at hand, or has another size or frame rate"
     assert compared == []
@@ -485,7 +486,7 @@ def test_an_original_that_breaks_while_it_is_compared(tmp_path: Path, compared: 
     """A fake is worth storing without its mask, too, as where a mask video is broken."""
     _, fake = pair(settings_with(masks="difference"), folder=tmp_path)
     work = stages(Cast(real=moving, fake=beside), MemoryDecoder(fake=Footage(51, black), real=BrokenFootage(51)))
-    result = process_video(fake, work)
+    result = processed(fake, work)
     assert (result.row.status, len(result.records)) == ("pending", 6)
     assert str(result.row.detail).startswith("no mask: the original cannot be used: real.mp4")
 
@@ -493,7 +494,7 @@ def test_an_original_that_breaks_while_it_is_compared(tmp_path: Path, compared: 
 def test_a_mask_waits_for_an_original_that_is_gone(tmp_path: Path, compared: Compared) -> None:
     _, fake = pair(settings_with(masks="difference"), folder=tmp_path)
     work = stages(Cast(real=moving, fake=beside), MemoryDecoder(fake=Footage(51, black)))
-    assert process_video(fake, work).row.reason is Reason.UNREADABLE
+    assert processed(fake, work).row.reason is Reason.UNREADABLE
 
 
 # ---- the kept file
@@ -578,21 +579,20 @@ def test_a_half_written_file_never_has_the_name(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(np, "savez", die)
     with pytest.raises(KeyboardInterrupt):
-        process_video(original, stages(Cast(real=moving, fake=beside), decoder()))
+        processed(original, stages(Cast(real=moving, fake=beside), decoder()))
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".begun", ".lock"]
 
 
 def test_without_a_folder_nothing_is_kept() -> None:
     original, _ = pair(PLAIN)
     work = stages(Cast(real=moving, fake=beside), decoder())
-    tally = Tally()
-    geometry = kept_geometry(original, work, FrameSource(original, work.decoder, no_limit, tally), tally)
+    geometry = kept_geometry(VideoContext(job=original, stages=work))
     assert [chosen.choice for chosen in geometry.tracks] == ["longest"]
 
 
 def test_what_is_wrong_with_the_original_is_its_own_affair(tmp_path: Path) -> None:
     original, _ = pair(PLAIN, folder=tmp_path)
     work = stages(Cast(real=lambda _: [], fake=beside), decoder())
-    assert geometry_of_original(original, work, no_limit, Tally()) is None
+    assert geometry_of_original(VideoContext(job=original, stages=work)) is None
     with pytest.raises(VideoRejected):
-        kept_geometry(original, work, FrameSource(original, work.decoder, no_limit, Tally()), Tally())
+        kept_geometry(VideoContext(job=original, stages=work))

@@ -13,8 +13,7 @@ import pytest
 import tasks.video.frames
 from manifests.rejected import Reason, Stage
 from tasks.media import FaceDetection, FoundBy
-from tasks.video.job import VideoJob
-from tasks.video.video import VideoResult, process_video
+from tasks.video.video import VideoResult
 from tests.helpers.scripted import (
     Footage,
     MemoryDecoder,
@@ -23,6 +22,7 @@ from tests.helpers.scripted import (
     face,
     job,
     memory_job,
+    processed,
     records_of,
     settings_with,
     stages,
@@ -41,7 +41,7 @@ def test_every_sampled_frame_becomes_a_record(
     root: Path, frame_number: Callable[[npt.NDArray[np.uint8]], int], make_video: VideoMaker
 ) -> None:
     work = job(root)
-    result = process_video(work, stages(ScriptedDetector(range(51))))
+    result = processed(work, stages(ScriptedDetector(range(51))))
     records = records_of(result)
     assert result.row.status == "pending"
     assert [record.key for record in records] == [
@@ -64,13 +64,13 @@ def test_every_sampled_frame_becomes_a_record(
 
 
 def test_what_was_seen_and_spent_is_accounted_for(root: Path) -> None:
-    row = process_video(job(root), stages(ScriptedDetector(range(51), frames_with_passer_by=[20, 30]))).row
+    row = processed(job(root), stages(ScriptedDetector(range(51), frames_with_passer_by=[20, 30]))).row
     assert (row.frames_wanted, row.frames_got, row.num_faces, row.num_tracks) == (6, 6, 8, 2)
     assert row.seconds.keys() == {"decode", "detect", "track", "align", "encode"}
 
 
 def test_gaps_are_interpolated_and_flagged(root: Path) -> None:
-    result = process_video(job(root), stages(ScriptedDetector([0, 10, 40, 50])))
+    result = processed(job(root), stages(ScriptedDetector([0, 10, 40, 50])))
     flags = [bool(record.interpolated[0]) for record in records_of(result)]
     assert flags == [False, False, True, True, False, False]
     assert result.row.num_interpolated == 2
@@ -86,7 +86,7 @@ def test_gaps_are_interpolated_and_flagged(root: Path) -> None:
 def test_videos_without_enough_face(
     root: Path, frames_with_face: list[int], stage: Stage, reason: Reason, words: str
 ) -> None:
-    result = process_video(job(root), stages(ScriptedDetector(frames_with_face)))
+    result = processed(job(root), stages(ScriptedDetector(frames_with_face)))
     assert (result.row.status, result.row.stage, result.row.reason) == ("rejected", stage, reason)
     assert words in str(result.row.detail)
     assert (result.records, result.row.frames_got) == ((), 6)
@@ -95,7 +95,7 @@ def test_videos_without_enough_face(
 def test_a_file_that_changed_since_it_was_probed(root: Path, make_video: VideoMaker) -> None:
     work = job(root)
     make_video(root / "fake.mp4", 40)
-    row = process_video(work, stages(ScriptedDetector(range(51)))).row
+    row = processed(work, stages(ScriptedDetector(range(51)))).row
     assert (row.stage, row.reason) == (Stage.DECODE, Reason.FRAME_COUNT_MISMATCH)
     assert "got 40 frames, expected 51 as in the manifest" in str(row.detail)
 
@@ -107,7 +107,7 @@ def test_files_that_vanish_after_they_were_probed(
     make_video(root / "mask.mp4", 51, pictures=mask_pictures(51))
     work = job(root, mask=True)
     (root / gone).unlink()
-    result = process_video(work, stages(ScriptedDetector(range(51))))
+    result = processed(work, stages(ScriptedDetector(range(51))))
     assert (len(result.records), result.row.num_masks) == (num_records, num_masks)
     assert gone in str(result.row.detail)
     assert result.row.reason is (None if num_records else Reason.UNREADABLE)
@@ -121,7 +121,7 @@ def mask_pictures(count: int, height: int = 240, width: int = 320) -> npt.NDArra
 
 def test_masks_are_cut_with_the_face(root: Path, make_video: VideoMaker) -> None:
     make_video(root / "mask.mp4", 51, pictures=mask_pictures(51))
-    result = process_video(job(root, mask=True), stages(ScriptedDetector(range(51))))
+    result = processed(job(root, mask=True), stages(ScriptedDetector(range(51))))
     assert result.row.num_masks == 6
     for record in records_of(result):
         assert record.masks is not None
@@ -132,7 +132,7 @@ def test_masks_are_cut_with_the_face(root: Path, make_video: VideoMaker) -> None
 
 def test_masks_that_end_early_are_missing_not_black(root: Path, make_video: VideoMaker) -> None:
     make_video(root / "mask.mp4", 25, pictures=mask_pictures(25))
-    result = process_video(job(root, mask=True), stages(ScriptedDetector(range(51))))
+    result = processed(job(root, mask=True), stages(ScriptedDetector(range(51))))
     assert [record.masks is not None for record in records_of(result)] == [True, True, True, False, False, False]
     assert (result.row.num_masks, result.row.detail) == (3, None)
 
@@ -143,7 +143,7 @@ def test_a_broken_mask_costs_the_masks_and_says_so(root: Path, make_video: Video
         make_video(root / "mask.mp4", 51, pictures=mask_pictures(51, 200, 300), width=300, height=200)
     else:
         (root / "mask.mp4").write_text("garbage")
-    result = process_video(job(root, mask=True), stages(ScriptedDetector(range(51))))
+    result = processed(job(root, mask=True), stages(ScriptedDetector(range(51))))
     assert len(result.records) == 6
     assert result.row.num_masks == 0
     assert str(result.row.detail).startswith("mask not used: ")
@@ -156,7 +156,7 @@ def test_the_masked_person_is_chosen(root: Path, make_video: VideoMaker) -> None
     make_video(root / "mask.mp4", 51, pictures=pictures)
 
     two_people = PlayedDetector(lambda _: [face(10, 20, 150), face(230, 110, 80)])
-    records = records_of(process_video(job(root, mask=True), stages(two_people)))
+    records = records_of(processed(job(root, mask=True), stages(two_people)))
     assert {record.track_choice for record in records} == {"mask"}
     assert {tuple(record.boxes_xyxy[0].tolist()) for record in records} == {(230, 110, 310, 190)}
 
@@ -166,10 +166,10 @@ def test_windows_of_frames_give_the_same_records(
 ) -> None:
     make_video(root / "mask.mp4", 51, pictures=mask_pictures(51))
     work = job(root, mask=True, settings=settings_with(frames={"mode": "all"}))
-    kept = process_video(work, stages(ScriptedDetector(range(51))))
+    kept = processed(work, stages(ScriptedDetector(range(51))))
     one_frame = 320 * 240 * tasks.video.frames.BYTES_PER_MASKED_PIXEL
     monkeypatch.setattr(tasks.video.frames, "MAX_WINDOW_BYTES", 7 * one_frame)
-    twice = process_video(work, stages(ScriptedDetector(range(51))))
+    twice = processed(work, stages(ScriptedDetector(range(51))))
     assert len(kept.records) == 51
     assert kept.records == twice.records
     assert (kept.row.frames_got, twice.row.frames_got) == (51, 51)
@@ -177,11 +177,9 @@ def test_windows_of_frames_give_the_same_records(
 
 def test_an_entry_without_a_split_is_a_programming_error(root: Path) -> None:
     work = job(root)
-    unsplit = VideoJob(
-        root=root, entry=replace(work.entry, split=None), settings=work.settings, config_digest=work.config_digest
-    )
+    unsplit = replace(work, entry=replace(work.entry, split=None))
     with pytest.raises(ValueError, match="without a split"):
-        process_video(unsplit, stages(ScriptedDetector(range(51))))
+        processed(unsplit, stages(ScriptedDetector(range(51))))
 
 
 def kept(result: VideoResult) -> dict[str, list[int]]:
@@ -190,7 +188,7 @@ def kept(result: VideoResult) -> dict[str, list[int]]:
 
 
 def test_a_frame_says_where_its_face_comes_from(root: Path) -> None:
-    records = records_of(process_video(job(root), stages(ScriptedDetector([0, 20, 30, 40]))))
+    records = records_of(processed(job(root), stages(ScriptedDetector([0, 20, 30, 40]))))
     found = [int(record.found_by[0]) for record in records if record.found_by is not None]
     seen, lost = FoundBy.DETECTOR, FoundBy.NOT_FOUND
     assert found == [seen, lost, seen, seen, seen, lost]
@@ -204,7 +202,7 @@ def test_a_clip_is_one_record_of_several_frames(
 ) -> None:
     """51 frames at 25/s: two clips of one second, and a frame that is left over."""
     whole_frame = PlayedDetector(lambda _: [face(0, -40, 320)])
-    result = process_video(job(root, settings=settings_with(frames=CLIPS)), stages(whole_frame))
+    result = processed(job(root, settings=settings_with(frames=CLIPS)), stages(whole_frame))
     first, second = records_of(result)
     assert kept(result) == {
         "ffpp/Deepfakes/c23/000_001/00/000000": [0, 6, 12, 18, 24],
@@ -221,7 +219,7 @@ def test_a_clip_is_one_record_of_several_frames(
 def test_a_video_shorter_than_a_clip_is_padded_with_its_last_frame() -> None:
     """Ten frames are 0.4 s of a clip of 1 s: moments at 0, 0.24, 0.48, … s."""
     detector, decoder = PlayedDetector(lambda _: [face(100, 60, 80)]), MemoryDecoder(fake=Footage(10))
-    result = process_video(memory_job(10, settings_with(frames=CLIPS)), stages(detector, decoder))
+    result = processed(memory_job(10, settings_with(frames=CLIPS)), stages(detector, decoder))
     (record,) = records_of(result)
     assert record.frame_indices.tolist() == [0, 6, 9, 9, 9]
     assert record.pts_seconds.tolist() == [0, 0.24, 0.36, 0.36, 0.36]
@@ -232,7 +230,7 @@ def test_a_video_shorter_than_a_clip_is_padded_with_its_last_frame() -> None:
 def test_a_video_shorter_than_a_clip_is_rejected_on_request() -> None:
     detector, decoder = PlayedDetector(lambda _: [face(100, 60, 80)]), MemoryDecoder(fake=Footage(10))
     settings = settings_with(frames={**CLIPS, "short_video": "reject"})
-    row = process_video(memory_job(10, settings), stages(detector, decoder)).row
+    row = processed(memory_job(10, settings), stages(detector, decoder)).row
     assert (row.stage, row.reason) == (Stage.SAMPLE, Reason.TOO_SHORT)
     assert "got 0.40 s, expected at least 1 s" in str(row.detail)
     assert detector.visited == []
@@ -242,7 +240,7 @@ def test_clips_that_show_the_face_too_rarely_are_counted_not_stored() -> None:
     """Of three clips the second shows the face in two of five frames, the third in three."""
     with_face = [*range(25), 25, 31, 50, 56, 62]
     detector, decoder = ScriptedDetector(with_face), MemoryDecoder(fake=Footage(75))
-    result = process_video(memory_job(75, settings_with(frames=CLIPS)), stages(detector, decoder))
+    result = processed(memory_job(75, settings_with(frames=CLIPS)), stages(detector, decoder))
     first, last = records_of(result)
     assert [record.frame_indices[0] for record in (first, last)] == [0, 50]
     assert last.interpolated.tolist() == [False, False, False, True, True]
@@ -255,7 +253,7 @@ def test_clips_have_masks_where_each_of_their_frames_has_one() -> None:
     white = Footage(40, lambda _: np.full((240, 320, 3), 255, np.uint8))
     decoder = MemoryDecoder(fake=Footage(50), mask=white)
     work = memory_job(50, settings_with(frames=CLIPS), mask_path="mask.mp4", mask_sha256="b" * 64)
-    result = process_video(work, stages(ScriptedDetector(range(50)), decoder))
+    result = processed(work, stages(ScriptedDetector(range(50)), decoder))
     first, second = records_of(result)
     assert first.masks is not None
     assert (first.masks.shape, int(first.masks.min()), first.mask_source) == ((5, 64, 64), 255, "dataset")
@@ -270,7 +268,7 @@ def test_a_picture_that_stands_for_several_clips_gives_records_of_their_own() ->
     """
     pts_seconds = [*(number / 25 for number in range(25)), *(11 + number / 25 for number in range(25))]
     decoder = MemoryDecoder(fake=Footage(50, pts_seconds=pts_seconds))
-    result = process_video(memory_job(50, settings_with(frames=CLIPS)), stages(ScriptedDetector(range(50)), decoder))
+    result = processed(memory_job(50, settings_with(frames=CLIPS)), stages(ScriptedDetector(range(50)), decoder))
     keys = [key for key, _ in result.records]
     assert len(keys) == len(set(keys))
     assert result.row.status == "pending"
@@ -284,7 +282,7 @@ def two_people(number: int) -> list[FaceDetection]:
 def test_several_people_are_stored_where_asked_for() -> None:
     settings = settings_with(track={"max_tracks": 3})
     decoder = MemoryDecoder(fake=Footage(51))
-    result = process_video(memory_job(51, settings), stages(PlayedDetector(two_people), decoder))
+    result = processed(memory_job(51, settings), stages(PlayedDetector(two_people), decoder))
     records = records_of(result)
     assert [record.key for record in records] == sorted(record.key for record in records)
     assert [key for key, _ in result.records] == [record.key for record in records]
@@ -299,7 +297,7 @@ def test_several_people_are_stored_where_asked_for() -> None:
 def test_clips_of_several_people() -> None:
     settings = settings_with(track={"max_tracks": 2}, frames=CLIPS)
     decoder = MemoryDecoder(fake=Footage(50))
-    result = process_video(memory_job(50, settings), stages(PlayedDetector(two_people), decoder))
+    result = processed(memory_job(50, settings), stages(PlayedDetector(two_people), decoder))
     assert [key.removeprefix("ffpp/Deepfakes/c23/000_001/") for key, _ in result.records] == [
         "00/000000",
         "00/000025",
@@ -310,7 +308,7 @@ def test_clips_of_several_people() -> None:
 
 def test_one_person_is_stored_by_default() -> None:
     decoder = MemoryDecoder(fake=Footage(51))
-    result = process_video(memory_job(51), stages(PlayedDetector(two_people), decoder))
+    result = processed(memory_job(51), stages(PlayedDetector(two_people), decoder))
     assert {record.track_choice for record in records_of(result)} == {"longest"}
     assert len(result.records) == 6
 
@@ -322,7 +320,7 @@ def test_a_borrowed_mask_chooses_the_person_and_is_not_stored() -> None:
     decoder = MemoryDecoder(fake=Footage(51), mask=Footage(51, lambda _: white))
     real = memory_job(51, label="real", manipulation=None, source_id=None, video_id="ffpp/youtube/c23/000")
     work = replace(real, choice_mask="mask.mp4")
-    result = process_video(work, stages(PlayedDetector(two_people), decoder))
+    result = processed(work, stages(PlayedDetector(two_people), decoder))
     records = records_of(result)
     assert {(record.track_choice, record.track_id) for record in records} == {("mask", 1)}
     assert {(record.masks_encoded, record.mask_source) for record in records} == {(None, None)}
@@ -334,6 +332,6 @@ def test_nobody_else_is_taken_where_the_mask_says_who_it_is(root: Path, make_vid
     pictures = np.zeros((51, 240, 320, 3), dtype=np.uint8)
     pictures[:, 200:, 280:] = 255
     make_video(root / "mask.mp4", 51, pictures=pictures)
-    row = process_video(job(root, mask=True), stages(ScriptedDetector(range(51)))).row
+    row = processed(job(root, mask=True), stages(ScriptedDetector(range(51)))).row
     assert (row.stage, row.reason) == (Stage.TRACK, Reason.LOW_COVERAGE)
     assert "none of them where the masks of" in str(row.detail)

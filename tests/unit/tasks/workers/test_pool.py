@@ -95,17 +95,18 @@ def start_scripted_worker(settings: StageSettings, device: str, address: str | N
     """Start a worker as ever, and give it stages that need neither torch nor weights."""
     tasks.workers.pool._start_worker(settings, device, address)
     tasks.workers.pool._worker_stages = Stages(
+        settings=settings,
         decoder=ScriptedDecoder(device),
         finder=cast(Any, None),
         aligner=SquareAligner(size_px=64, margin=1.0),
     )
 
 
-def new_pool(num_workers: int = 1, devices: tuple[str, ...] = ("cpu",)) -> WorkerPool:
-    return WorkerPool(WorkerSettings(devices=devices, num_workers=num_workers, stages=PATIENT))
+def new_pool(num_workers: int = 1, devices: tuple[str, ...] = ("cpu",), stages: StageSettings = PATIENT) -> WorkerPool:
+    return WorkerPool(WorkerSettings(devices=devices, num_workers=num_workers, stages=stages))
 
 
-def job(root: Path, name: str, settings: StageSettings = PATIENT) -> VideoJob:
+def job(root: Path, name: str) -> VideoJob:
     entry = VideoEntry(
         video_id=f"ffpp/youtube/c23/{name}",
         path=f"{name}.mp4",
@@ -117,12 +118,12 @@ def job(root: Path, name: str, settings: StageSettings = PATIENT) -> VideoJob:
         num_frames=10,
         sha256="a" * 64,
     )
-    return VideoJob(root=root, entry=entry, settings=settings, config_digest="c" * 64)
+    return VideoJob(root=root, entry=entry, config_digest="c" * 64)
 
 
-def fates(pool: WorkerPool, root: Path, names: list[str], settings: StageSettings = PATIENT) -> dict[str, str]:
+def fates(pool: WorkerPool, root: Path, names: list[str]) -> dict[str, str]:
     """What became of each video, in the order of the results: reason and detail."""
-    results = pool.process([job(root, name, settings) for name in names])
+    results = pool.process([job(root, name) for name in names])
     return {result.row.video_id.rpartition("/")[2]: f"{result.row.reason}: {result.row.detail}" for result in results}
 
 
@@ -211,9 +212,13 @@ def test_a_video_whose_worker_dies_once_is_tried_again(pool: WorkerPool, tmp_pat
     assert (tmp_path / "die_once-0.died").exists()
 
 
-def test_a_decoder_that_hangs_is_ended_and_not_tried_again(pool: WorkerPool, tmp_path: Path) -> None:
+def test_a_decoder_that_hangs_is_ended_and_not_tried_again(tmp_path: Path) -> None:
     start = time.monotonic()
-    found = fates(pool, tmp_path, ["hang-0", "end-1"], HASTY)
+    pool = new_pool(2, stages=HASTY)
+    try:
+        found = fates(pool, tmp_path, ["hang-0", "end-1"])
+    finally:
+        pool.stop()
     assert found["hang-0"] == (
         "decode_timeout: hang-0.mp4: decoder did not answer within 0.3 s (decode.timeout_s) and was ended"
     )

@@ -1,0 +1,54 @@
+"""One video on its way through the stages: its job, the loaded stages, its frames, and what it has cost so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from tasks.media import FaceTrack
+from tasks.settings import StageSettings
+from tasks.track.main_face import OriginalFace
+from tasks.video.frames import FrameSource
+from tasks.video.job import Tally, TimeLimit, VideoJob, no_limit
+from tasks.video.stages import Stages
+
+
+def no_original() -> FaceTrack | None:
+    """Return the main face of the original of a video that has none."""
+    return None
+
+
+@dataclass(kw_only=True, eq=False)
+class VideoContext:
+    """One video on its way through the stages."""
+
+    job: VideoJob
+    """What to do with it."""
+
+    stages: Stages
+    """The stages of this worker, loaded, with their settings."""
+
+    time_limit: TimeLimit = no_limit
+    """Guards each call into the decoder."""
+
+    tally: Tally = field(default_factory=Tally)
+    """What has been seen and spent on it so far."""
+
+    original_face: OriginalFace = no_original
+    """Returns the main face of a fake's original, searched when it is first asked for."""
+
+    @property
+    def settings(self) -> StageSettings:
+        """How it is processed."""
+        return self.stages.settings
+
+    @cached_property
+    def source(self) -> FrameSource:
+        """Its frames."""
+        return FrameSource(self.job, self.stages, self.time_limit, self.tally)
+
+    def of_original(self, original: VideoJob) -> VideoContext:
+        """Return the context of its original, whose time is added to this video's."""
+        return VideoContext(
+            job=original, stages=self.stages, time_limit=self.time_limit, tally=Tally(seconds=self.tally.seconds)
+        )

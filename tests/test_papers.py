@@ -17,12 +17,11 @@ from skimage import data
 
 from flows.cli.parser import _parser
 from flows.config.preprocess import load_config
-from manifests.registry import Registry
 from tasks.detect import DETECTORS
 from tasks.detect.detector import FaceDetector
 from tasks.media import FrameBatch
 from tests.helpers import source_tree
-from tests.helpers.plugins import install
+from tests.helpers.plugins import install, refresh
 
 ROOT = Path(__file__).resolve().parents[1]
 SCHEMAS = {
@@ -107,7 +106,7 @@ def brightened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[FaceDete
     (source,), (project,) = blocks("python"), blocks("toml")
     groups = tomllib.loads(project)["project"]["entry-points"]
     install(tmp_path, groups, source, monkeypatch, module="mylab_faces")
-    monkeypatch.setitem(vars(DETECTORS), "entry_points", Registry("detector", DETECTORS.group, {}).entry_points)
+    refresh(DETECTORS, monkeypatch)
     return DETECTORS["brightened"]
 
 

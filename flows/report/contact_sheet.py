@@ -93,9 +93,6 @@ class SheetVideo:
     entry: VideoEntry
     """Identity of the video, with a split."""
 
-    kind: str
-    """`real` or the manipulation."""
-
     num_frames: int
     """Stored frames, of which `frames` are shown."""
 
@@ -190,7 +187,6 @@ def _sheet_video(store_dir: Path, row: ManifestRow, frames_per_video: int) -> Sh
     return SheetVideo(
         row=row,
         entry=row.entry,
-        kind=row.entry.kind,
         num_frames=len(frames),
         score_min=min(scores, default=None),
         score_mean=fsum(scores) / len(scores) if scores else None,

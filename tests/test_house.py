@@ -47,7 +47,7 @@ ENTRANCES = {"flows.__main__"}  # which may import anything of their package
 
 MAX_ENTRIES = 15
 TOO_FULL_LEFT = {"tasks": 16}
-UNDOCUMENTED_FIELDS_LEFT = {"manifests": 0, "storage": 7, "tasks": 25, "training": 25, "flows": 6, "faceshards": 0}
+UNDOCUMENTED_FIELDS_LEFT = {"manifests": 0, "storage": 7, "tasks": 25, "training": 20, "flows": 6, "faceshards": 0}
 NO_SENTENCE_LEFT = {"manifests": 0, "storage": 0, "tasks": 1, "training": 0, "flows": 1, "faceshards": 0}
 WITHOUT_MODULE_LEFT = {"tests/unit/tasks/workers/test_kept_pools.py"}
 
@@ -57,7 +57,7 @@ DIALECT = re.compile(
     r"|into a knot|of some videos|what it is is|whoever|whose each)\b",
     re.IGNORECASE,
 )
-DIALECT_LEFT = {"manifests": 13, "storage": 14, "tasks": 23, "training": 12, "flows": 19, "faceshards": 0}
+DIALECT_LEFT = {"manifests": 8, "storage": 14, "tasks": 23, "training": 8, "flows": 13, "faceshards": 0}
 
 
 # 1: folders

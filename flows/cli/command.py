@@ -93,7 +93,7 @@ def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], m
 
 # Arguments of several commands.
 STORE = path("out", "OUT", "folder of the store")
-CONFIG = path("--config", "FILE.yaml", "YAML file with settings")
+CONFIG = path("--config", "FILE.yaml", "YAML file with settings; options override it")
 TEST_DATASET = repeated("--test", "ROOT2", "another dataset for testing only; may be repeated", type=Path)
 DEVICE = Argument("--device", "auto, cpu, cuda or cuda:N (default: auto)", default="auto")
 

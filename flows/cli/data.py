@@ -1,4 +1,4 @@
-"""The commands about datasets: `index`, `download ffpp`, `download archive` and `sample`."""
+"""The commands about datasets on disk: `index` and `sample`."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def commands() -> Iterator[Command]:
     """Yield the commands."""
     yield Command(
         "index",
-        "recognise a dataset, split it, and report what the splits share",
+        "recognise a dataset, split it, and report leakage between the splits",
         index,
         path("root", "ROOT", "folder of the dataset"),
-        Argument("--layout", "layout of ROOT (default: recognised)", choices=list(DATASETS)),
+        Argument("--layout", "layout of ROOT (default: recognised from its folders)", choices=list(DATASETS)),
         TEST_DATASET,
         CONFIG,
         setting("split.policy=official"),
-        flag("--names-only", "use names and lists alone; open no video"),
+        flag("--names-only", "use file names and lists only; open no video"),
         path("--out", "FILE.parquet", "file for the manifest"),
         path("--report", "FILE.json", "file for the leakage report"),
     )
@@ -48,13 +48,13 @@ def commands() -> Iterator[Command]:
         Argument("--pairs", "number of target–source pairs (default: 20)", type=int, default=20),
         Argument(
             "--seconds",
-            "shortest and longest video (default: 2 4)",
+            "length of the shortest and of the longest video (default: 2 4)",
             type=float,
             nargs=2,
             default=(2.0, 4.0),
             metavar=("MIN", "MAX"),
         ),
-        Argument("--seed", "seed; another one makes another dataset (default: 0)", type=int, default=0),
+        Argument("--seed", "random seed (default: 0)", type=int, default=0),
     )
 
 

@@ -1,7 +1,7 @@
-"""A start-up check: the top-level packages are ours.
+"""Start-up check that the top-level packages are those of faceshards.
 
 `flows`, `tasks`, `storage` and `manifests` are common names. Another distribution's wheel can overwrite them in
-site-packages, or a folder of the working directory can hide them, without a word from Python.
+site-packages, or a folder of the working directory can hide them, and Python reports neither.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ PACKAGES = ("manifests", "storage", "tasks", "training", "flows", "faceshards")
 
 
 def require_own_packages(packages: tuple[str, ...] = PACKAGES) -> None:
-    """Raise unless all packages come from the folder that this file lies in.
+    """Raise unless all packages come from the folder above this file's package.
 
     Raises:
-        UserError: one of them comes from elsewhere, or is not found; the message says which and from where.
+        UserError: a package is missing or comes from another folder, which the message names.
     """
     home = Path(__file__).resolve().parents[2]
     for name in packages:

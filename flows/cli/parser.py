@@ -1,7 +1,7 @@
 """The command line: `faceshards …` or `python -m flows …`.
 
-Exit status: 0 done, 1 finished without what was asked for (no video could be stored, a flow failed), 2 a user's
-mistake or a store that cannot be used, 130 interrupted (`manifests.errors`).
+Exit status: 0 success, 1 failure (no video could be stored, a flow failed), 2 a mistake in the call or a store that
+cannot be used, 130 interrupted; `manifests.errors.exit_status` decides.
 
 Nothing heavy is imported before a command runs: `--help` needs neither torch nor Prefect.
 """
@@ -23,7 +23,7 @@ from flows.cli.console import complain
 from flows.cli.guard import require_own_packages
 from manifests.errors import EXIT_OK, FaceshardsError, StoreError, UserError, did_you_mean, exit_status
 
-# Nothing may go out to a network that the user did not name. Prefect's client obeys the first, its server the second.
+# Telemetry is off: Prefect's client obeys the first variable, its server the second.
 QUIET_PREFECT = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -101,7 +101,7 @@ class PrintCompletion(argparse.Action):
     """The option that prints a shell's completion script and exits."""
 
     def __call__(self, parser: argparse.ArgumentParser, _options: object, shell: object, _word: object = None) -> None:
-        """Print the script; what is a path is completed as a file name."""
+        """Print the script; arguments that are paths are completed as file names."""
         import shtab
 
         for own in _all_parsers(parser):
@@ -120,8 +120,12 @@ def _all_parsers(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParse
 
 def _parser() -> Parser:
     """Return the parser of the whole command line."""
-    parser = Parser(prog="faceshards", description="Turn deepfake datasets into training-ready data.")
-    parser.add_argument("-v", "--verbose", action="store_true", help="print what is being done")
+    parser = Parser(
+        prog="faceshards",
+        description="Turn deepfake datasets into training-ready data.",
+        epilog="Exit status: 0 success, 1 failure, 2 a mistake in the call or an unusable store, 130 interrupted.",
+    )
+    parser.add_argument("-v", "--verbose", action="store_true", help="log progress, not only warnings")
     parser.add_argument(
         "--print-completion", action=PrintCompletion, choices=SHELLS, help="print a shell's completion script, and exit"
     )

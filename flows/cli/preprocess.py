@@ -32,9 +32,15 @@ def commands() -> Iterator[Command]:
         TEST_DATASET,
         CONFIG,
         setting("split.policy=official"),
-        flag("--allow-leakage", "store a split that breaks its promise, and record that it does"),
-        Argument("--preset", "settings of a published preprocessing; `presets` lists them", metavar="NAME"),
-        path("--weights-dir", "DIR", "folder of weight files, as of the command `weights`"),
+        flag(
+            "--allow-leakage", "store a split that breaks its policy, and record that in the store"
+        ),
+        Argument(
+            "--preset",
+            "settings of a published preprocessing; `faceshards presets` lists them",
+            metavar="NAME",
+        ),
+        path("--weights-dir", "DIR", "folder that is searched first for weight files of networks"),
         flag("--reprocess", "recompute a store that was made with other settings"),
     )
 

@@ -17,7 +17,7 @@ MISSING = "missing"
 
 def commands() -> Iterator[Command]:
     """Yield the commands."""
-    searched = "folder to fetch into, searched before $FACESHARDS_WEIGHTS and the folder of torch hub"
+    searched = "folder to fetch into; it is searched before $FACESHARDS_WEIGHTS and the folder of torch hub"
     arguments = (
         Argument("names", "weight files, such as 2dfan4 (default: all)", nargs="*", metavar="NAME"),
         path("--weights-dir", "DIR", searched),

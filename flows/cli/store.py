@@ -23,22 +23,22 @@ URL = Argument("url", "any URL that fsspec knows, such as s3://bucket/store, or 
 
 def commands() -> Iterator[Command]:
     """Yield the commands."""
-    yield Command("report", "write report.json and report.html of a store again", report, STORE)
-    kept = "delete all versions but the current one and the N-1 newest others"
+    yield Command("report", "rewrite report.json and report.html of a store", report, STORE)
+    kept = "keep N versions, the current one and the newest others, and delete the rest"
     keep = Argument("--keep", kept, type=int, metavar="N")
     yield Command("versions", "list the versions of a store, one for each run that changed it", versions, STORE, keep)
     number = Argument("number", "version (default: the one before)", type=int, nargs="?", metavar="NUMBER")
     yield Command("rollback", "make an earlier version of a store the current one", rollback, STORE, number)
     share = "only shards in which more than this share of records (0..1) is superseded (default: 0)"
     above = Argument("--above", share, type=float, default=0.0, metavar="SHARE")
-    yield Command("compact", "rewrite shards without their superseded records", compact, STORE, above)
+    yield Command("compact", "rewrite shards to remove superseded records", compact, STORE, above)
     yield Command("push", "update a copy of a store elsewhere", push, STORE, URL)
     target = path("out", "OUT", "folder of the store; made where it is missing")
     yield Command("pull", "update a store from a copy elsewhere", pull, URL, target)
 
 
 def report(options: Options) -> int:
-    """Write the report again."""
+    """Rewrite the report."""
     from flows.report.page import write_report
     from flows.report.text import summary_table
 

@@ -125,7 +125,7 @@ def predict(config: PredictConfig) -> Prediction:
     settings = stages_of(about.crops)
     require_models(settings)
     (device, *_) = resolve_devices(config.device, "device")
-    entry, job = _job(video, settings)
+    entry, job = _job(video)
     result = process_video(job, stages := Stages.load(settings, Models.load(settings, device)))
     if result.row.status == "rejected":
         raise ConfigError(
@@ -192,7 +192,7 @@ def _require_file(name: str, path: Path) -> Path:
     return path
 
 
-def _job(video: Path, settings: StageSettings) -> tuple[VideoEntry, VideoJob]:
+def _job(video: Path) -> tuple[VideoEntry, VideoJob]:
     """Probe a video; return its entry and its job.
 
     Raises:

@@ -1,4 +1,4 @@
-"""`VideoEntry`: one source video, as the manifest knows it."""
+"""`VideoEntry`: one source video of a manifest, its labels and its measurements."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class VideoEntry:
     """POSIX path of the manipulation-mask video relative to the dataset root."""
 
     dataset: str
-    """Whose videos these are: `ffpp`, `celeb_df`, …; two layouts of one dataset share it."""
+    """Registry name of the dataset: `ffpp`, `celeb_df`, …; two layouts of one dataset share it."""
 
     label: Label
     """As an integer: real 0, fake 1."""
@@ -48,25 +48,25 @@ class VideoEntry:
     """`raw`, `c23` or `c40`; None where the dataset has none."""
 
     target_id: str
-    """The footage: for a real video its own id."""
+    """The footage that is seen: for a real video its own id."""
 
     target_identity: str | None = None
-    """The person in the footage; None where the dataset does not say."""
+    """The person in the footage; None where the dataset does not name it."""
 
     source_id: str | None = None
-    """The donor of the face, a person like `target_identity`; None for real videos and where the dataset is silent."""
+    """The donor of the face, a person like `target_identity`; None for real videos and where the dataset names none."""
 
     group_id: str
-    """What must not cross splits: the connected component of targets and sources."""
+    """Leakage group, whose videos belong in one split: the connected component of targets and sources."""
 
     listed_split: Split | None = None
-    """What a list that came with the dataset says, such as Celeb-DF's list of testing videos."""
+    """Split by a list that comes with the dataset, such as Celeb-DF's list of testing videos."""
 
     split: Split | None = None
     """None until assigned."""
 
     num_frames: int | None = None
-    """Frames that the container holds; None until probed, as everything below."""
+    """Frames in the container; None until the video is probed, like all fields below."""
 
     fps: Fraction | None = None
     """Exact average frames per second."""
@@ -84,13 +84,13 @@ class VideoEntry:
     """Size of the video file."""
 
     mtime_ns: int | None = None
-    """When the video file was last modified, nanoseconds since 1970; with num_bytes, says whether to probe again."""
+    """Modification time of the video file, nanoseconds since 1970; a file of another time or size is probed again."""
 
     mask_num_bytes: int | None = None
     """Size of the mask file."""
 
     mask_mtime_ns: int | None = None
-    """When the mask file was last modified, nanoseconds since 1970."""
+    """Modification time of the mask file, nanoseconds since 1970."""
 
     sha256: str | None = None
     """Hex digest of the video file's bytes."""
@@ -99,10 +99,10 @@ class VideoEntry:
     """Hex digest of the mask file's bytes."""
 
     frame_hashes: str | None = None
-    """Hex digits of perceptual hashes of a few frames: see `manifests.probe.frame_hashes`."""
+    """Perceptual hashes of a few frames in hex digits: see `manifests.probe.frame_hashes`."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check what types do not express."""
         if self.label not in LABEL_AS_INTEGER:
             raise ValueError(f"label of {self.video_id}: got {self.label!r}, expected one of {list(LABEL_AS_INTEGER)}")
         for name in ("split", "listed_split"):
@@ -130,7 +130,7 @@ class VideoEntry:
 
     @property
     def collection(self) -> str:
-        """The second part of the video_id: the manipulation, or which of the dataset's real footage."""
+        """The second part of the video_id: the manipulation, or the dataset's name for its real footage."""
         parts = self.video_id.split("/")
         return parts[1] if len(parts) > 2 else ""
 
@@ -142,7 +142,7 @@ class VideoEntry:
 
     @property
     def has_known_footage(self) -> bool:
-        """False for a fake that is named after itself: nobody knows from which footage it was made."""
+        """Whether the footage is known: not for a fake whose target_id is its own name."""
         return self.label == REAL or not self.video_id.endswith(f"/{self.target_id}")
 
     @property
@@ -152,7 +152,7 @@ class VideoEntry:
 
     @property
     def content_digest(self) -> str:
-        """Hex SHA-256 over the digests of video and mask: what a record's bytes depend on beside the configuration.
+        """Hex SHA-256 over the digests of video and mask: with the configuration, it decides a record's bytes.
 
         Raises:
             ValueError: the entry has not been probed.

@@ -1,26 +1,26 @@
-"""Every exception that faceshards raises on purpose.
+"""The exceptions of faceshards.
 
     FaceshardsError
-    ├── UserError               something a person named is wrong; the command line prints it and exits with 2
+    ├── UserError               user input is wrong; the command line prints it and exits with 2
     │   ├── ConfigError         a setting, an option or a YAML file (also `prefect_plugin.AmbiguousDeploymentError`)
     │   ├── DatasetError        the dataset's folder
     │   ├── SplitError          the split cannot be made, or a leakage group would cross it
-    │   └── ArchiveError        an archive holds what must not be extracted (tasks/archives)
-    │       └── ArchiveBroken   its bytes are not those that its maker wrote
+    │   └── ArchiveError        an archive has members that must not be extracted (tasks/download/archives)
+    │       └── ArchiveBroken   its bytes are damaged
     ├── StoreError              a store on disk; the command line prints it and exits with 2
     │   ├── StoreMissing        no store there
-    │   ├── StoreIncomplete     a run was interrupted, or is still at work
+    │   ├── StoreIncomplete     a run was interrupted or has not finished
     │   ├── StoreBusy           another run is writing to it
-    │   ├── StoreCorrupt        its bytes are not what its index promises
+    │   ├── StoreCorrupt        its bytes differ from what its index records
     │   └── StoreChanged        it was made with another configuration
-    ├── VideoRejected           one video cannot be used; becomes a `Rejected` row, never ends a run
-    ├── FetchFailed             one file cannot be fetched; counted and told (tasks/connections)
-    │   └── Transient           another try may help
+    ├── VideoRejected           one video cannot be used; becomes a `Rejected` row and never ends a run
+    ├── FetchFailed             one file cannot be fetched; counted and reported (tasks/download/connections)
+    │   └── Transient           a retry may succeed
     ├── DownloadIncomplete      a download ended without all of its files (flows/download)
-    ├── ExtractionStopped       interrupted while an archive was extracted (tasks/archives)
-    ├── StageMissing            a package or a weight file that a stage needs is not installed
-    ├── NothingStored           a run ended, every video was rejected
-    └── AccountingError         the totals of a run do not add up: a defect of ours
+    ├── ExtractionStopped       interrupted while an archive was extracted (tasks/download/archives)
+    ├── StageMissing            a package or weight file that a stage needs is not installed
+    ├── NothingStored           a run rejected every video
+    └── AccountingError         the totals of a run do not add up: a bug in faceshards
 
 Messages follow one form: `{what}: got {value}, expected {allowed}; {the way out}`.
 """
@@ -41,11 +41,11 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class FaceshardsError(Exception):
-    """Anything that faceshards raises on purpose."""
+    """The base of all exceptions of faceshards."""
 
 
 class UserError(FaceshardsError):
-    """Something a person named is wrong."""
+    """User input is wrong."""
 
 
 class ConfigError(UserError):
@@ -53,7 +53,7 @@ class ConfigError(UserError):
 
 
 class DatasetError(UserError):
-    """The dataset's folder is not what it is said to be."""
+    """The folder does not hold the dataset that the user named."""
 
 
 class SplitError(UserError):
@@ -61,7 +61,7 @@ class SplitError(UserError):
 
 
 class StoreError(FaceshardsError):
-    """A store on disk cannot be used as asked."""
+    """A store on disk cannot be used as requested."""
 
 
 class StoreMissing(StoreError):
@@ -77,7 +77,7 @@ class StoreBusy(StoreError):
 
 
 class StoreCorrupt(StoreError):
-    """The store's bytes are not what its index promises."""
+    """The store's bytes differ from what its index records."""
 
 
 class StoreChanged(StoreError):
@@ -89,7 +89,7 @@ class StageMissing(FaceshardsError):
 
 
 class NothingStored(FaceshardsError):
-    """A run ended and accounted for everything, but no video could be stored."""
+    """A run ended without an error, but no video could be stored."""
 
 
 class AccountingError(FaceshardsError):
@@ -100,9 +100,9 @@ class VideoRejected(FaceshardsError):
     """One video cannot be used: raised inside a stage, recorded as a `Rejected` at the boundary of the video.
 
     Args:
-        stage: where it was found out.
-        reason: why, from the closed set.
-        detail: the sentence for a person, with the values that were seen.
+        stage: the stage that rejects it.
+        reason: one of the closed set.
+        detail: a sentence for a person, with the values found.
     """
 
     def __init__(self, stage: Stage, reason: Reason, detail: str) -> None:
@@ -112,11 +112,11 @@ class VideoRejected(FaceshardsError):
         self.detail = detail
 
     def __reduce__(self) -> tuple[type[VideoRejected], tuple[Stage, Reason, str]]:
-        """Let it pass between processes whole."""
+        """Support pickling: the exception passes between processes."""
         return type(self), (self.stage, self.reason, self.detail)
 
     def for_video(self, video_id: str) -> Rejected:
-        """Return the row that is counted and written."""
+        """Return the rejection of a video, which is counted and written."""
         return Rejected(video_id=video_id, stage=self.stage, reason=self.reason, detail=self.detail)
 
 

@@ -1,4 +1,4 @@
-"""Leakage groups: the connected components of the graph that ties each fake's target to its source."""
+"""Leakage groups: connected components of the graph whose edges link the target and the source of each fake."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ def connected_groups(links: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Map each id that occurs in `links` to the smallest id of its connected component.
 
     Args:
-        links: (target_id, source_id) of each fake; an id that stands alone is a link to itself.
+        links: (target_id, source_id) of each fake; an id without a partner is linked to itself.
     """
     parents: dict[str, str] = {}
 
     def root_of(member: str) -> str:
         while parents.setdefault(member, member) != member:
-            parents[member] = parents[parents[member]]  # halves the path, so that long chains stay cheap
+            parents[member] = parents[parents[member]]  # path halving keeps long chains cheap
             member = parents[member]
         return member
 

@@ -25,7 +25,7 @@ class Survey:
     """The folder."""
 
     entries: tuple[VideoEntry, ...]
-    """The videos that were asked for, ordered by video_id, not probed."""
+    """The requested videos, ordered by video_id, not probed."""
 
     rejected: tuple[Rejected, ...]
     """The files that cannot be placed in the dataset."""
@@ -49,7 +49,7 @@ def survey_dataset(
         only_listed: only the videos of the dataset's own list of test videos.
 
     Raises:
-        DatasetError: the folder does not hold the dataset, or none of the videos that were asked for.
+        DatasetError: the folder does not hold the dataset, or none of the requested videos.
     """
     found = list(dataset.survey(root))
     videos = [item for item in found if isinstance(item, VideoEntry)]
@@ -59,7 +59,7 @@ def survey_dataset(
     if videos and not entries:
         listed = ", listed for testing" if only_listed else ""
         raise DatasetError(
-            f"{dataset.title} in {root}: got none of the videos that were asked for (manipulations "
+            f"{dataset.title} in {root}: got none of the requested videos (manipulations "
             f"{_shown(manipulations)}, compressions {_shown(compressions)}{listed}), expected at least one; "
             "`faceshards index` shows what is there"
         )
@@ -78,7 +78,7 @@ def index_dataset(
 
     Args:
         survey: the dataset's videos by their names.
-        probing: open the files; without it, names and lists are all that is known.
+        probing: whether to open the files; otherwise the rows have names and lists only.
         known: entries of an earlier run by video_id: unchanged files are not probed again, and keep their split.
         on_video: called with (videos probed, videos to probe) after each.
 
@@ -106,7 +106,7 @@ def index_dataset(
 
 
 def _identified_anew(earlier: VideoEntry, found: VideoEntry) -> VideoEntry:
-    """Return earlier measurements under what names and lists say today."""
+    """Return earlier measurements with the identity that names and lists give today."""
     return replace(
         earlier,
         target_id=found.target_id,
@@ -118,9 +118,9 @@ def _identified_anew(earlier: VideoEntry, found: VideoEntry) -> VideoEntry:
 
 
 def _agreeing(row: ManifestRow, claim: Claim | None) -> ManifestRow:
-    """Return the row, rejected where the dataset's own metadata describes another file than the one on disk.
+    """Return the row, rejected where the dataset's own metadata contradicts the file.
 
-    More frames than claimed are fine: headers, from which such metadata comes, may leave some out.
+    More frames than claimed are accepted: such metadata comes from headers, which may leave some out.
     """
     if row.entry is None or row.status == "rejected" or claim is None:
         return row
@@ -148,7 +148,7 @@ def _shown(names: Collection[str] | None) -> str:
 def _selected(
     entries: list[VideoEntry], manipulations: Collection[str] | None, compressions: Collection[str] | None
 ) -> list[VideoEntry]:
-    """Keep what was asked for; leakage groups have been made from everything that lies on disk."""
+    """Return the requested entries; their leakage groups come from all videos on disk."""
     if compressions is not None:
         entries = [entry for entry in entries if entry.compression in compressions]
     if manipulations is None:

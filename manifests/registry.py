@@ -72,7 +72,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
         self.own[name] = implementation
 
     def __delitem__(self, name: str) -> None:
-        """Take an implementation of ours, or one that was set, away again."""
+        """Remove one of our implementations, or one that was set."""
         del self.own[name]
 
     def __contains__(self, name: object) -> bool:
@@ -92,8 +92,8 @@ class Registry(MutableMapping[str, T], Generic[T]):
             implementation = found.load()
         except Exception as error:  # whatever its module does while it is imported
             raise ConfigError(
-                f"{self.family} {found.name}: got {type(error).__name__} ({error}) from {_source(found)}, expected to "
-                "import it; mend or uninstall that distribution"
+                f"{self.family} {found.name}: got {type(error).__name__} ({error}) from {_source(found)}, expected a "
+                "module that can be imported; repair or uninstall that distribution"
             ) from error
         abstract: Collection[str] = getattr(implementation, "__abstractmethods__", ())
         missing = [name for name in self._needs if not hasattr(implementation, name) or name in abstract]

@@ -1,4 +1,4 @@
-"""`ManifestRow`: what became of one indexed file. `videos.parquet` holds one row for each."""
+"""`ManifestRow`: the outcome of one indexed file; `videos.parquet` has one row for each."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ TIMED_STAGES = ("decode", "detect", "track", "align", "encode")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestRow:
-    """One indexed file and its fate; totals over these rows must add up to the index.
+    """One indexed file and its outcome; totals over these rows add up to the number of indexed files.
 
     Raises:
         ValueError: a status that contradicts the other fields.
     """
 
     video_id: str
-    """The entry's, or the path of a file that could not be placed."""
+    """The entry's video_id, or the path of a file that cannot be placed in the dataset."""
 
     path: str
     """POSIX path relative to the dataset root."""
 
     entry: VideoEntry | None = None
-    """Identity and measurements; None for a file that could not be placed."""
+    """Identity and measurements; None for a file that cannot be placed in the dataset."""
 
     status: Status = "pending"
     """`pending` until a shard holds the video or a stage has rejected it."""
 
     stage: Stage | None = None
-    """Where it was rejected."""
+    """Stage that rejected it."""
 
     reason: Reason | None = None
-    """Why it was rejected, for programs."""
+    """Reason of the rejection, for programs."""
 
     detail: str | None = None
-    """Why it was rejected, for a person."""
+    """Reason of the rejection, for a person."""
 
     config_digest: str | None = None
     """Hex SHA-256 of the settings under which the status was reached; None for a rejection that no setting changes."""
 
     relatives_digest: str | None = None
-    """Hex SHA-256 of what the records depend on of other videos, an original or a fake's mask; None: of nothing."""
+    """Hex SHA-256 of the parts of other videos that the records depend on (original, mask of a fake); None: no part."""
 
     shard: str | None = None
-    """File name of the shard that holds the records, or the rejection."""
+    """File name of the shard with the records, or with the rejection."""
 
     num_records: int = 0
     """Records stored."""
 
     frames_wanted: int = 0
-    """Frames that the sampling rule asked for."""
+    """Frames that the sampling rule requested."""
 
     frames_got: int = 0
     """Frames that were decoded."""
@@ -64,22 +64,22 @@ class ManifestRow:
     """Stored frames whose box comes from neighbouring frames."""
 
     num_faces: int = 0
-    """Faces seen in all sampled frames together."""
+    """Faces detected in all sampled frames together."""
 
     num_tracks: int = 0
-    """People seen: the stored track and its runners-up."""
+    """Face tracks found: the stored one and all others."""
 
     num_masks: int = 0
     """Stored frames with a manipulation mask."""
 
     num_dropped: int = 0
-    """Clips of the main face that were not stored, because too few of their frames show it."""
+    """Clips that were not stored because too few of their frames show the main face."""
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall seconds by stage, keys from TIMED_STAGES."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check what types do not express."""
         explained = {self.reason is not None, self.stage is not None}
         if explained != {self.status == "rejected"}:
             raise ValueError(
@@ -93,5 +93,5 @@ class ManifestRow:
             )
 
     def as_rejected(self, rejected: Rejected) -> ManifestRow:
-        """Return this row with the reason why its video was dropped."""
+        """Return this row as rejected."""
         return replace(self, status="rejected", stage=rejected.stage, reason=rejected.reason, detail=rejected.detail)

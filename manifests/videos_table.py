@@ -57,7 +57,7 @@ def row_to_plain(row: ManifestRow) -> dict[str, Any]:
 
 
 def row_from_plain(plain: dict[str, Any]) -> ManifestRow:
-    """Return the row that `row_to_plain` took apart.
+    """Return the row of which `row_to_plain` returned the values.
 
     Raises:
         StoreCorrupt: a column is missing, or a value is not one that a row can have.

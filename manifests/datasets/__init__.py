@@ -1,4 +1,4 @@
-"""The datasets that faceshards knows, by the layout in which they lie on disk: one file and one line here for each."""
+"""Layouts of datasets on disk, by name: one file and one line here for each."""
 
 from manifests.datasets.celeb_df import CelebDF
 from manifests.datasets.dataset import Dataset

@@ -7,12 +7,12 @@
                                                         talking faces id0_0000_test_<voice>.mp4
     <root>/List_of_testing_videos.txt                   `<1 real | 0 fake> <folder>/<name>.mp4` a line
 
-Folders may be written in any case, and may have a `videos/` level that some tools add. Groups are the connected people:
-the 5,639 fakes of v2 tie its people into three circles, of 38, 10 and 10. **In the list 1 means real**, the inverse of
-everybody's label, so each line is checked against the folder that it names.
+Names of folders may have any case, and some tools add a `videos/` level. Groups are the connected people: the 5,639
+fakes of v2 connect its people into three groups, of 38, 10 and 10. **In the list 1 means real**, the inverse of the
+usual label, so each line is compared with the folder that it names.
 
-Of Celeb-DF++, the folders are as the README of OUC-VAS/Celeb-DF-PP shows them. It says nothing of names: those are as
-public code that reads the dataset has them; what does not begin with a person and a number is rejected.
+The folders of Celeb-DF++ are those in the README of OUC-VAS/Celeb-DF-PP. It does not describe file names: those are as
+in public code that reads the dataset; a name that does not begin with a person and a number is rejected.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ METHOD_OF_FOLDER = {name.lower(): name for name in METHODS} | dict.fromkeys(("ce
 
 CELEB_NAME = re.compile(r"(?P<target>id[0-9]+)_(?P<number>[0-9]+)")
 FAKE_NAME = re.compile(r"(?P<target>id[0-9]+)_(?P<source>id[0-9]+)_(?P<number>[0-9]+)")
-# Methods that take a voice or a picture may add to the name; what it begins with is the footage.
+# Methods driven by a voice or a picture may append to the name; it begins with the footage.
 METHOD_NAME = re.compile(r"(?P<target>id[0-9]+)(?:_(?P<source>id[0-9]+))?_(?P<number>[0-9]+)(?:_[A-Za-z0-9_-]+)?")
 YOUTUBE_NAME = re.compile(r"[0-9]+")
 NAME_EXAMPLES = {CELEB_REAL: "id0_0000.mp4", YOUTUBE_REAL: "00170.mp4", SYNTHESIS: "id0_id1_0000.mp4"}
 
 LIST_LINE = re.compile(r"(?P<is_real>[01])\s+(?P<path>\S.*)")
-# From this share of contradicted lines on, the list as a whole is read the wrong way round.
+# From this share of contradicted lines on, the whole list has real and fake swapped.
 SHARE_OF_AN_INVERSE_LIST = 0.9
 
 
 class CelebDF(TreeDataset):
-    """The tree as it is unpacked, with or without its list of test videos."""
+    """The tree of the published archive, with or without its list of test videos."""
 
     name = "celeb_df"
     title = "Celeb-DF v1, v2 or ++"
@@ -63,29 +63,29 @@ class CelebDF(TreeDataset):
     manipulations = (SYNTHESIS, *METHODS)
 
     def recognise(self, root: Path) -> str | None:
-        """Return which of the three folders are there; None unless one is that no other dataset has."""
+        """Return the folders that are there; None unless one is not also a folder of another dataset."""
         found = [f"{name}/" for name in self.folders_in(root)]
         return " and ".join(found) if {name.rstrip("/").lower() for name in found} - {YOUTUBE_REAL.lower()} else None
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return those of the three folders that are there."""
+        """Return the dataset's folders that are there."""
         return [name for name in glance(root) if name.lower() in FOLDERS]
 
     def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
-        """Yield what each file is by its path."""
+        """Yield an entry or a rejection for each file by its path."""
         return map(_read_name, files)
 
     def compare_lists(self, root: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:
-        """Mark the videos that the list names for testing; those that it contradicts are taken out and rejected.
+        """Set the listed split of the videos in the list; those that it contradicts are removed and rejected.
 
         Raises:
-            DatasetError: the list cannot be read, or has real and fake the wrong way round.
+            DatasetError: the list cannot be read, or has real and fake swapped.
         """
         path = next((root / name for name in names_in(root) if name.lower() == LIST_NAME.lower()), None)
         return [] if path is None else _take_list(path, entries)
 
     def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
-        """Return the entries with their groups: the connected people, or a video without a known person alone."""
+        """Return the entries with their groups: the connected people; a video of an unknown person is one alone."""
         listed = list(entries)
         people = [entry.target_identity or f"YouTube-{entry.target_id}" for entry in listed]
         groups = connected_groups(
@@ -98,9 +98,9 @@ class CelebDF(TreeDataset):
 
 
 def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
-    """Read a video's identity from its path; None for a file that makes no claim to be one of the videos."""
+    """Return the entry or the rejection of a file by its path; None for a file that is no video."""
     if not file.is_video:
-        return None  # frames, landmarks and the like, put beside the videos by other tools
+        return None  # such as frames or landmarks that other tools put beside the videos
     if not is_utf_8(file.path):
         return reject_not_utf_8(file)
     folder, *below = file.folders
@@ -118,7 +118,7 @@ def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
 
 
 def _collection_of(folder: str, below: Sequence[str]) -> str | None:
-    """Return the kind of videos in a folder: one of the three, or a method of Celeb-DF++; None where it is neither."""
+    """Return the collection in a folder: a folder of the dataset or a method of Celeb-DF++; None for any other."""
     levels = [name for name in below if name.lower() != VIDEOS]
     if not levels:
         return folder
@@ -128,7 +128,7 @@ def _collection_of(folder: str, below: Sequence[str]) -> str | None:
 
 
 def _entry_of(file: TreeFile, collection: str) -> VideoEntry | None:
-    """Return the video that a file is by its name; None where there is no such name."""
+    """Return the entry of a file by its name; None where the dataset has no such name."""
     found: dict[str, str | None] = {}
     if collection == YOUTUBE_REAL:
         if not YOUTUBE_NAME.fullmatch(file.stem):
@@ -149,15 +149,15 @@ def _entry_of(file: TreeFile, collection: str) -> VideoEntry | None:
         target_id=f"{found['target']}_{found['number']}" if found else file.stem,
         target_identity=found.get("target"),
         source_id=found.get("source"),
-        group_id="",  # known once every name has been read
+        group_id="",  # set once all names have been read
     )
 
 
 def _take_list(path: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:
-    """Mark the videos that the list names for testing; those that it contradicts are taken out and rejected.
+    """Set the listed split of the videos in the list; those that it contradicts are removed and rejected.
 
     Raises:
-        DatasetError: a line is malformed, or the list as a whole has real and fake the wrong way round.
+        DatasetError: a line is malformed, or the list has real and fake swapped.
     """
     rejected: list[Rejected] = []
     listed = list(_read_list(path))
@@ -179,13 +179,13 @@ def _take_list(path: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:
     if num_contradicted > SHARE_OF_AN_INVERSE_LIST * num_found:
         raise DatasetError(
             f"{path}: got {num_contradicted} of {num_found} lines that contradict their folders, expected 1 for real "
-            "and 0 for fake as in the dataset's own list; somebody has turned it round"
+            "and 0 for fake as in the dataset's own list; swap them back"
         )
     return rejected
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, str, bool]]:
-    """Yield (video_id, path as listed, whether it is called real) of each line.
+    """Yield (video_id, path as listed, whether it is listed as real) of each line.
 
     Raises:
         DatasetError: the list cannot be read, or a line is malformed or names a video twice.

@@ -1,4 +1,4 @@
-"""The contract of a dataset on disk; the implementations are in `manifests/datasets/`."""
+"""The contract of a dataset on disk, in one layout."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from manifests.rejected import Rejected
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What a dataset's own metadata says about one video; what is measured must agree."""
+    """Size of one video by the dataset's own metadata; measurements have to agree with it."""
 
     source: str
-    """The file that says so, POSIX path relative to the dataset root."""
+    """The metadata file, POSIX path relative to the dataset root."""
 
     num_frames: int | None = None
     """Frames."""
@@ -30,35 +30,35 @@ class Claim:
 
 
 class Dataset(Protocol):
-    """One way in which a dataset lies on disk.
+    """One layout in which a dataset lies on disk.
 
-    A dataset reads names and lists only: it never opens a video. Probing is the next step (`manifests.probe.probe`).
+    A layout reads names and lists only and never opens a video; probing is the next step (`manifests.probe.probe`).
     """
 
     name: str
     """The layout's name in the registry. `VideoEntry.dataset` is such a name: two layouts of one dataset share it, and
-    the one that is called so speaks for both.
+    the layout of that name states the official splits of both.
     """
 
     title: str
-    """The same for people, such as `FaceForensics++, official tree`."""
+    """Name for people, such as `FaceForensics++, official tree`."""
 
     expects: str
-    """What lies in the root, in a few words, for messages that say what was looked for."""
+    """What has to lie in the root, in a few words, for messages."""
 
     manipulations: tuple[str, ...] = ()
-    """The forgeries it knows, in the order in which reports list them; empty where folders or lists name their own."""
+    """The dataset's forgeries, in the order of reports; empty where folders or lists name them."""
 
     compressions: tuple[str, ...] = ()
-    """The compressions it knows, empty where it has none."""
+    """The dataset's compressions; empty where it has none."""
 
     has_users_lists: bool = False
-    """Whether its lists are the user's own: the split policy `file` follows them, too, not only `official`."""
+    """Whether the lists in its folder are the user's own, so that the split policy `file` follows them as well."""
 
     def recognise(self, root: Path) -> str | None:
-        """Return what in the folder `root` marks this layout, for a person; None where it is another one.
+        """Return the names in `root` that mark this layout, for a person; None where it is another one.
 
-        A quick look at a few names; never an error.
+        Reads a few names only, and never raises.
         """
         ...
 
@@ -71,7 +71,7 @@ class Dataset(Protocol):
         return (found for found in self.survey(root) if isinstance(found, VideoEntry))
 
     def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
-        """Yield what `scan` yields, and a `Rejected` for every file in the tree that cannot be placed.
+        """Yield the entries of `scan`, then a `Rejected` for every file that cannot be placed in the dataset.
 
         Raises:
             DatasetError: `root` does not hold this dataset.
@@ -79,7 +79,7 @@ class Dataset(Protocol):
         ...
 
     def claims(self, _root: Path, /) -> Mapping[str, Claim]:
-        """Return what the dataset's own metadata says of its videos, by video_id; most datasets have none.
+        """Return the sizes in the dataset's own metadata, by video_id; most datasets have none.
 
         Raises:
             DatasetError: the metadata cannot be read.
@@ -90,7 +90,7 @@ class Dataset(Protocol):
         """Return the split of each video by the dataset's own lists, by video_id.
 
         None leaves open whether a video is for training or for validation; a video that is missing from the result is
-        in no list and is left out. Without a method of its own, a dataset follows `VideoEntry.listed_split`.
+        in no list and is rejected. By default, this is `VideoEntry.listed_split`.
 
         Args:
             entries: videos whose `dataset` is this one's name.

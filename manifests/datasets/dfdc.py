@@ -1,11 +1,10 @@
-"""The Deepfake Detection Challenge dataset (Dolhansky et al., arXiv 2006.07397) as its archives unpack.
+"""The Deepfake Detection Challenge dataset (Dolhansky et al., arXiv 2006.07397), as in its archives.
 
     <root>/dfdc_train_part_<N>/*.mp4
     <root>/dfdc_train_part_<N>/metadata.json    {name: {"label": "REAL" | "FAKE", "split": …, "original": name or null}}
 
-`root` may also be one part alone, and an archive may have put its part into a folder of its own. The names of files say
-nothing; an original and its fakes are a leakage group. Who is seen, and which method made a fake, the dataset keeps to
-itself.
+`root` may also be a single part, and a part may lie in a folder of its archive. File names have no meaning; an original
+and its fakes are a leakage group. The dataset names neither the people nor the methods of its fakes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
 from manifests.datasets.walk import TreeFile, files_below, is_utf_8, reject, reject_not_utf_8, tree_file
@@ -27,14 +25,14 @@ from manifests.rejected import Reason, Rejected
 METADATA = "metadata.json"
 MANIPULATION = "DFDC"
 LABELS: dict[str, Label] = {"REAL": "real", "FAKE": "fake"}
-# How far one looks to recognise the layout: other datasets may be deep, and may have such a file for each video.
-MAX_DEPTH = 2  # folders between the root and a part's metadata: the part, and one that its archive added
+# Limits of the search by which the layout is recognised: other datasets may be deep, with such a file for each video.
+MAX_DEPTH = 2  # folders between the root and a part's metadata: the part, and one from its archive
 PART_PREFIX = "dfdc_train_part"
-MAX_LOOKS = 3  # files of that name that are opened
+MAX_LOOKS = 3  # files of that name that are read
 
 
 class DFDC(TreeDataset):
-    """Any number of parts; what counts is the metadata in each."""
+    """Any number of parts, described by the metadata in each."""
 
     name = "dfdc"
     title = "DFDC"
@@ -42,15 +40,15 @@ class DFDC(TreeDataset):
     manipulations = (MANIPULATION,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return where the first metadata lies; None where there is none of DFDC's shape."""
+        """Return the path of the first metadata; None where there is none of DFDC's shape."""
         looked_at = islice(_metadata_below(root), MAX_LOOKS)
         places = [path.relative_to(root) for path in looked_at if _is_ours(path)]
-        # Two folders below, it is a part that its archive put into a folder of its own, or else this is no root.
+        # Two folders below the root, only a part in the folder of its archive counts.
         fitting = (place for place in places if len(place.parts) <= MAX_DEPTH or place.parts[0].startswith(PART_PREFIX))
         return next((place.as_posix() for place in fitting), None)
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return the whole root where a part lies anywhere in it."""
+        """Return the whole root, if a part lies anywhere in it."""
         return [WHOLE_ROOT] if any(file.name == METADATA for file in files_below(root)) else []
 
     def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
@@ -81,7 +79,7 @@ class DFDC(TreeDataset):
 
 
 def _metadata_below(root: Path) -> Iterator[Path]:
-    """Yield the metadata of the first folders that hold any, looking no deeper than needed."""
+    """Yield the paths of metadata files, down to the depth at which they may lie."""
     for directory, subfolders, names in os.walk(root, followlinks=True):
         depth = len(Path(directory).relative_to(root).parts)
         subfolders[:] = sorted(subfolders) if depth < MAX_DEPTH else []
@@ -128,8 +126,8 @@ def _survey_part(root: Path, part: tuple[str, ...], videos: Sequence[TreeFile]) 
         yield reject(f"{prefix}{name}", Reason.MISSING_FILE, detail)
 
 
-def _read_line(file: TreeFile, line: Any) -> VideoEntry | Rejected:
-    """Return the video that a line of metadata describes."""
+def _read_line(file: TreeFile, line: object) -> VideoEntry | Rejected:
+    """Return the entry or the rejection of a video by its line of metadata."""
     line = line if isinstance(line, dict) else {}
     label = LABELS.get(str(line.get("label")))
     original = line.get("original") or None
@@ -154,8 +152,8 @@ def _read_line(file: TreeFile, line: Any) -> VideoEntry | Rejected:
     )
 
 
-def _split_of(word: Any) -> tuple[Split | None, bool]:
-    """Return the split that a word means, and whether it means one; no word at all is fine."""
+def _split_of(word: object) -> tuple[Split | None, bool]:
+    """Return the split that a word names, and whether the word is valid; no word is valid, too."""
     if word is None:
         return None, True
     split = SPLIT_OF_WORD.get(word) if isinstance(word, str) else None

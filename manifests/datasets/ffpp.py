@@ -5,8 +5,8 @@
     <root>/manipulated_sequences/<manipulation>/masks/videos/*.mp4
 
 Originals are `NNN.mp4`, fakes `<target>_<source>.mp4`. The 1000 originals form 500 closed pairs, so a pair is a
-leakage group. DeepFakeDetection is `<actor>__<scene>.mp4` and `<target>_<source>__<scene>__<8 characters>.mp4`; its
-groups are the connected actors. `downloaded_videos` is left aside; other folders with videos in them are told.
+leakage group. DeepFakeDetection has `<actor>__<scene>.mp4` and `<target>_<source>__<scene>__<8 characters>.mp4`; its
+groups are the connected actors. `downloaded_videos` is ignored; other folders with videos are rejected.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from manifests.rejected import Reason, Rejected
 
 ORIGINALS = "original_sequences"
 MANIPULATED = "manipulated_sequences"
-DOWNLOADED = "downloaded_videos"  # whole films from which the originals were cut: left aside
+DOWNLOADED = "downloaded_videos"  # the films from which the originals were cut: ignored
 MASKS = "masks"
 VIDEOS = "videos"
 
-# The folders of `original_sequences`, and which of them each manipulation was made from.
+# The folders of `original_sequences`, and the footage of each manipulation.
 YOUTUBE, ACTORS = "youtube", "actors"
 FOOTAGE = {
     "Deepfakes": YOUTUBE,
@@ -55,16 +55,16 @@ NAME_EXAMPLES = {YOUTUBE: "519.mp4 or 519_515.mp4", ACTORS: "01__exit_phone_room
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where a file stands in the tree: the folders of its path, taken apart."""
+    """The meaning of the folders in a file's path."""
 
     folder: str
-    """Youtube, actors or the manipulation."""
+    """`youtube`, `actors` or the manipulation."""
 
     compression: str
-    """Raw, c23 or c40."""
+    """`raw`, `c23` or `c40`."""
 
     footage: str
-    """Youtube or actors: whose naming rule holds."""
+    """`youtube` or `actors`: whose rule for names applies."""
 
 
 class FaceForensicsPP(TreeDataset):
@@ -78,15 +78,15 @@ class FaceForensicsPP(TreeDataset):
     left_aside = (DOWNLOADED,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return which of the two trees are there; None where there is neither."""
+        """Return the trees that are there, originals, fakes or both; None without any."""
         return " and ".join(f"{kind}/" for kind in self.folders_in(root)) or None
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return those of the two trees that are there."""
+        """Return the trees that are there: originals, fakes or both."""
         return [kind for kind in (ORIGINALS, MANIPULATED) if is_folder(root / kind)]
 
     def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
-        """Yield what each file is by its path; the mask of a fake belongs to its entry."""
+        """Yield an entry or a rejection for each file by its path; a mask belongs to the entry of its fake."""
         listed = list(files)
         masks = {file.path for file in listed if _is_mask(file)}
         for file in listed:
@@ -94,7 +94,7 @@ class FaceForensicsPP(TreeDataset):
                 yield _read_name(file, masks)
 
     def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
-        """Return the entries with their groups: the connected people."""
+        """Return the entries with their leakage groups: the connected people."""
         return with_groups(entries)
 
     def official_splits(self, entries: Sequence[VideoEntry], lists_dir: Path | None) -> dict[str, Split | None]:
@@ -112,7 +112,7 @@ class FaceForensicsPP(TreeDataset):
 
 
 def video_id_of(file: TreeFile, folder: str, compression: str) -> str | None:
-    """Return the identity that a file of FaceForensics++ has by its name; None where no such name exists.
+    """Return the video_id of a file of FaceForensics++ by its name; None where the dataset has no such name.
 
     Args:
         file: only its name counts.
@@ -123,7 +123,7 @@ def video_id_of(file: TreeFile, folder: str, compression: str) -> str | None:
 
 
 def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[str] = ()) -> VideoEntry | None:
-    """Return the video that a file of FaceForensics++ is by its name; None where no such name exists.
+    """Return the entry of a file of FaceForensics++ by its name; None where the dataset has no such name.
 
     Args:
         file: only its name counts, wherever it lies.
@@ -132,7 +132,7 @@ def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[st
         masks: paths of mask videos relative to the root, of which a fake gets its own.
 
     Returns:
-        The entry, without a group until every name has been read: see `with_groups`.
+        The entry, with an empty group_id: see `with_groups`.
     """
     match = _match(file, folder)
     if match is None:
@@ -156,7 +156,7 @@ def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[st
 
 
 def with_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
-    """Return the entries that `entry_of` gave, each with its leakage group: the connected people."""
+    """Return entries of `entry_of` with their leakage groups: the connected people."""
     listed = list(entries)
     people = [
         [f"{FOOTAGE.get(entry.collection, entry.collection)}/{person}" for person in _people(entry)] for entry in listed
@@ -175,14 +175,14 @@ def _match(file: TreeFile, folder: str) -> re.Match[str] | None:
 
 
 def _is_mask(file: TreeFile) -> bool:
-    """Whether a file lies where masks lie: they are kept per manipulation, not per compression."""
+    """Whether a file lies in a folder of masks, of which each manipulation has one for all compressions."""
     return len(file.folders) == 4 and file.folders[2] == MASKS
 
 
 def _read_name(file: TreeFile, masks: Collection[str]) -> VideoEntry | Rejected | None:
-    """Read a video's identity from its path; None for a file that makes no claim to be one of the videos."""
+    """Return the entry or the rejection of a file by its path; None for a file that is no video."""
     if not (file.is_video or file.folders[-1] == VIDEOS):
-        return None  # frames, landmarks and the like, put beside the videos by other tools
+        return None  # such as frames or landmarks that other tools put beside the videos
     place = _place_of(file)
     if isinstance(place, str):
         return reject(file.path, Reason.UNRECOGNISED_NAME, place)
@@ -194,7 +194,7 @@ def _read_name(file: TreeFile, masks: Collection[str]) -> VideoEntry | Rejected 
 
 
 def _place_of(file: TreeFile) -> _Place | str:
-    """Take the folders of a path apart; a string says what is wrong with them."""
+    """Return the meaning of a path's folders; a string states what is wrong with them."""
     if len(file.folders) != 4 or file.folders[3] != VIDEOS:
         return f"place: got {file.path}, expected <kind>/<folder>/<compression>/{VIDEOS}/<name>.mp4"
     kind, folder, compression, _ = file.folders
@@ -211,5 +211,5 @@ def _place_of(file: TreeFile) -> _Place | str:
 
 
 def _people(entry: VideoEntry) -> list[str]:
-    """The person in the footage, and the donor of the face."""
+    """Return the person in the footage, and the donor of the face."""
     return [person for person in (entry.target_identity, entry.source_id) if person is not None]

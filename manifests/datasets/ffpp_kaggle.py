@@ -1,11 +1,11 @@
-"""FaceForensics++ at c23 as it lies on Kaggle: flat folders and a table, no masks, no actors.
+"""FaceForensics++ at c23 in the layout of its copy on Kaggle: flat folders and a table, no masks, no actors.
 
     <root>/{original,Deepfakes,Face2Face,FaceSwap,NeuralTextures,FaceShifter,DeepFakeDetection}/*.mp4
     <root>/csv/FF++_Metadata.csv        File Path, Label (REAL | FAKE), Frame Count, Width, Height, …
 
-These are the videos of the official tree, so they have its video_ids and its groups. The table is checked against the
-folders here, and against the files once they are probed (`claims`). A video without a line is kept: the table is a
-convenience of whoever made the copy, and the folders say everything that it says about identity.
+The videos are those of the official tree and have its video_ids and groups. The table is compared with the folders
+here, and with the files once they are probed (`claims`). A video without a line is kept: the table is an addition of
+the copy, and identity follows from the folders alone.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class _Line:
     """One line of the table."""
 
     number: int
-    """In the file, from 1."""
+    """Line number in the file, from 1."""
 
     path: str
-    """As written."""
+    """Path as written in the table."""
 
     label: str
     """REAL or FAKE."""
 
     claim: Claim
-    """What it says of the video."""
+    """Frame count and size."""
 
 
 class FaceForensicsPPOnKaggle(TreeDataset):
@@ -68,9 +68,10 @@ class FaceForensicsPPOnKaggle(TreeDataset):
     compressions = (COMPRESSION,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return which folders are there; None unless one is a manipulation's, or the table lies there.
+        """Return the folders that are there; None unless one is a manipulation's, or the table is there.
 
-        Folders of compressions below them make it a part of the official tree, which is to be named as a whole.
+        With folders of compressions below them, this is a part of the official tree, of which the user has to name the
+        root.
         """
         folders = self.folders_in(root)
         if any(is_folder(root / name / compression) for name in folders for compression in COMPRESSION_OF_FOLDER):
@@ -85,11 +86,11 @@ class FaceForensicsPPOnKaggle(TreeDataset):
         return [name for name in glance(root) if name.lower() in FOLDERS]
 
     def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
-        """Yield what each file is by its path."""
+        """Yield an entry or a rejection for each file by its path."""
         return map(_read_name, files)
 
     def compare_lists(self, root: Path, entries: dict[str, VideoEntry]) -> Iterator[Rejected]:
-        """Yield what the table says otherwise than the folders; such videos are taken out of `entries`."""
+        """Yield a rejection for each line that contradicts the folders; such videos are removed from `entries`."""
         for video_id, line in _read_table(root).items():
             entry = entries.get(video_id)
             where = f"{TABLE_PATH}, line {line.number}"
@@ -106,7 +107,7 @@ class FaceForensicsPPOnKaggle(TreeDataset):
         return with_groups(entries)
 
     def claims(self, root: Path) -> Mapping[str, Claim]:
-        """Return frame counts and sizes by the table.
+        """Return the frame counts and sizes of the table.
 
         Raises:
             DatasetError: the table cannot be read.
@@ -115,7 +116,7 @@ class FaceForensicsPPOnKaggle(TreeDataset):
 
 
 def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
-    """Read a video's identity from its path; None for a file that makes no claim to be one of the videos."""
+    """Return the entry or the rejection of a file by its path; None for a file that is no video."""
     if not file.is_video:
         return None
     folder = FOLDERS[file.folders[0].lower()]
@@ -128,7 +129,7 @@ def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
 
 
 def _read_table(root: Path) -> dict[str, _Line]:
-    """Return the table's lines by video_id; an absent table is an empty one.
+    """Return the table's lines by video_id; none where there is no table.
 
     Raises:
         DatasetError: it cannot be read, or a line is malformed.
@@ -148,7 +149,7 @@ def _read_table(root: Path) -> dict[str, _Line]:
                 earlier = lines.setdefault(video_id, line)
                 if (earlier.label, earlier.claim) != (line.label, line.claim):
                     raise DatasetError(
-                        f"{table}, line {line.number}: got {line.path} a second time and otherwise than in line "
+                        f"{table}, line {line.number}: got {line.path} a second time, differently from line "
                         f"{earlier.number}, expected each video once"
                     )
     except (FileNotFoundError, NotADirectoryError):
@@ -159,7 +160,7 @@ def _read_table(root: Path) -> dict[str, _Line]:
 
 
 def _read_line(row: Mapping[str, str | None], number: int) -> tuple[str, _Line | None]:
-    """Return the video_id that a line is about, and the line; None for one that is malformed."""
+    """Return video_id and content of a line; None for a malformed one."""
     path, label = (row.get("File Path") or "").strip(), (row.get("Label") or "").strip().upper()
     sizes = [(row.get(name) or "").strip() for name in ("Frame Count", "Width", "Height")]
     file = tree_file(path)

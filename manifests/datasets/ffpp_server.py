@@ -1,11 +1,11 @@
-"""Which files a server of FaceForensics++ holds: read from its lists and a person's choice, without a network.
+"""The files of FaceForensics++ on its server, by its lists and the user's choice; nothing is downloaded here.
 
     <server>v3/misc/filelist.json                        pairs of originals, [["071", "054"], …]
     <server>v3/misc/deepfake_detection_filenames.json    {"actors": [name, …], "DeepFakesDetection": [name, …]}
     <server>v3/<path>                                    a file, under the path that it has in the official tree
 
-Each pair stands for two originals, a and b, and for two fakes of each manipulation, a_b and b_a. Names are those of the
-official tree or are refused, so that no list can lead a path out of it.
+Each pair stands for two originals, a and b, and for two fakes of each manipulation, a_b and b_a. Names have to be
+those of the official tree, so that no list can name a path outside of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from manifests.datasets.ffpp import (
 )
 from manifests.errors import ConfigError, DatasetError
 
-VERSION = "v3/"  # of the dataset's release, the first part of every path on the server
+VERSION = "v3/"  # of the release: the first part of every path on the server
 PAIRS_LIST = "misc/filelist.json"
 ACTORS_LIST = "misc/deepfake_detection_filenames.json"
 # The two keys of the latter; the second is not spelled like the folder that it lists.
@@ -43,25 +43,25 @@ WITHOUT_MASKS = frozenset({"FaceShifter"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerChoice:
-    """Which part of the dataset is wanted."""
+    """The part of the dataset that the user wants."""
 
     manipulations: tuple[str, ...] = PAPER_MANIPULATIONS
     """Names of folders below `manipulated_sequences`; may be empty."""
 
     originals: bool = True
-    """Also the real videos that those were made from; without any manipulation, YouTube's."""
+    """Whether also the real videos of these manipulations; without any manipulation, those from YouTube."""
 
     compressions: tuple[str, ...] = ("c23",)
-    """Folders of each kind."""
+    """Compressions of each video."""
 
     masks: bool = False
-    """Also the masks of the fakes, where there are any."""
+    """Whether also the masks of the fakes, where there are any."""
 
     videos: tuple[str, ...] | None = None
-    """Only these: an original's name stands for itself and for the fakes of its footage; None for all."""
+    """Only these videos: the name of an original includes the fakes of its footage; None for all."""
 
     limit: int | None = None
-    """Videos of each kind, the first ones of the server's list; None for all."""
+    """Number of videos of each kind, the first in the server's list; None for all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ class _Kind:
 
 
 def lists_needed(choice: ServerChoice) -> tuple[str, ...]:
-    """Return the paths of the lists, below `<server>v3/`, that the choice is looked up in."""
+    """Return the paths of the lists that name the chosen files, below `<server>v3/`."""
     list_of = {YOUTUBE: PAIRS_LIST, ACTORS: ACTORS_LIST}
     return tuple(list_of[footage] for footage in _footage(choice))
 
@@ -88,12 +88,12 @@ def paths_on_server(choice: ServerChoice, lists: Mapping[str, object]) -> tuple[
     """Return the POSIX paths of all chosen files: below `<server>v3/`, and below the folder of the official tree.
 
     Args:
-        choice: which part is wanted.
+        choice: the part that the user wants.
         lists: the parsed JSON of each list of `lists_needed`, by its path.
 
     Raises:
-        DatasetError: a list is not what such a server gives.
-        ConfigError: a chosen video is in no list, or nothing is left of the choice.
+        DatasetError: a list has an unexpected shape.
+        ConfigError: a chosen video is in no list, or the choice is empty.
     """
     kinds = [_chosen(kind, choice) for kind in _kinds(choice, lists)]
     _refuse_unknown_videos(choice, lists)
@@ -104,14 +104,12 @@ def paths_on_server(choice: ServerChoice, lists: Mapping[str, object]) -> tuple[
         if choice.masks and kind.has_masks:
             paths += [f"{kind.folder}/{MASKS}/{VIDEOS}/{name}.mp4" for name in kind.names]
     if not paths:
-        raise ConfigError(
-            "choice: got neither originals nor manipulations, expected one of them; there is no file in it"
-        )
+        raise ConfigError("choice: got neither originals nor manipulations, expected at least one of them")
     return tuple(paths)
 
 
 def _footage(choice: ServerChoice) -> list[str]:
-    """Return the kinds of footage that the choice touches: `youtube`, `actors` or both."""
+    """Return the footage of the choice: `youtube`, `actors` or both."""
     touched = {FOOTAGE[name] for name in choice.manipulations} or {YOUTUBE}
     return [footage for footage in (YOUTUBE, ACTORS) if footage in touched]
 
@@ -129,7 +127,7 @@ def _kinds(choice: ServerChoice, lists: Mapping[str, object]) -> Iterator[_Kind]
 
 
 def _chosen(kind: _Kind, choice: ServerChoice) -> _Kind:
-    """Return the kind with the names that were asked for."""
+    """Return the kind with the chosen names only."""
     wanted = None if choice.videos is None else set(choice.videos)
     names = [name for name in kind.names if wanted is None or {name, _original_of(name)} & wanted]
     return _Kind(folder=kind.folder, names=tuple(names[: choice.limit]), has_masks=kind.has_masks)

@@ -1,18 +1,18 @@
-"""Videos of one's own: two folders, or a table.
+"""The user's own videos: two folders, or a table.
 
     <root>/real/**/*.mp4                    real videos, in any folders below
     <root>/fake/[<manipulation>/]**/*.mp4   fakes; the first folder below names the manipulation, else it is `fake`
 
 or one CSV file directly in the root, with a line for each video and the columns
 
-    path, label             relative to the root; `real` or `fake`, no numbers: Celeb-DF's 1 is everybody else's 0
+    path, label             relative to the root; `real` or `fake`, no numbers: 1 means real in some datasets' lists
     manipulation            of a fake; `fake` where there is none
-    target, source          who is seen, who lent the face: people who are tied together never cross splits
-    group                   what must not cross splits, where that is more than target and source
+    target, source          person in the footage, donor of the face: connected people never cross splits
+    group                   leakage group, where that is more than target and source
     split                   train, val or test, for the policies `official` and `file`
 
-named in its first line, in any case and order. With a CSV, the folders' names say nothing. Without target, source and
-group each video is on its own, and nobody can know whether the same person is in two of them.
+named in its first line, in any case and order. With a CSV, names of folders have no meaning. Without target, source and
+group, each video is a group of its own, even if the same person is in two of them.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected, Stage
 
 LABELS: dict[str, Label] = {"real": "real", "fake": "fake"}
-UNNAMED = "fake"  # the manipulation of a fake whose method nobody named
+UNNAMED = "fake"  # the manipulation of a fake whose method is not named
 
 MAX_ID_BYTES = 480  # LMDB's longest key is 511 bytes; track and frame follow the video_id in it
-TOO_LONG = f"path: got one of which the name in the store would be longer than {MAX_ID_BYTES} bytes; shorten it"
+TOO_LONG = f"path: got one that makes a video_id of more than {MAX_ID_BYTES} bytes, expected fewer; shorten it"
 
 
 class Folder(TreeDataset):
@@ -46,7 +46,7 @@ class Folder(TreeDataset):
     has_users_lists = True
 
     def recognise(self, root: Path) -> str | None:
-        """Return the CSV, or the two folders; None where there is neither."""
+        """Return the CSV, or the folders real and fake; None without either."""
         tables = _tables_in(root)
         folders = [name for name in glance(root) if name.lower() in LABELS and is_folder(root / name)]
         is_complete = {name.lower() for name in folders} == LABELS.keys()
@@ -57,7 +57,7 @@ class Folder(TreeDataset):
         return " and ".join(f"{name}/" for name in folders) if is_complete else None
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return the two folders if both are there, or the whole root where a CSV says what it holds.
+        """Return the folders real and fake if both are there, or the whole root if a CSV lists its videos.
 
         Raises:
             DatasetError: there are several such CSV files.
@@ -73,7 +73,7 @@ class Folder(TreeDataset):
         return [WHOLE_ROOT] if tables else folders if is_complete else []
 
     def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
-        """Yield what the CSV says of the files, or their folders.
+        """Yield an entry or a rejection for each file, by the CSV or else by the folders.
 
         Raises:
             DatasetError: the CSV cannot be read, or a line of it is malformed.
@@ -83,13 +83,13 @@ class Folder(TreeDataset):
 
 
 def _from_folders(file: TreeFile) -> VideoEntry | Rejected | None:
-    """Return what a file is by the folders `real` and `fake`; each video is in a group of its own."""
+    """Return the entry or the rejection of a file by its folders; each video is a group of its own."""
     if not file.is_video:
         return None
     if not is_utf_8(file.path):
         return reject_not_utf_8(file)
     label = LABELS[file.folders[0].lower()]
-    # A folder fake/real/ names no manipulation: its videos would take the names of real ones.
+    # A folder fake/real/ names no manipulation: its videos would get the video_ids of real ones.
     has_method = label == "fake" and len(file.folders) > 1 and file.folders[1].lower() not in LABELS
     collection = file.folders[1] if has_method else label
     name = "/".join((*file.folders[2 if has_method else 1 :], file.stem))
@@ -108,7 +108,7 @@ def _from_folders(file: TreeFile) -> VideoEntry | Rejected | None:
 
 
 def _video_id(collection: str, name: str) -> str | None:
-    """Return an identity in ASCII, as the keys of records are; None for a name that is too long for a key."""
+    """Return a video_id in ASCII, as keys of records require; None for a name that is too long for a key."""
     video_id = f"{Folder.name}/{quote(collection)}/{quote(name)}"
     return video_id if len(video_id) <= MAX_ID_BYTES else None
 
@@ -122,7 +122,7 @@ def _tables_in(root: Path) -> list[Path]:
 def _columns_of(path: Path) -> list[str]:
     """Return the names in the first line of a CSV, in lower case; none where it cannot be read."""
     try:
-        # A broken character further down is told when the lines are read.
+        # Broken characters in later lines are reported when these are read.
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             return [name.strip().lower() for name in next(csv.reader(file), [])]
     except (OSError, csv.Error):
@@ -130,7 +130,7 @@ def _columns_of(path: Path) -> list[str]:
 
 
 def _from_table(root: Path, table: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
-    """Yield what the CSV lists, and a rejection for each video on disk that it does not.
+    """Yield an entry or a rejection for each line of the CSV, and a rejection for each video that it does not list.
 
     Raises:
         DatasetError: a line is malformed.
@@ -155,7 +155,7 @@ def _from_table(root: Path, table: Path, files: Iterable[TreeFile]) -> Iterator[
 
 
 def _with_groups(entries: list[VideoEntry]) -> Iterator[VideoEntry]:
-    """Yield the entries, tied together by their groups, targets and sources."""
+    """Yield the entries with leakage groups, connected by their groups, targets and sources."""
     ties = [
         [f"group {entry.group_id}", f"person {entry.target_id}", f"person {entry.source_id or entry.target_id}"]
         for entry in entries
@@ -185,7 +185,7 @@ def _read_line(root: Path, where: str, line: Mapping[str, str]) -> tuple[str, Vi
     """Return the path relative to the root, and the entry that a line describes.
 
     Raises:
-        DatasetError: the path leaves the root, or a word is none that is known.
+        DatasetError: the path leaves the root, or a value is not allowed.
     """
     path, absolute_root = PurePosixPath(line["path"]), root.absolute().as_posix()
     if path.is_relative_to(absolute_root):
@@ -197,9 +197,7 @@ def _read_line(root: Path, where: str, line: Mapping[str, str]) -> tuple[str, Vi
         raise DatasetError(f"{where}: got {odd!r}, expected text without control characters")
     label = LABELS.get(line["label"].lower())
     if label is None:
-        raise DatasetError(
-            f"{where}: got label {line['label']!r}, expected real or fake; numbers mean one thing here, another there"
-        )
+        raise DatasetError(f"{where}: got label {line['label']!r}, expected real or fake; numbers are ambiguous")
     split = SPLIT_OF_WORD.get(line.get("split", "").lower())
     if split is None and line.get("split"):
         raise DatasetError(f"{where}: got split {line['split']!r}, expected train, val, test or nothing")

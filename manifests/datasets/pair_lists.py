@@ -1,4 +1,4 @@
-"""Official splits as three lists, `<split>.json`, of pairs of ids: FaceForensics++ publishes such lists."""
+"""Official splits as three files `<split>.json` with pairs of ids, such as those that FaceForensics++ publishes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _read_pairs(path: Path) -> list[str]:
     well_formed = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
     if not well_formed:
         raise SplitError(f"official list {path}: got another shape, expected a list of pairs such as ['071', '054']")
-    # Lists that went through a table may have lost their zeros.
+    # Lists that were once in a spreadsheet may have lost leading zeros.
     return [
         f"{person_id:03d}" if isinstance(person_id, int) else str(person_id) for pair in pairs for person_id in pair
     ]

@@ -1,36 +1,34 @@
-"""Which dataset lies in a folder, found by looking: every layout is asked, and exactly one must say yes."""
+"""Recognition of the layout of a folder: exactly one layout has to fit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 from manifests.datasets import DATASETS
 from manifests.datasets.dataset import Dataset
-from manifests.datasets.walk import glance, is_folder, names_in, require_folder, shown
+from manifests.datasets.walk import names_in, require_folder, shown, subfolders
 from manifests.errors import DatasetError
 
-NUM_FOLDERS_LOOKED_INTO = 200  # one level below a folder that no layout fits, for a hint; there may be very many
 NUM_HINTS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
-    """A folder's layout, and what gave it away."""
+    """The layout of a folder, and what was found there."""
 
     dataset: Dataset
-    """The layout."""
+    """The layout that fits."""
 
     why: str
-    """What was found, for a person."""
+    """What marks the layout, for a person."""
 
 
 def recognise_layout(root: Path) -> Recognised:
     """Return the one layout that fits a folder.
 
     Raises:
-        DatasetError: it is no folder, no layout fits, or more than one does.
+        DatasetError: the path is not a folder, no layout fits, or more than one does.
     """
     require_folder("dataset root", root)
     fitting = _fitting(root)
@@ -64,13 +62,12 @@ def _fitting(root: Path) -> list[Recognised]:
 
 
 def _way_out(root: Path) -> str:
-    """Return what to do where no layout fits: people often name the folder above, or below, the dataset's."""
-    folders = (root / name for name in glance(root) if is_folder(root / name))
-    below = [folder for folder in islice(folders, NUM_FOLDERS_LOOKED_INTO) if _fitting(folder)]
+    """Return what to do where no layout fits: often the folder above or below is the dataset's."""
+    below = [folder for folder in subfolders(root) if _fitting(folder)]
     if below:
         return f"name {' or '.join(map(str, below[:NUM_HINTS]))} instead"
     above = root.absolute().parent
-    # The folder above counts only where it was known by this very one, not by what else lies there.
+    # The folder above counts only where this folder marks its layout, not another one.
     if any(f"{root.absolute().name}/" in item.why for item in _fitting(above)):
         return f"name {above} instead"
     return "check the path, or name the layout: --layout NAME"

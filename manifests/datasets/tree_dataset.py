@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from manifests.datasets.dataset import Dataset
 from manifests.datasets.walk import (
     TreeFile,
     files_below,
-    is_folder,
     names_in,
     require_folder,
     shown,
     strays,
+    subfolders,
     told_apart,
 )
 from manifests.entry import VideoEntry
@@ -23,33 +22,32 @@ from manifests.errors import DatasetError
 from manifests.rejected import Rejected
 
 WHOLE_ROOT = ""  # as a folder's name: everything below the root
-NUM_FOLDERS_SEARCHED = 200  # one level below a root that does not hold the dataset, for a hint
 
 
 class TreeDataset(Dataset):
-    """A dataset that only has to say which folders are its own, and which video each file in them is."""
+    """A layout that states which folders are the dataset's, and which video each file in them is."""
 
     left_aside: tuple[str, ...] = ()
-    """Names in the root that are neither read nor reported."""
+    """Names in the root that are ignored."""
 
     @abstractmethod
     def folders_in(self, root: Path, /) -> list[str]:
         """Return the names of the dataset's folders in a root, or `[WHOLE_ROOT]`; none where it does not lie there.
 
         Raises:
-            DatasetError: the dataset lies there, but it is not clear which part of it counts.
+            DatasetError: the dataset is there, but ambiguous.
         """
 
     @abstractmethod
     def read(self, root: Path, files: Iterable[TreeFile], /) -> Iterator[VideoEntry | Rejected | None]:
-        """Yield an entry or a rejection for every video among the files, None for a file that claims to be none.
+        """Yield an entry or a rejection for every video among the files, None for any other file.
 
         Raises:
             DatasetError: the dataset's own metadata cannot be read.
         """
 
     def compare_lists(self, _root: Path, _entries: dict[str, VideoEntry], /) -> Iterable[Rejected]:
-        """Return rejections for what the dataset's own lists contradict; may change the entries, which are by video_id.
+        """Return rejections for files that the dataset's own lists contradict; may change the entries, by video_id.
 
         Raises:
             DatasetError: a list cannot be read.
@@ -57,7 +55,7 @@ class TreeDataset(Dataset):
         return ()
 
     def grouped(self, entries: Iterable[VideoEntry]) -> Iterable[VideoEntry]:
-        """Return the entries with their leakage groups, where these are known only once every name has been read."""
+        """Return the entries with leakage groups, for layouts where these depend on all names together."""
         return entries
 
     def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
@@ -72,8 +70,7 @@ class TreeDataset(Dataset):
         folders = self.folders_in(root)
         if not folders:
             raise DatasetError(
-                f"{self.title}: got {root} (holding {shown(names)}), expected {self.expects}"
-                f"{self._way_out(root, names)}"
+                f"{self.title}: got {root} (holding {shown(names)}), expected {self.expects}{self._way_out(root)}"
             )
         entries, rejected = told_apart(self.read(root, files_below(root, folders)))
         rejected += self.compare_lists(root, entries)
@@ -85,8 +82,7 @@ class TreeDataset(Dataset):
         if folders != [WHOLE_ROOT]:
             yield from strays(root, (*folders, *self.left_aside))
 
-    def _way_out(self, root: Path, names: Sequence[str]) -> str:
+    def _way_out(self, root: Path) -> str:
         """Return which folder to name instead, where the dataset lies one level below."""
-        folders = islice((root / name for name in names if is_folder(root / name)), NUM_FOLDERS_SEARCHED)
-        below = next((folder for folder in folders if self.recognise(folder) is not None), None)
+        below = next((folder for folder in subfolders(root) if self.recognise(folder) is not None), None)
         return "" if below is None else f"; name {below} instead"

@@ -1,9 +1,10 @@
-"""Names below a dataset's folder: what every dataset needs to find its files and to reject the odd ones."""
+"""Files below a dataset's folder: how all layouts find them, and reject those that they do not know."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -13,21 +14,22 @@ from manifests.rejected import Reason, Rejected, Stage
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 
-NUM_NAMES_SHOWN = 6  # of what a folder holds, in messages
+NUM_NAMES_SHOWN = 6  # of a folder, in messages
+NUM_FOLDERS_SEARCHED = 200  # one level below a folder, for a hint; there may be very many
 
 
 class TreeFile(NamedTuple):
-    """One file below a dataset's folder, its path taken apart.
+    """One file below a dataset's folder, with the parts of its path.
 
-    Plain strings in a tuple: there are a hundred thousand files, and pathlib would take longer over each than
-    everything else that is done with it.
+    A tuple of strings, because a dataset has a hundred thousand files, and pathlib would take longer for each than all
+    other steps together.
     """
 
     path: str
     """POSIX, relative to the root."""
 
     folders: tuple[str, ...]
-    """Those between the root and the file, outermost first."""
+    """The folders between the root and the file, outermost first."""
 
     name: str
     """The last part of the path."""
@@ -36,27 +38,27 @@ class TreeFile(NamedTuple):
     """The name without its suffix."""
 
     suffix: str
-    """From the last dot on, in lower case; empty where there is none, or where nothing stands before it."""
+    """From the last dot on, in lower case; empty without a dot, or where the name begins with it."""
 
     @property
     def is_video(self) -> bool:
-        """Whether the name claims to be a video."""
+        """Whether the suffix is that of a video."""
         return self.suffix in VIDEO_SUFFIXES
 
 
 def tree_file(path: str) -> TreeFile:
-    """Take a POSIX path relative to the root apart, such as one from a list."""
+    """Return the parts of a POSIX path relative to the root, such as one from a list."""
     parts = PurePosixPath(path).parts
     return _tree_file(parts[:-1], parts[-1] if parts else "")
 
 
 def is_utf_8(text: str) -> bool:
-    """Whether a name can stand in a table and on a terminal; on disk, names may be any bytes."""
+    """Whether a name is printable text, for tables and terminals; on disk, a name may be any bytes."""
     return _printable(text) == text
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a path is a folder, as far as anybody may know: one behind a closed folder is none."""
+    """Whether a path is a folder that can be reached."""
     try:
         return path.is_dir()
     except OSError:
@@ -74,7 +76,7 @@ def require_folder(title: str, root: Path) -> None:
 
 
 def names_in(root: Path) -> list[str]:
-    """Return the names in a folder, in order.
+    """Return the sorted names in a folder.
 
     Raises:
         DatasetError: it cannot be listed.
@@ -86,36 +88,41 @@ def names_in(root: Path) -> list[str]:
 
 
 def glance(root: Path) -> list[str]:
-    """Return the names in a folder, in order; none where it cannot be listed."""
+    """Return the sorted names in a folder; none where it cannot be listed."""
     try:
         return names_in(root)
     except DatasetError:
         return []
 
 
+def subfolders(root: Path) -> Iterator[Path]:
+    """Yield the first folders directly in a folder, in order; none where it cannot be listed."""
+    return islice((root / name for name in glance(root) if is_folder(root / name)), NUM_FOLDERS_SEARCHED)
+
+
 def shown(names: Sequence[str]) -> str:
-    """Return the first few names, for a message that says what a folder holds."""
+    """Return the first few names in a folder, for a message."""
     return _printable(", ".join(names[:NUM_NAMES_SHOWN]) or "nothing") + (", …" if len(names) > NUM_NAMES_SHOWN else "")
 
 
 def files_below(root: Path, folders: Iterable[str] = ("",)) -> Iterator[TreeFile]:
-    """Yield all files in some folders below `root`: each folder's own in order, then those of its subfolders in order.
+    """Yield all files in some folders below `root`: those of a folder in order, then those of its subfolders.
 
-    Links to folders are followed, unless they lead back to where they lie; a folder that does not exist is an empty
-    one. Hidden names are nobody's videos: half-finished downloads, what macOS writes beside each file, a trash.
+    Links to folders are followed, unless they lead back to a folder above them; a folder that does not exist counts as
+    empty. Hidden names are skipped: unfinished downloads, what macOS writes beside each file, a trash.
 
     Raises:
-        DatasetError: a folder cannot be listed: its videos would be lost without a word.
+        DatasetError: a folder cannot be listed; skipping it would lose its videos silently.
     """
     for start in folders:
         yield from _files_in(root / start, PurePosixPath(start).parts, ())
 
 
 def told_apart(found: Iterable[VideoEntry | Rejected | None]) -> tuple[dict[str, VideoEntry], list[Rejected]]:
-    """Return entries by video_id, and rejections; of two files that are one video, the second is rejected.
+    """Return entries by video_id, and rejections; of two files with one video_id, the second is rejected.
 
     Args:
-        found: what the files of a dataset are, one by one; None for a file that claims nothing.
+        found: an entry or a rejection for each file of a dataset; None for a file that is not one of its videos.
     """
     entries: dict[str, VideoEntry] = {}
     rejected: list[Rejected] = []
@@ -131,13 +138,13 @@ def told_apart(found: Iterable[VideoEntry | Rejected | None]) -> tuple[dict[str,
 
 
 def strays(root: Path, known: Collection[str]) -> Iterator[Rejected]:
-    """Yield a rejection for whatever holds videos directly in `root` and is none of the dataset's own names.
+    """Yield a rejection for each video, and each folder with videos, that lies in `root` under an unknown name.
 
-    A file is rejected as such, a folder once, by its first video: a misspelt name must not lose a whole manipulation.
+    A folder is rejected as a whole, so that a misspelt name does not lose a manipulation silently.
 
     Args:
         root: the dataset's folder.
-        known: names in it that are the dataset's, or that it leaves aside on purpose.
+        known: names in it that belong to the dataset, or that it ignores.
     """
     for name in names_in(root):
         if name in known or name.startswith("."):
@@ -153,7 +160,7 @@ def strays(root: Path, known: Collection[str]) -> Iterator[Rejected]:
 
 
 def _first_video(root: Path, folder: str) -> str | None:
-    """Return the path of a video in a folder of `root`; None where there is none that one may see."""
+    """Return the path of the first video in a folder of `root`; None where there is none, or the folder is closed."""
     try:
         return next((file.path for file in files_below(root, [folder]) if file.is_video), None)
     except DatasetError:
@@ -161,13 +168,13 @@ def _first_video(root: Path, folder: str) -> str | None:
 
 
 def reject(path: str, reason: Reason, detail: str) -> Rejected:
-    """Return the rejection of a file that no video_id can be given, under its path relative to the root."""
-    # A name need not be UTF-8 on disk, but in tables it has to be.
+    """Return the rejection of a file without a video_id, under its path relative to the root."""
+    # On disk, a name need not be UTF-8; in tables, it has to be.
     return Rejected(video_id=_printable(path), stage=Stage.INDEX, reason=reason, detail=_printable(detail))
 
 
 def reject_not_utf_8(file: TreeFile) -> Rejected:
-    """Return the rejection of a file by whose name no table could call it."""
+    """Return the rejection of a file whose name cannot be written into a table."""
     return reject(file.path, Reason.UNRECOGNISED_NAME, f"file name: got {file.path!r}, expected UTF-8; rename it")
 
 
@@ -175,9 +182,9 @@ def _files_in(directory: Path, folders: tuple[str, ...], crossed: tuple[Path, ..
     """Yield the files of one folder and those below it.
 
     Args:
-        directory: the folder, perhaps by way of links.
+        directory: the folder, which may be reached through links.
         folders: its path relative to the root.
-        crossed: the real folders in which the links on the way lie.
+        crossed: the real folders that hold the links on the way.
     """
     try:
         with os.scandir(directory) as listing:
@@ -202,7 +209,7 @@ def _is_folder_item(item: os.DirEntry[str]) -> bool:
     """Whether an item is a folder or a link to one.
 
     Raises:
-        DatasetError: a link leads nobody knows where, and its name does not claim to be a video.
+        DatasetError: a link is broken, and its name is not that of a video.
     """
     try:
         return item.is_dir()
@@ -221,7 +228,7 @@ def _tree_file(folders: tuple[str, ...], name: str) -> TreeFile:
 
 
 def _printable(text: str) -> str:
-    """Return a text without what no table can hold, and without what would move a terminal's cursor."""
+    """Return a text in which characters that tables or terminals cannot show are escaped."""
     if text.isascii() and text.isprintable():
         return text
     valid = text.encode("utf-8", "backslashreplace").decode()

@@ -1,4 +1,4 @@
-"""Whole groups into train, val and test, as near to the wanted shares as they go: seeded, sticky, balanced by kind."""
+"""Placement of whole groups into train, val and test, as near to the wanted shares as possible in every stratum."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from manifests.entry import SPLITS, Split, VideoEntry
 
 Ratios = tuple[float, float, float]  # shares of train, val and test; they sum to 1
 
-# Of two groups of nearly one size that could go to either, the larger goes to test: published numbers hang on it.
+# A tie goes to train before test before val: of two groups of nearly the same size, the larger goes to test.
 ORDER_OF_TIES: tuple[Split, ...] = ("train", "test", "val")
 
-# A group is moved only for a gain that is no rounding error; costs are shares of videos, squared.
+# Least gain for which a group is moved: a smaller one may be a rounding error. Costs are squared shares of videos.
 LEAST_GAIN = 1e-9
-# Every pass brings the split nearer; three were the most that any random graph of the tests needed.
+# Every pass brings the shares nearer; no random graph of the tests needed more than three.
 MAX_PASSES = 10
 
-# Dataset, collection and compression: the kind of videos whose share is balanced.
+# Dataset, collection and compression: shares are balanced among the videos of each stratum.
 Stratum = tuple[str, str, str | None]
 
 
 class Balance:
-    """How many videos of each stratum each split still lacks.
+    """The number of videos of each stratum that each split still lacks.
 
     The distance from the wanted shares is the sum over strata and splits of (videos lacking)² / videos of the stratum:
-    a small stratum, such as the 300 reals without identity in Celeb-DF, is balanced as well as a large one.
+    a small stratum, such as Celeb-DF's 300 real videos of unknown people, is balanced as well as a large one.
     """
 
     def __init__(self, totals: Mapping[Stratum, int], ratios: Ratios) -> None:
@@ -42,33 +42,33 @@ class Balance:
             self._lacking[stratum][split] -= sign * count
 
     def need(self, counts: Mapping[Stratum, int], split: Split) -> float:
-        """Return how much a split lacks of what a group has; the highest need is the nearest split."""
+        """Return how much a split lacks of a group's strata; the group belongs in the split with the highest need."""
         return sum(count * self._lacking[stratum][split] / self._totals[stratum] for stratum, count in counts.items())
 
     def neediest(self, counts: Mapping[Stratum, int]) -> Split:
-        """Return the split that a group brings nearest to the wanted shares."""
+        """Return the split with the highest need of a group."""
         return max(ORDER_OF_TIES, key=lambda split: self.need(counts, split))
 
 
 def place(
     entries: Iterable[VideoEntry], group_of: Callable[[VideoEntry], str], ratios: Ratios, seed: int
 ) -> dict[str, Split]:
-    """Return the split of every group: where it is already, or else where the shares lack most of what it has.
+    """Return the split of every group: its earlier split, or else the split that lacks most of its strata.
 
-    The largest groups are placed first; afterwards new groups are moved, one at a time, as long as a move brings the
-    whole nearer to the wanted shares. With groups of one make, this meets the shares exactly whenever whole groups
-    can: FaceForensics++'s 500 pairs become 350/75/75.
+    The largest groups are placed first; then new groups are moved, one at a time, as long as a move brings the shares
+    nearer to the wanted ones. Groups of equal composition meet the shares exactly wherever whole groups can:
+    FaceForensics++'s 500 pairs become 350/75/75.
 
     Args:
-        entries: videos; those that have a split fix their group's.
-        group_of: the name of what must stay together.
+        entries: videos; those that have a split decide their group's.
+        group_of: returns the name of a video's group.
         ratios: wanted shares of train, val and test, in every stratum.
-        seed: in which order groups of one size are drawn.
+        seed: of the order of groups of equal size.
     """
     counts: dict[str, Counter[Stratum]] = defaultdict(Counter)
     earlier: dict[str, Counter[Split]] = defaultdict(Counter)
     totals: Counter[Stratum] = Counter()
-    for entry in sorted(entries, key=lambda entry: entry.video_id):  # floats are added up in this order
+    for entry in sorted(entries, key=lambda entry: entry.video_id):  # a fixed order of additions, for equal sums
         group, stratum = group_of(entry), (entry.dataset, entry.collection, entry.compression)
         counts[group][stratum] += 1
         totals[stratum] += 1
@@ -93,7 +93,7 @@ def place(
 def _improve(
     balance: Balance, counts: Mapping[str, Counter[Stratum]], movable: Sequence[str], placed: dict[str, Split]
 ) -> None:
-    """Move single groups as long as that brings the whole nearer; changes `placed`."""
+    """Move single groups as long as that brings the shares nearer; changes `placed`."""
     for _ in range(MAX_PASSES):
         num_moved = 0
         for group in movable:

@@ -1,15 +1,16 @@
-"""Splits at video level: which video trains, which validates, which tests. Pure, seeded, sticky.
+"""Split policies: which videos are for training, for validation and for testing.
 
-A *group* is what must not cross splits: for FaceForensics++ the target–source pair, for Celeb-DF the people who lent
-each other faces. A naive video-level 70/15/15 puts the donor of 46.7 % of FF++'s fakes into another split than their
-footage. The policies:
+A *leakage group* is a set of videos that belong in one split: for FaceForensics++ the target–source pair, for Celeb-DF
+the people whose faces were swapped. A split by single videos at 70/15/15 puts the donor of 46.7 % of the fakes of FF++
+into another split than their footage. The policies:
 
-    group      whole groups only, as near to the ratios as these go; byte-identical files are one group
-    official   what the dataset's own lists say; what they leave open goes to train and val by whole groups
-    video      naive, for comparison only: each video on its own
-    file       what a CSV of the user's own says
+    group      whole groups, as near to the ratios as possible; byte-identical files are one group
+    official   the dataset's own lists; videos that they leave open go to train and val by whole groups
+    video      single videos, for comparison only
+    file       a CSV of the user's own
 
-`group` and `file` promise that no group crosses splits. `official` and `video` cannot: their leakage is printed.
+`group` and `file` promise that no group crosses splits. `official` and `video` do not: their leakage is printed.
+Assignments of earlier runs never change; the result depends on the seed, but on neither order nor platform.
 """
 
 from __future__ import annotations
@@ -32,28 +33,28 @@ DEFAULT_RATIOS: Ratios = (0.70, 0.15, 0.15)
 
 # The policies that promise that no group crosses splits.
 POLICIES_THAT_KEEP_GROUPS = frozenset({"group", "file"})
-# The policies that aim at the ratios in every dataset; the others take what a list says.
+# The policies that aim at the ratios in every dataset; the others follow lists.
 POLICIES_WITH_RATIOS = frozenset({"group", "video"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a policy may take into account beside the entries."""
+    """Settings of a split policy."""
 
     ratios: Ratios
     """Shares of train, val and test."""
 
     seed: int
-    """Which of the many fair splits."""
+    """Seed of the random order of groups."""
 
     official_dir: Path | None
     """Folder with official lists, for datasets that do not carry them."""
 
     split_file: Path | None
-    """CSV of the user's own."""
+    """The user's own CSV; None for a list in the dataset's folder."""
 
     test_datasets: frozenset[str]
-    """Datasets that no list divides: all of their videos are in test already."""
+    """Datasets whose videos are all in test, whatever the policy."""
 
 
 def assign(
@@ -67,20 +68,20 @@ def assign(
     test_datasets: Collection[str] = (),
     allow_leakage: bool = False,
 ) -> list[VideoEntry]:
-    """Return the entries with their splits, in the order given; groups that share a person have become one.
+    """Return the entries with their splits, in the order given; groups that share a person are merged.
 
-    Entries that already have a split keep it, and so do new members of their group. The result does not depend on the
-    order of the entries, nor on the platform. Videos that no list names keep the split None.
+    Entries that have a split keep it, and new members of their group get the same. The result depends neither on the
+    order of the entries nor on the platform. Videos that no list names keep the split None.
 
     Args:
         entries: videos of any number of datasets, with `group_id`; some may have a `split` from an earlier run.
         policy: a name in `POLICIES`.
         ratios: shares of the videos for train, val and test.
-        seed: which of the many fair splits.
+        seed: of the random order of groups.
         official_dir: folder with official lists, for the policy `official` and datasets that do not carry them.
         split_file: CSV with `video_id` or `path`, and `split`, for the policy `file`; without it, the dataset's own.
         test_datasets: datasets of which every video is for testing, whatever the policy.
-        allow_leakage: go on where a policy that promises whole groups cannot keep them whole.
+        allow_leakage: accept that a policy cannot keep its promise of whole groups.
 
     Raises:
         SplitError: unknown policy, unusable ratios or lists, or a group that would cross splits.
@@ -108,13 +109,13 @@ def assign(
 
 
 def with_common_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
-    """Return the entries with one group_id for all groups that share footage, a person or a file's very bytes.
+    """Return the entries with one group_id for all groups that share footage, a person or identical files.
 
-    A dataset makes groups from what lies on disk at the time. Entries of an earlier run may carry groups that were made
-    when a video which ties two people together was there, or not there yet.
+    A dataset forms groups from the videos on disk. Entries of an earlier run may have groups from a time when a video
+    that links two people was there, or was not there yet.
     """
     listed = list(entries)
-    # The digit makes a group sort before what ties it: each component is named after its smallest group.
+    # The digit sorts groups before links: each component is named after its smallest group.
     links = ((f"1 {tie}", f"0 {entry.group_id}") for entry in listed for tie in _ties(entry))
     common = connected_groups(links)
     return [replace(entry, group_id=common[f"0 {entry.group_id}"][2:]) for entry in listed]
@@ -135,8 +136,8 @@ def require_no_leakage(entries: Iterable[VideoEntry]) -> None:
         examples = "; ".join(f"{group_id} in {sorted(splits)}" for group_id, splits in sorted(crossing.items())[:3])
         raise SplitError(
             f"leakage groups: got {len(crossing)} in more than one split ({examples}), expected each in one; "
-            "a new fake may tie together videos that were split before: split anew with --reprocess, or go on with "
-            "--allow-leakage, which the store will say"
+            "a new fake may link videos that were split before: split again with --reprocess, or accept it with "
+            "--allow-leakage, which the store records"
         )
 
 
@@ -150,7 +151,7 @@ def counts_by_split(entries: Iterable[VideoEntry]) -> dict[str, Counter[str]]:
 
 
 def _ties(entry: VideoEntry) -> Iterable[str]:
-    """Yield what two videos may have in common that puts them into one group."""
+    """Yield names of what puts two videos that share it into one group."""
     yield f"footage {entry.dataset}/{entry.target_id}"
     yield f"person {entry.dataset}/{entry.target_identity or entry.target_id}"
     if entry.source_id is not None:
@@ -160,27 +161,27 @@ def _ties(entry: VideoEntry) -> Iterable[str]:
 
 
 def _for_testing(entry: VideoEntry) -> VideoEntry:
-    """Return the entry of a dataset that is for testing only.
+    """Return an entry of a test dataset with the split test.
 
     Raises:
-        SplitError: an earlier run has put it elsewhere.
+        SplitError: an earlier run assigned another split.
     """
     if entry.split not in (None, "test"):
         raise SplitError(
             f"test dataset {entry.dataset}: got {entry.video_id} in {entry.split} from an earlier run, expected test; "
-            "process into a new folder, or split anew with --reprocess"
+            "process into a new folder, or split again with --reprocess"
         )
     return replace(entry, split="test")
 
 
 def _by_group(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Keep groups whole."""
+    """Assign whole groups."""
     split_of_group = place(entries, lambda entry: entry.group_id, rule.ratios, rule.seed)
     return {entry.video_id: split_of_group[entry.group_id] for entry in entries}
 
 
 def _by_video(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Draw each video on its own; only its compressions stay together."""
+    """Assign single videos; only the compressions of one video stay together."""
     split_of_clip = place(entries, lambda entry: entry.clip_id, rule.ratios, rule.seed)
     return {entry.video_id: split_of_clip[entry.clip_id] for entry in entries}
 
@@ -205,15 +206,17 @@ def _official(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
 
 
 def _train_and_val(rest: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Split what a list of test videos leaves, by whole groups, in the proportion of train to val."""
+    """Assign the videos that lists leave open by whole groups, in the proportion of train to val."""
     train, val, _ = rule.ratios
     if train + val == 0:
-        raise SplitError(f"split.ratios: got {rule.ratios}, expected shares of train and val: the lists name test")
+        raise SplitError(
+            f"split.ratios: got {rule.ratios}, expected shares of train and val for videos that no list names"
+        )
     return _by_group(rest, replace(rule, ratios=(train / (train + val), val / (train + val), 0.0)))
 
 
 def _from_file(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Follow the user's own list, which may also lie in the dataset's folder."""
+    """Follow the user's own list: a CSV, or a list in the dataset's folder."""
     entries = [entry for entry in entries if entry.dataset not in rule.test_datasets]
     if rule.split_file is not None:
         listed = splits_of_file(entries, rule.split_file)
@@ -233,7 +236,11 @@ def _has_users_lists(dataset: str) -> bool:
 
 
 def _require_kept(entries: list[VideoEntry], listed: dict[str, Split]) -> None:
-    """Raise where an earlier run has put a video elsewhere than the list does: assignments never move."""
+    """Raise where a list contradicts an assignment of an earlier run, because assignments never change.
+
+    Raises:
+        SplitError: a video has another split than the list gives it.
+    """
     moved = {
         entry.video_id: entry.split
         for entry in entries
@@ -242,8 +249,8 @@ def _require_kept(entries: list[VideoEntry], listed: dict[str, Split]) -> None:
     if moved:
         video_id, split = min(moved.items())
         raise SplitError(
-            f"split lists: got {len(moved)} videos that an earlier run has put elsewhere ({video_id}: was {split}, "
-            f"listed as {listed[video_id]}), expected what was assigned; split anew with --reprocess"
+            f"split lists: got {len(moved)} videos that an earlier run put elsewhere ({video_id}: was {split}, "
+            f"listed as {listed[video_id]}), expected the same; split again with --reprocess"
         )
 
 

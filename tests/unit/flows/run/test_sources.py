@@ -64,7 +64,7 @@ def test_only_the_listed_videos_of_a_test_dataset(ffpp: Path, celeb_df: Path) ->
 
 
 def test_a_dataset_of_which_nothing_was_asked_for(ffpp: Path) -> None:
-    with pytest.raises(DatasetError, match=r"none of the videos that were asked for \(manipulations FaceSwap"):
+    with pytest.raises(DatasetError, match=r"none of the requested videos \(manipulations FaceSwap"):
         index_sources(
             survey_sources(DatasetSettings(root=ffpp, name="ffpp", manipulations=("FaceSwap",), compressions=("c40",))),
             probing=False,

@@ -112,7 +112,7 @@ def test_a_video_with_two_lines_that_differ(tmp_path: Path) -> None:
     (root / "csv" / "FF++_Metadata.csv").write_text(head + line + line)
     assert rejections(root) == {}
     (root / "csv" / "FF++_Metadata.csv").write_text(head + line + line.replace("300", "301"))
-    with pytest.raises(DatasetError, match=r"line 3: got .* a second time and otherwise than in line 2"):
+    with pytest.raises(DatasetError, match=r"line 3: got .* a second time, differently from line 2"):
         rejections(root)
 
 

@@ -91,7 +91,7 @@ def test_names_in_a_store_are_ascii_and_short(tmp_path: Path) -> None:
     root = tree(tmp_path, "real/Müller.mp4", "fake/a.mp4", f"fake/{long}.mp4")
     assert [entry.video_id for entry in FOLDER.scan(root)] == ["folder/fake/a", "folder/real/M%C3%BCller"]
     assert rejections(root) == {f"fake/{long}.mp4": Reason.UNRECOGNISED_NAME}
-    assert "longer than 480 bytes" in details(root)[0]
+    assert "of more than 480 bytes" in details(root)[0]
 
 
 def test_the_table_counts_and_says_so(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_path_that_leaves_the_root_is_refused(tmp_path: Path, path: str) -> No
 @pytest.mark.parametrize("label", ["1", "0", "", "true", "REAL?"])
 def test_labels_are_words(tmp_path: Path, label: str) -> None:
     root = tree(tmp_path, "a.mp4", table=f"label,path\n{label},a.mp4\n")
-    with pytest.raises(DatasetError, match=r"line 2: got label '.*', expected real or fake; numbers mean"):
+    with pytest.raises(DatasetError, match=r"line 2: got label '.*', expected real or fake; numbers are ambiguous"):
         list(FOLDER.survey(root))
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from manifests.datasets import DATASETS
-from manifests.datasets.recognise import NUM_FOLDERS_LOOKED_INTO, dataset_within, recognise_layout
+from manifests.datasets.recognise import dataset_within, recognise_layout
+from manifests.datasets.walk import NUM_FOLDERS_SEARCHED
 from manifests.errors import DatasetError
 from tests.helpers.trees import touch
 
@@ -119,7 +120,7 @@ def test_names_that_are_not_utf_8_can_be_printed(root: Path) -> None:
 
 
 def test_hints_are_looked_for_in_the_first_folders_only(root: Path) -> None:
-    for number in range(NUM_FOLDERS_LOOKED_INTO):
+    for number in range(NUM_FOLDERS_SEARCHED):
         (root / f"{number:04d}").mkdir()
     touch(root / "last", CELEB)
     assert "; check the path" in said_of(root)

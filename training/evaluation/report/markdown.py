@@ -7,8 +7,24 @@ from collections.abc import Iterator, Sequence
 from storage.pages.markdown import escaped, table
 from training.evaluation.published import Comparison, beside_published
 from training.evaluation.results import NO_EXTRAS, CrossDataset, Evaluation, Extras, RobustnessRow
+from training.evaluation.statistics.bootstrap import DEFAULT_THRESHOLD
 from training.evaluation.statistics.metrics import LEVELS, Figure, Level
 
+# Titles of columns, in the order of METRICS; an asterisk stands for "at the validation threshold".
+HEADS: dict[str, str] = {
+    "auc": "AUC",
+    "ap": "AP",
+    "eer": "EER",
+    "accuracy": "Accuracy",
+    "balanced_accuracy": "Balanced",
+    "f1": "F1",
+    "accuracy_at_threshold": "Accuracy*",
+    "balanced_accuracy_at_threshold": "Balanced*",
+    "f1_at_threshold": "F1*",
+    "tpr_at_1_fpr": "TPR 1 %",
+    "tpr_at_0.1_fpr": "TPR 0.1 %",
+    "ece": "ECE",
+}
 MARKDOWN_METRICS = ("auc", "accuracy", "accuracy_at_threshold", "eer", "ap", "tpr_at_1_fpr", "ece")
 
 
@@ -22,7 +38,7 @@ def evaluation_markdown(evaluation: Evaluation, extras: Extras = NO_EXTRAS) -> s
     lines += ["", "## Comparison with published results", ""]
     lines += [*published_table(beside_published(evaluation.model, evaluation.groups)), ""]
     if extras.cross is not None:
-        title = f"## Trained on (rows), tested on (columns): {extras.cross.metric} by {extras.cross.level}"
+        title = f"## Trained on (rows), tested on (columns): {HEADS[extras.cross.metric]} by {extras.cross.level}"
         lines += [title, "", *_cross_table(extras.cross)]
     if extras.robustness:
         lines += ["", "## Robustness", "", *_robustness_table(extras.robustness)]
@@ -32,9 +48,12 @@ def evaluation_markdown(evaluation: Evaluation, extras: Extras = NO_EXTRAS) -> s
 def remarks(evaluation: Evaluation) -> Iterator[str]:
     """Yield sentences on the threshold, the intervals and videos without a score."""
     if evaluation.threshold is None:
-        yield "No threshold was chosen on a validation split, so decisions are made at 0.5 only."
+        yield f"No threshold was chosen on a validation split: decisions are made at {DEFAULT_THRESHOLD} only."
     else:
-        yield f"The threshold chosen on the validation split is {evaluation.threshold:.4f}."
+        yield (
+            f"The threshold chosen on the validation split is {evaluation.threshold:.4f}; metrics with an asterisk are "
+            f"decided there, the others at {DEFAULT_THRESHOLD}."
+        )
     if evaluation.num_resamples:
         yield (
             f"Intervals are {evaluation.confidence:.0%} bootstrap intervals over videos: {evaluation.num_resamples:,} "
@@ -81,7 +100,14 @@ def _group_table(evaluation: Evaluation, level: Level) -> Iterator[str]:
             names = (escaped(name or "all") for name in (group.dataset, group.compression, group.manipulation))
             values = (percent(group.figures[name]) for name in MARKDOWN_METRICS)
             rows.append((*names, f"{group.num_reals:,}", f"{group.num_fakes:,}", *values))
-    heads = ("Dataset", "Compression", "Manipulation", "Real", "Fake", *MARKDOWN_METRICS)
+    heads = (
+        "Dataset",
+        "Compression",
+        "Manipulation",
+        "Real",
+        "Fake",
+        *(escaped(HEADS[name]) for name in MARKDOWN_METRICS),
+    )
     return table(heads, "lllr", rows)
 
 

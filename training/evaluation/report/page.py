@@ -11,29 +11,13 @@ from storage.pages.environment import page_environment
 from training.evaluation.perturbations import PERTURBATIONS
 from training.evaluation.published import beside_published, published_robustness
 from training.evaluation.report.figures import Plot
-from training.evaluation.report.markdown import remarks
+from training.evaluation.report.markdown import HEADS, remarks
 from training.evaluation.results import NO_EXTRAS, UNPERTURBED, Evaluation, Extras, RobustnessRow
 from training.evaluation.statistics.bootstrap import DEFAULT_THRESHOLD
 from training.evaluation.statistics.metrics import LEVELS, LOWER_IS_BETTER, METRICS, Figure, GroupMetrics, Level
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 TEMPLATE_NAME = "evaluation.html.j2"
-
-# Titles of columns, in the order of METRICS; an asterisk stands for "at the validation threshold".
-HEADS: dict[str, str] = {
-    "auc": "AUC",
-    "ap": "AP",
-    "eer": "EER",
-    "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced",
-    "f1": "F1",
-    "accuracy_at_threshold": "Accuracy*",
-    "balanced_accuracy_at_threshold": "Balanced*",
-    "f1_at_threshold": "F1*",
-    "tpr_at_1_fpr": "TPR 1 %",
-    "tpr_at_0.1_fpr": "TPR 0.1 %",
-    "ece": "ECE",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

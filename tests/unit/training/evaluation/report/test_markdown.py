@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from training.evaluation.published import beside_published
-from training.evaluation.report.markdown import evaluation_markdown, percent, published_table, remarks
+from training.evaluation.report.markdown import HEADS, evaluation_markdown, percent, published_table, remarks
 from training.evaluation.results import (
     Evaluation,
     Extras,
@@ -9,6 +9,7 @@ from training.evaluation.results import (
     summarise,
 )
 from training.evaluation.scores import Scores
+from training.evaluation.statistics.metrics import METRICS
 
 
 def test_remarks_say_what_is_not_counted(evaluation: Evaluation, scores: Scores) -> None:
@@ -35,3 +36,7 @@ def test_published_results_stand_beside_ours(evaluation: Evaluation) -> None:
     assert "| FF++ c23 | M2TR | – | 97.93 | 99.51 | arXiv 2104.09770 |" in text
     assert "| FF++ c23 | M2TR | – | 91.90 | – |" in text
     assert text.count("**m2tr**") == 2
+
+
+def test_every_metric_has_a_head() -> None:
+    assert list(HEADS) == list(METRICS)

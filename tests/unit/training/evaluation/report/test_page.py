@@ -3,9 +3,6 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from pathlib import Path
 
-from training.evaluation.report.page import HEADS
-from training.evaluation.statistics.metrics import METRICS
-
 
 class Tags(HTMLParser):
     """Collects ids, links and whatever a page would load."""
@@ -43,7 +40,3 @@ def test_names_cannot_become_tags(out_dir: Path) -> None:
     assert "<b>Deep" not in page
     assert "<i>" not in page
     assert r"\<b\>Deep&fakes" in (out_dir / "evaluation.md").read_text()
-
-
-def test_every_metric_has_a_head() -> None:
-    assert list(HEADS) == list(METRICS)

@@ -1,15 +1,14 @@
-"""Is the LRW alignment what its description says, and do faces stand still in it?
+"""Compare the LRW alignment with a second implementation, and measure how still faces are in it.
 
     python -m benchmarks.alignment CLIPS_DIR [--landmarker dlib|fan] [--frames 150] [--strips DIR] [--json FILE]
 
 The first frames of each video go through the real decoder, MTCNN in every fifth frame, the landmarker, the tracker and
-the aligner. Beside it runs a second implementation of the alignment, below, which shares no line with the first one:
-what differs between them is told by the entries of their matrices, by where these put the landmarks, and by the PSNR of
-the crops.
+the aligner. The second implementation, below, shares no code with the first. Their difference is measured by the
+entries of their matrices, by the landmarks that these transform, and by the PSNR of the crops.
 
-How still a face stands is the standard deviation of the centres of eyes and mouth over time, in crop pixels, and their
+The measure of stillness is the standard deviation of the centres of eyes and mouth over time, in crop pixels, and their
 step from frame to frame (root mean square), beside those of the square aligner with the same boxes and the same size of
-crop. Both are also given for a face of the same size: in percent of the distance of the eyes.
+crop. Both are also given in percent of the distance between the eyes.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ Points = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ReferenceClip:
-    """What the second implementation makes of T frames."""
+    """Result of the second implementation for T frames."""
 
     matrices: npt.NDArray[np.float64]
     """(T,2,3) full-frame pixels → crop pixels."""
@@ -175,7 +174,7 @@ def psnr(image: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stillness:
-    """How far eyes and mouth move in the crops of one clip."""
+    """Movement of eyes and mouth in the crops of one clip."""
 
     eyes_px: float
     """Standard deviation over time, mean of both eyes, crop pixels."""
@@ -202,7 +201,7 @@ class Stillness:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFigures:
-    """What was measured on one clip."""
+    """Figures of one clip."""
 
     path: str
     """Relative to the clips' folder."""
@@ -248,7 +247,7 @@ def stillness(clip: AlignedClip, missing: npt.NDArray[np.bool_]) -> Stillness:
 
 
 def landmark_difference(difference: npt.NDArray[np.float64], landmarks: npt.NDArray[np.float32]) -> float:
-    """Return how far (T,68,2) landmarks are moved by what differs between (T,2,3) matrices; NaN counts for nothing."""
+    """Return by how much two sets of (T,2,3) matrices place (T,68,2) landmarks apart, without NaN."""
     moved = np.einsum("tij,tkj->tki", difference[:, :, :2], landmarks) + difference[:, None, :, 2]
     return float(np.nanmax(np.linalg.norm(moved, axis=2)))
 
@@ -280,7 +279,7 @@ def find_main_face(frames: FrameBatch, finder: FaceFinder) -> FaceTrack:
 
 
 def measure(path: Path, name: str, finder: FaceFinder, num_frames: int, strips: Path | None) -> ClipFigures:
-    """Align one clip both ways, and draw its strip if asked to."""
+    """Align one clip with both implementations, and draw its strip on request."""
     try:
         frames = read_frames(path, num_frames)
         track = find_main_face(frames, finder)
@@ -321,7 +320,7 @@ def strip(clip: AlignedClip) -> npt.NDArray[np.uint8]:
 
 
 def short(path: str) -> str:
-    """Return the part of a path that tells clips apart: the file and the folder that names its kind."""
+    """Return the part of a path that identifies a clip: the file, and the folder with its kind."""
     parts = [part for part in path.split("/") if part not in ("videos", "c23")]
     return "/".join(parts[-2:])
 
@@ -356,7 +355,7 @@ def main() -> None:
     """Measure each clip and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, metavar="CLIPS_DIR", help="folder whose videos are aligned")
-    parser.add_argument("--landmarker", choices=("dlib", "fan"), default="dlib", help="of 68 points")
+    parser.add_argument("--landmarker", choices=("dlib", "fan"), default="dlib", help="landmarker of 68 points")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N, for the networks")
     parser.add_argument("--frames", type=int, default=150, help="first frames of each video")
     parser.add_argument("--strips", type=Path, metavar="DIR", help="write a picture of each clip's crops there")

@@ -1,14 +1,14 @@
-"""Which decoder gives the right frames, says so when it cannot, and costs least, by what is asked of it.
+"""Compare decoders: exactness of their frames, reported errors, and cost, for several choices of frames.
 
     python -m benchmarks.decode [--clips DIR] [--packages decord2] [--json FILE] [--tiny]
 
-This project's decoders stand beside plain ways to read a video: PyAV's and OpenCV's loops from the first frame, and
-decord's own `get_batch` (`benchmarks/video_readers.py`). Each measurement has a process of its own, which is killed if
-it hangs. What the frames must be is known: see `benchmarks/odd_videos.py`. Costs are CPU time, also as multiples of
-decoding the whole file and converting nothing, as `ffmpeg -f null` does, or PyAV where that program is not installed.
+This project's decoders are compared with plain ways to read a video: PyAV's and OpenCV's loops from the first frame,
+and decord's own `get_batch` (`helpers/video_readers.py`). Each measurement has a process of its own, which is killed if
+it hangs. The expected frames are known: see `helpers/odd_videos.py`. Costs are CPU time, also as multiples of decoding
+the whole file without conversion, as `ffmpeg -f null` does, or PyAV where that program is not installed.
 
-`--packages` installs other distributions of the module `decord`, which cannot stand side by side, into a throw-away
-folder each, and measures them in both ways. Nothing in the tables is written by hand.
+`--packages` installs other distributions of the module `decord`, which exclude each other, into temporary folders, and
+measures them in both ways.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ TABLE_WIDTH = 160  # columns of a terminal
 
 
 def uniform(num_frames: int) -> npt.NDArray[np.int64]:
-    """Return frames evenly over the video, as the pipeline asks by default."""
+    """Return frames evenly over the video, the pipeline's default."""
     return np.unique(np.linspace(0, num_frames - 1, NUM_UNIFORM_FRAMES, dtype=np.int64))
 
 
@@ -84,7 +84,7 @@ def every(num_frames: int) -> npt.NDArray[np.int64]:
 
 
 def late(num_frames: int) -> npt.NDArray[np.int64]:
-    """Return a few frames of the last quarter, as a reader asks that goes on where another stopped."""
+    """Return a few frames of the last quarter: the request of a reader that resumes where another stopped."""
     return np.unique(np.linspace(num_frames * 3 // 4, num_frames - 2, NUM_LATE_FRAMES, dtype=np.int64).clip(min=0))
 
 
@@ -107,7 +107,7 @@ RULES_BIT_BY_BIT = ("every frame", "paused")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What one reader did with one file."""
+    """Result of one reader on one file."""
 
     reader: str
     """Key of READERS, led by the distribution if another than the installed one."""
@@ -199,7 +199,7 @@ def child(reader: str, rule: str, path: Path, answer: Path) -> None:
 
 
 def load_loops() -> None:
-    """Convert a small frame, so that the loop which does it is compiled and loaded."""
+    """Convert a small frame, so that the compiled loop is loaded."""
     import av
 
     from tasks.decode.yuv444 import to_rgb, weights_of
@@ -292,7 +292,7 @@ def measure(subject: Subject, clip: Clip, rule: str, limit_seconds: float, whole
 
 
 def is_frame(picture: Thumbnails, number: int, truth: Thumbnails) -> bool:
-    """Whether a picture is that frame: alike, and no other frame near it is more alike."""
+    """Whether a picture is that frame: similar to it, and more than to any neighbour."""
     if number >= len(truth) or picture.shape != truth.shape[1:]:
         return False
     first = max(0, number - NEIGHBOURS)
@@ -345,7 +345,7 @@ def show_costs(console: Console, found: Sequence[Measurement]) -> None:
 
 
 def show_outcomes(console: Console, found: Sequence[Measurement], whole: set[str]) -> None:
-    """Print what became of each unusual or damaged file, one file a row."""
+    """Print the outcome for each unusual or damaged file, one file a row."""
     from rich.table import Table
 
     readers = list(dict.fromkeys(run.reader for run in found))
@@ -362,10 +362,14 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--clips", type=Path, metavar="DIR", help="videos to time; default: one 720p clip made here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every measurement there")
-    parser.add_argument("--tiny", action="store_true", help="one small clip, once: a few seconds, and no figures")
+    parser.add_argument(
+        "--tiny", action="store_true", help="one small clip, once, in a few seconds: a check that it runs"
+    )
     parser.add_argument("--limit", type=float, default=60, metavar="S", help="seconds for one measurement (default 60)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="timings per clip (default 3)")
-    parser.add_argument("--packages", nargs="+", default=[], metavar="NAME", help="other decords that pip installs")
+    parser.add_argument(
+        "--packages", nargs="+", default=[], metavar="NAME", help="other distributions of decord, installed by pip"
+    )
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

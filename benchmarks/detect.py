@@ -1,16 +1,16 @@
-"""Our MTCNN, searching in full and following, against facenet-pytorch's own class, frame by frame.
+"""Compare our MTCNN, in full search and following, with facenet-pytorch's own class, frame by frame.
 
     python -m benchmarks.detect [--clips DIR] [--sizes 1 0.8] [--frames 30] [--min-face 20] [--device cpu] [--tiny]
                                 [--json FILE]
 
-Each clip gives uniformly spaced frames, at its own size or shrunk. On a CPU the three take turns on one thread, each
-counted in CPU time of the process, and beside them the decoding of the same frames. Agreement is that of boxes with
-facenet-pytorch's: of the main face, the largest that scores at least 0.97, by IoU; and how many boxes of any kind are
-missing, or there in addition.
-Newcomers: the main face once more, mirrored, is put into a frame at some share of its size; does following, which saw
-the frame without it, find the box that a full search finds?
+Each clip gives uniformly spaced frames, at its own size or shrunk. On a CPU the three take turns on one thread and are
+measured in CPU time of the process, beside the decoding of the same frames. Agreement is that of boxes with
+facenet-pytorch's: the IoU of the main face, the largest that scores at least 0.97, and the numbers of missing and of
+additional boxes.
+Newcomers: a mirrored copy of the main face is added to a frame at some share of its size. Following has seen the frame
+without it: does it find the box that a full search finds?
 
-Without clips, and with `--tiny`, the public-domain portrait moves over noise. On a GPU speed is told by batch size.
+Without clips, and with `--tiny`, the public-domain portrait moves over noise. On a GPU speed is measured by batch size.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def whole_clips_of(folder: Path | None, num_frames: int) -> Iterator[tuple[str, 
 
 
 def stock_boxes(detector: MTCNN, images: Images) -> Found:
-    """Return what facenet-pytorch's class finds in images, one by one."""
+    """Return the boxes of facenet-pytorch's class in images, one by one."""
     found: Found = []
     for image in images:
         boxes, scores = detector.detect(image)
@@ -110,7 +110,7 @@ def _arrays(boxes: Any, scores: Any) -> tuple[Boxes, Boxes]:
 
 
 def our_boxes(detector: MTCNNDetector, images: Images) -> Found:
-    """Return what ours finds, in batches as in preprocessing."""
+    """Return our boxes, in batches as in preprocessing."""
     found: Found = []
     for first in range(0, len(images), FRAMES_PER_BATCH):
         for faces in detector.detect(batch_of(images[first : first + FRAMES_PER_BATCH])):
@@ -180,7 +180,7 @@ def measure(images: Images, min_face_px: int, rounds: int) -> dict[str, dict[str
 
 
 def measure_newcomers(images: Images, min_face_px: int) -> dict[str, list[int]]:
-    """Return, by size, how many newcomers following found, and how many there were."""
+    """Return, by size, the numbers of newcomers that following found and of all newcomers."""
     full = MTCNNDetector(min_face_px=min_face_px)
     following = MTCNNDetector(min_face_px=min_face_px, follow=True)
     rng = np.random.default_rng(0)
@@ -202,7 +202,7 @@ def measure_newcomers(images: Images, min_face_px: int) -> dict[str, list[int]]:
 
 
 def join(image: Images, box: Boxes, size: float, rng: np.random.Generator) -> Images | None:
-    """Return the image with its face once more, mirrored, at a share of its size, somewhere beside it.
+    """Return the image with a mirrored copy of its face beside it, at a share of its size.
 
     None where there is no room for it.
     """
@@ -222,7 +222,7 @@ def join(image: Images, box: Boxes, size: float, rng: np.random.Generator) -> Im
 
 
 def measure_gpu(images: Images, min_face_px: int, device: str, rounds: int) -> dict[str, dict[str, float]]:
-    """Measure frames a second by how many go through the networks at once."""
+    """Measure frames per second by batch size."""
     stock = MTCNN(keep_all=True, min_face_size=min_face_px, device=device)
     ours = MTCNNDetector(min_face_px=min_face_px, device=device)
     answer: dict[str, dict[str, float]] = {}
@@ -266,7 +266,7 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def show_following(console: Console, clips: Sequence[dict[str, Any]]) -> None:
-    """Print what following does in all clips together."""
+    """Print the results of following over all clips."""
     rows = [clip["cpu"]["ours, follow"] for clip in clips if "cpu" in clip]
     if len(rows) > 1:
         good = sum(row["frames_with_a_main_face"] * row["share_of_good_iou"] for row in rows if row["min_iou"])
@@ -292,12 +292,14 @@ def main() -> None:
     """Measure, print the tables, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, metavar="DIR", help="folder with .mp4 files; else the moving portrait")
-    parser.add_argument("--sizes", type=float, nargs="+", default=[1.0], metavar="S", help="of the frames: 1, or less")
-    parser.add_argument("--frames", type=int, default=30, help="of each clip")
+    parser.add_argument(
+        "--sizes", type=float, nargs="+", default=[1.0], metavar="S", help="scales of the frames, at most 1"
+    )
+    parser.add_argument("--frames", type=int, default=30, help="frames of each clip")
     parser.add_argument("--min-face", type=int, default=20, help="smallest face, pixels")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of which the fastest counts")
-    parser.add_argument("--tiny", action="store_true", help="a few frames of the portrait, once: seconds")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds, of which the fastest counts")
+    parser.add_argument("--tiny", action="store_true", help="a few frames of the portrait, once: a check that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,25 +1,25 @@
-"""What a video costs from file to crops: ours, the script that everybody writes, and decoding alone.
+"""Measure the cost of a video from file to crops: ours, the usual script, and decoding alone.
 
     python -m benchmarks.end_to_end [--clips ROOT] [--copies N] [--json FILE]
 
 30 frames of each video, crops of 224 pixels, 1.3 times the face box. Every variant runs in a process of its own, in one
-thread, on the same frames of the same files; seconds are of the processor, imports and the loading of networks apart:
+thread, on the same frames of the same files. Seconds are processor time, without imports and the loading of networks:
 
     stock         every frame read with OpenCV; on each sampled one `facenet_pytorch.MTCNN`, the largest box cut out
                   with its margin, resized, written as a PNG file
     ours          a whole run: index, split, every stage, shards, tables, report; the flow's code without Prefect
     ours, pyav    the same with `decode.backend=pyav`, where that decoder is registered
-    READER        the sampled frames read by a registered decoder and nothing else; the cheapest is the decode floor
+    READER        only reading of the sampled frames by a registered decoder; the cheapest is the decode floor
     pyav, FFmpeg's RGB
                   the same frames by the same plan, but 4:4:4 converted by FFmpeg: the floor without our conversion
 
-Then our box of the main face against the stock box of the same face: of all boxes that stock finds in the frame, the
-one that overlaps most. Then worker processes side by side, and what Prefect adds: a run on its embedded server beside
-the same run without it, and shards with nothing in them, from which its share of 6,000 videos is worked out.
+Then our box of the main face is compared with the stock box of the same face: the one of the frame that overlaps it
+most. Then the throughput of several worker processes, and the cost of Prefect: a run on its embedded server compared
+with the same run without it, and empty shards, from which its share of 6,000 videos is extrapolated.
 
-What a run costs once, tables and report for example, weighs on few videos: `--copies` makes more of them.
+Costs of a whole run, such as tables and report, count much with few videos: `--copies` makes more of them.
 
-Without `--clips` the miniature dataset is made and used, its masks left out: a stock script reads none.
+Without `--clips` the miniature dataset is used, without its masks: a stock script reads none.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Wanted = dict[str, list[int]]  # path of a video → its sampled frames, increas
 
 
 def run_stock(wanted: Wanted, out: Path) -> dict[str, Any]:
-    """Be the script that everybody writes; return its costs and every box that it found."""
+    """Run the usual script; return its costs and every box that it found."""
     import cv2
     import torch
     from facenet_pytorch import MTCNN
@@ -95,7 +95,7 @@ def run_stock(wanted: Wanted, out: Path) -> dict[str, Any]:
 
 
 def write_crop(frame: npt.NDArray[Any], box: Sequence[float], path: Path) -> bool:
-    """Cut a box out of a BGR frame with its margin, as far as the frame reaches, and write it as PNG."""
+    """Cut a box with its margin, clipped to the frame, out of a BGR frame, and write it as PNG."""
     import cv2
 
     left, top, right, bottom = box
@@ -106,7 +106,7 @@ def write_crop(frame: npt.NDArray[Any], box: Sequence[float], path: Path) -> boo
 
 
 def run_readers(names: Sequence[str], wanted: Wanted) -> dict[str, Any]:
-    """Read the sampled frames with registered decoders and do nothing with them; return costs by decoder."""
+    """Only read the sampled frames with registered decoders; return costs by decoder."""
     from tasks.decode import DECODERS, yuv444
 
     found = {}
@@ -263,7 +263,7 @@ def main_faces(out: Path, root: Path) -> dict[str, dict[int, list[float] | None]
 
 
 def compare_boxes(faces: dict[str, Any], stock: dict[str, Any]) -> dict[str, Any]:
-    """Hold each of our boxes against the one of stock's in the same frame that overlaps it most.
+    """Compare each of our boxes with the stock box of the same frame that overlaps it most.
 
     Args:
         faces: path → frame → our box, None where it was interpolated.
@@ -299,7 +299,7 @@ def in_child(scratch: Path, **task: Any) -> dict[str, Any]:
 
 
 def child(order: dict[str, Any]) -> dict[str, Any]:
-    """Do what the parent asks for."""
+    """Run the variant that the parent process orders."""
     if order["run"] == "stock":
         return run_stock(order["wanted"], Path(order["out"]))
     if order["run"] == "readers":
@@ -352,7 +352,7 @@ def measure_variants(root: Path, scratch: Path, settings: list[str]) -> dict[str
 def measure_side_by_side(
     root: Path, scratch: Path, settings: list[str], num_videos: int, processes: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Run the real pool of workers over copies of the clips; one row for each number of processes."""
+    """Run the real worker pool on copies of the clips; one row for each number of processes."""
     copies, rows = scratch / COPIES, list[dict[str, Any]]()
     num_copies = lay_out_copies(root, copies, num_videos)
     for number in processes:
@@ -424,10 +424,10 @@ def main() -> None:
     """Measure, print the tables, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, metavar="ROOT", help="a FaceForensics++ tree; else the miniature is made")
-    parser.add_argument("--frames", type=int, default=30, help="of each video")
+    parser.add_argument("--frames", type=int, default=30, help="frames of each video")
     parser.add_argument("--copies", type=int, metavar="N", help="links to the clips, so that there are N videos")
-    parser.add_argument("--no-prefect", action="store_true", help="leave out what Prefect adds")
-    parser.add_argument("--tiny", action="store_true", help="a look whether it runs: two short videos, 4 frames each")
+    parser.add_argument("--no-prefect", action="store_true", help="leave out the cost of Prefect")
+    parser.add_argument("--tiny", action="store_true", help="two short videos, 4 frames each: a check that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -1,12 +1,12 @@
-"""What batching does for 2D-FAN and S3FD: face-alignment's own loops against ours, on the same weights and boxes.
+"""Measure the gain of batching in 2D-FAN and S3FD: face-alignment's loops and ours, on the same weights and boxes.
 
     python -m benchmarks.landmarks [--device cpu] [--faces 16] [--batch 1 2 4] [--weights-dir DIR] [--json FILE]
 
 Both run in this process by turns, round after round, and the fastest round of each counts. The frames are 720p, with
-the public-domain portrait in them and two boxes each. Without `--weights-dir` the weights are random: speed is the
-same, but the landmarks are no landmarks, and agreement is measured on heatmaps flatter than real ones.
+the public-domain portrait in them and two boxes each. Without `--weights-dir` the weights are random: the speed is the
+same, but the landmarks mean nothing, and agreement is measured on heatmaps flatter than real ones.
 
-S3FD's decoding is measured apart from its network, on made-up output maps of 720p: those of a picture with three faces,
+S3FD's decoding is measured without its network, on synthetic output maps of 720p: those of a picture with three faces,
 and those where one place in a hundred, and one in ten, is a candidate.
 """
 
@@ -81,7 +81,7 @@ def make_faces(num_frames: int) -> list[list[FaceDetection]]:
 
 @contextmanager
 def weights_in(folder: Path | None) -> Iterator[Path]:
-    """Give the folder, or one with random weights."""
+    """Yield the folder, or a temporary one with random weights."""
     if folder is not None:
         yield folder
         return
@@ -109,7 +109,7 @@ def library_alignment(folder: Path, device: str) -> FaceAlignment:
 
 
 def fastest(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict[str, float]:
-    """Return the seconds of the fastest round of each, after one to warm up; they take turns."""
+    """Return the seconds of the fastest round of each, in turns, after a round to warm up."""
     seconds = dict.fromkeys(runs, float("inf"))
     for number in range(rounds + 1):
         for name, run in runs.items():
@@ -121,7 +121,7 @@ def fastest(runs: dict[str, Callable[[], object]], rounds: int = ROUNDS) -> dict
 
 
 def measure_landmarks(folder: Path, device: str, num_faces: int, batches: list[int]) -> dict[str, Any]:
-    """Measure 2D-FAN: faces a second, and how far apart the landmarks are."""
+    """Measure 2D-FAN: faces per second, and the distance between both sets of landmarks."""
     num_frames = max(1, num_faces // FACES_PER_FRAME)
     frames, faces = make_frames(num_frames), make_faces(num_frames)
     library, ours = library_alignment(folder, device), FANLandmarker(device=device, weights_dir=folder)
@@ -153,7 +153,7 @@ def measure_landmarks(folder: Path, device: str, num_faces: int, batches: list[i
 
 
 def measure_detection(folder: Path, device: str) -> dict[str, Any]:
-    """Measure S3FD from frames to boxes, frames a second; random weights find no face, and tell of the network."""
+    """Measure S3FD from frames to boxes, frames per second; with random weights it measures the network alone."""
     frames = make_frames(FRAMES_DETECTED["cuda" if device.startswith("cuda") else "cpu"])
     library = SFDDetector(device, path_to_detector=require("s3fd", folder))
     ours = S3FDDetector(device=device, weights_dir=folder)
@@ -199,7 +199,7 @@ def on_faces(size: tuple[int, int], stride: int) -> tuple[npt.NDArray[np.bool_],
 
 
 def measure_decoding(share: float, detector: S3FDDetector) -> dict[str, Any]:
-    """Measure maps → boxes, as the library does it and as we do."""
+    """Measure maps → boxes by the library and by ours."""
     maps = make_maps(share)
     sizes = [values.shape[-2:] for values in maps[::2]]
 
@@ -258,10 +258,10 @@ def main() -> None:
     """Measure, print the tables, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N")
-    parser.add_argument("--faces", type=int, default=16, help="located in a round")
-    parser.add_argument("--batch", type=int, nargs="+", help="faces together in the network")
+    parser.add_argument("--faces", type=int, default=16, help="faces of a round")
+    parser.add_argument("--batch", type=int, nargs="+", help="faces in a batch")
     parser.add_argument("--weights-dir", type=Path, metavar="DIR", help="folder with both weight files; else random")
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch on a CPU")
+    parser.add_argument("--threads", type=int, default=1, help="threads of PyTorch on a CPU")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

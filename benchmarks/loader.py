@@ -1,18 +1,18 @@
-"""How near the loader comes to what decoding JPEG alone would allow, and whether its memory stays flat.
+"""Compare the loader with the decoding of JPEG alone, and check that its memory does not grow.
 
     python -m benchmarks.loader [--store OUT] [--workers 1 2 4] [--rounds 5] [--json FILE]
 
-For each number of workers, in turns (so that what else the machine does hits all alike):
+For each number of workers, in turns, so that other load on the machine affects all alike:
 
-    limit        that many processes decode the store's crops, which they hold in memory, and do nothing else
+    limit        as many processes only decode the store's crops, which they hold in memory
     images       the loader without masks and without augmentation
     masks        the same with masks, which are PNGs that the limit does not decode
     augmented    the same with the paper's augmentation
 
-The loop over the batches looks at the labels only, as one does that hands pixels to a GPU; the pixels are copied into
-its own memory all the same. `wall` is images per second against the limit's, `cpu` the same of the processor time that
-the workers took, which does not depend on how many cores they share with others. Both are medians over the rounds.
-Without `--store` the store is synthetic: a portrait in many variations, 320 pixels, JPEG of quality 95.
+The loop over the batches reads the labels only, as one does that hands pixels to a GPU; the pixels are copied into its
+own memory nevertheless. `wall` is the ratio of images per second to the limit's, `cpu` the ratio of processor time,
+which does not depend on the number of free cores. Both are medians over the rounds. Without `--store` the store is
+synthetic: a portrait in many variations, 320 pixels, JPEG of quality 95.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def make_portrait(video: int, frame: int) -> Record:
 
 
 def resident_mib(pids: list[int]) -> float:
-    """Resident memory of processes; what they share counts in each."""
+    """Return the resident memory of processes, MiB; shared memory counts in each."""
     pages = [int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) for pid in pids]
     return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
@@ -100,7 +100,7 @@ def workers_now() -> list[int]:
 
 
 def decode_only(crops: list[bytes], seconds: float, start: Barrier, results: Any) -> None:
-    """One process of the limit: report (images, wall seconds, CPU seconds)."""
+    """Decode in one process of the limit; report (images, wall seconds, CPU seconds)."""
     cv2.setNumThreads(0)
     decode_rgb(crops[0])
     start.wait()
@@ -114,7 +114,7 @@ def decode_only(crops: list[bytes], seconds: float, start: Barrier, results: Any
 
 
 def measure_limit(crops: list[bytes], num_workers: int, seconds: float) -> tuple[float, float]:
-    """(images per second of all, CPU seconds of an image) of decoding alone."""
+    """Return (images per second of all, CPU seconds per image) of decoding alone."""
     context = multiprocessing.get_context("fork")
     start, results = context.Barrier(num_workers), context.Queue()
     workers = [context.Process(target=decode_only, args=(crops, seconds, start, results)) for _ in range(num_workers)]
@@ -128,7 +128,7 @@ def measure_limit(crops: list[bytes], num_workers: int, seconds: float) -> tuple
 
 
 def measure_loader(batches: Iterator[Any], pids: list[int], seconds: float) -> tuple[float, float]:
-    """(images per second, CPU seconds of an image in the workers) of a loader that is at work already."""
+    """Return (images per second, CPU seconds per image in the workers) of a running loader."""
     began, cpu, num_images = time.perf_counter(), cpu_seconds_of(pids), 0
     for batch in batches:
         num_images += len(batch.labels)
@@ -138,7 +138,7 @@ def measure_loader(batches: Iterator[Any], pids: list[int], seconds: float) -> t
 
 
 def forever(loader: Loader) -> Iterator[Any]:
-    """Epoch after epoch."""
+    """Yield the batches of epoch after epoch."""
     while True:
         yield from loader
 
@@ -147,7 +147,7 @@ def forever(loader: Loader) -> Iterator[Any]:
 def opened(
     path: Path, num_workers: int, transform: Transform, with_masks: bool, start: StartMethod
 ) -> Iterator[tuple[Loader, list[int]]]:
-    """A loader and the process ids of its workers, which end with the block."""
+    """Yield a loader and the process ids of its workers, which end with the block."""
     dataset = StoreDataset(path, "train", transform=transform, with_masks=with_masks)
     sampler = BlockShuffle(dataset.labels, dataset.methods, balance="none")
     before = set(workers_now())
@@ -161,7 +161,7 @@ def opened(
 
 
 def compare(path: Path, num_workers: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Rows of the first table for one number of workers."""
+    """Return the rows of the first table for one number of workers."""
     with RecordStore(path, "train") as store:
         size = store[0].crops.shape[1]
         order = np.random.default_rng(0).permutation(len(store))[:MAX_LIMIT_CROPS]
@@ -199,7 +199,7 @@ def compare(path: Path, num_workers: int, rounds: int, seconds: float) -> list[d
 
 
 def watch_memory(path: Path, start: StartMethod, num_epochs: int) -> list[dict[str, Any]]:
-    """Resident memory after each of some epochs, with two workers, masks and augmentation."""
+    """Return the resident memory after each epoch, with two workers, masks and augmentation."""
     rows = []
     with RecordStore(path, "train") as store:
         size = store[0].crops.shape[1]
@@ -225,8 +225,8 @@ def main() -> None:
     parser.add_argument("--store", type=Path, help="a store whose split `train` is read; a synthetic one otherwise")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    parser.add_argument("--epochs", type=int, default=6, help="over which memory is watched")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each measurement")
+    parser.add_argument("--epochs", type=int, default=6, help="epochs over which memory is measured")
     parser.add_argument("--start", choices=get_args(StartMethod), nargs="+", default=["fork", "spawn"])
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""M2TR (training/models/m2tr.py) against a port of the published formulas as they stand: time and memory, as ratios.
+"""Compare M2TR (training/models/m2tr.py) with a literal port of the published formulas: time and memory, as ratios.
 
     python -m benchmarks.m2tr [--batches 1 8] [--threads 2] [--repeats 3] [--flush] [--json FILE]
     python -m benchmarks.m2tr --tiny [--json FILE]
@@ -7,17 +7,17 @@
 The port is the formulas as published, not the authors' files. It makes the whole matrix of every attention by matmul
 and softmax, never by `scaled_dot_product_attention`, projects q, k and v one by one, keeps maps as (B,C,H,W), and runs
 timm's EfficientNet as the networks of its time were written, the authors' among them: SAME padding before each
-convolution, swish as x·σ(x). It leaves denormal numbers as they come, torch's default; ours is measured with
+convolution, swish as x·σ(x). It keeps denormal numbers, torch's default; ours is measured with
 `torch.set_flush_denormal(True)`, which `training/fit/train.py` sets. `--flush` sets it for the port too. Weights and
-images are those of a fixed rule that makes attention peaked, as trained ones do; port and ours must say the same
-before anything is timed.
+images follow a fixed rule that makes attention peaked, as training does. Port and ours must give the same logits before
+anything is timed.
 
 Each measurement is a process of its own, port and ours in turn. Seconds are the least of the repeats, by the clock and
-of the processor (idle threads sleep, so the latter means something on a busy machine too). Memory is the peak of the
+of the processor (idle threads sleep, so the latter is valid on a busy machine too). Memory is the peak of the
 resident set above what the process held with the model and the images before the first run. The mask decoder is left
 out.
 
-`--tiny` runs everything once on crops of 64 pixels, in seconds: it shows that it works, its ratios mean nothing.
+`--tiny` runs everything once on crops of 64 pixels, in seconds: a check that it runs, whose ratios mean nothing.
 
 On `cuda` images per second are written for ours: batch 8, 32 and 64, float32 and bfloat16 autocast.
 """
@@ -187,7 +187,7 @@ def ported(model: M2TR) -> M2TR:
 
 
 def value_for(key: str, shape: tuple[int, ...]) -> Tensor:
-    """Return the tensor that stands under a key of the authors' state dict: a stream of numbers for each key."""
+    """Return the tensor of a key of the authors' state dict: each key has its own random numbers."""
     rng = np.random.RandomState(crc32(key.encode()))
     last = key.rsplit(".", 1)[-1]
     if last == "num_batches_tracked":
@@ -310,7 +310,7 @@ def measure_cuda(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 
 
 def time_cuda(model: M2TR, images: Tensor, task: str) -> float:
-    """Return the mean seconds of a run, behind some that are not counted."""
+    """Return the mean seconds of a run, after some that are not counted."""
     for number in range(CUDA_WARMUPS + CUDA_RUNS):
         if number == CUDA_WARMUPS:
             torch.cuda.synchronize()
@@ -333,10 +333,10 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--threads", type=int, default=2, help="of torch, on a CPU")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of which the quickest counts")
-    parser.add_argument("--flush", action="store_true", help="no denormal numbers for the port either")
-    parser.add_argument("--tiny", action="store_true", help="small crops, once, batch 2: only to see that it works")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch on a CPU")
+    parser.add_argument("--repeats", type=int, default=3, help="runs, of which the fastest counts")
+    parser.add_argument("--flush", action="store_true", help="flush denormal numbers for the port, too")
+    parser.add_argument("--tiny", action="store_true", help="small crops, once, batch 2: a check that it runs")
     parser.add_argument("--device", default="cpu", help="cpu, or cuda for images per second of ours")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--child", nargs=3, metavar=("WAY", "TASK", "BATCH"), help=argparse.SUPPRESS)

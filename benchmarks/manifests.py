@@ -1,4 +1,4 @@
-"""What a manifest promises and what it costs, on trees of empty files: nothing but names and lists is read.
+"""Show the splits of the real datasets and measure the cost of a large manifest, on trees of empty files.
 
     python -m benchmarks.manifests [--reference DIR] [--rows 100000] [--json FILE]
 
@@ -105,7 +105,7 @@ def measure_scale(num_rows: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print the facts of the real datasets, and the cost of a large one measured in a process of its own."""
+    """Print the splits of the real datasets, and the cost of a large one measured in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--reference", type=Path, help="folder with the real datasets' name and split lists")
     parser.add_argument("--rows", type=int, default=100_000, help="videos of the large dataset")

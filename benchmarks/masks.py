@@ -1,9 +1,9 @@
-"""How well masks derived from differences (tasks/difference.py) agree with true ones, and stand compression.
+"""Compare masks derived from differences (tasks/difference.py) with true ones, also after compression.
 
     python -m benchmarks.masks [--pairs 3] [--seed 42] [--crf 18 23 …] [--json FILE]
 
-A miniature dataset is made in a temporary folder: it has true masks, and H.264 compression like any other. Its
-forgeries bear the names of real methods and are simple; its true masks are white wherever a fake *may* differ.
+A miniature dataset is made in a temporary folder: it has true masks, and H.264 compression. Its forgeries have the
+names of real methods and are simple; its true masks are white wherever a fake *may* differ.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ FORGERIES = Path("manipulated_sequences")
 
 
 class Original:
-    """One original and where the crops of it and of its fakes are cut."""
+    """An original, and where its crops and those of its fakes are cut."""
 
     def __init__(self, path: Path, decoder: Decoder) -> None:
         with decoder.open(path) as reader:
@@ -96,7 +96,7 @@ def encode_again(path: Path, target: Path, crf: int) -> Path:
 
 
 def agreement(derived: Crops, truth: Crops) -> list[tuple[float, float, float, bool]]:
-    """IoU, share of the truth that is found, share of the found that is true, whether nothing is; for each frame."""
+    """Return for each frame: IoU, recall, precision, and whether the mask is empty."""
     rows = []
     for found, true in zip(derived > 0, truth > 127, strict=True):
         common = float((found & true).sum())
@@ -128,7 +128,7 @@ def measure_forgeries(root: Path, originals: Sequence[Original]) -> dict[str, di
 
 
 def measure_encodings(scratch: Path, originals: Sequence[Original], crfs: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Return, by crf, what is marked between originals and other encodings of them: all of it is false."""
+    """Return, by crf, the shares marked between originals and other encodings of them: all of them are errors."""
     results = {}
     for crf in crfs:
         shares: list[float] = []
@@ -156,7 +156,9 @@ def main() -> None:
     """Make the miniature, measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=3, help="pairs of the miniature; each has two originals")
-    parser.add_argument("--seed", type=int, default=42, help="of the miniature; the thresholds come from 11")
+    parser.add_argument(
+        "--seed", type=int, default=42, help="seed of the miniature; the thresholds were chosen with 11"
+    )
     parser.add_argument("--crf", type=int, nargs="+", default=[18, 23, 28, 33, 40], help="encodings of the originals")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()

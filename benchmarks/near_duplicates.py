@@ -1,11 +1,11 @@
-"""Which rule tells copies of a video from other videos, by the perceptual hashes of a few frames?
+"""Compare rules that separate copies of a video from other videos by perceptual hashes of a few frames.
 
     python -m benchmarks.near_duplicates [--clips DIR] [--pairs 20] [--json FILE]
 
-Copies are made here: each clip is encoded anew in several ways, and compared with what it was made from. Different
-footage is that of the miniature dataset, the hardest there is: one and the same face, cut, tinted and lit otherwise, in
-the middle of every picture. Of the clips themselves all pairs are listed, for a person to judge. Without `--clips`, the
-clips are the miniature's own. At the end, the search itself is timed on random hashes.
+Copies are made here: each clip is encoded again in several ways, and compared with its source. Different footage is
+that of the miniature dataset, a hard case: the same face with other crops, tints and light in the middle of every
+picture. All pairs of the clips are listed, to be checked by a person. Without `--clips`, the clips are the miniature's
+own. At the end, the search is timed on random hashes.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ Bits = tuple[int | None, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a copy is encoded; by default as x264 does it, 250 frames between key frames."""
+    """Encoding of a copy; by default x264's, with 250 frames between key frames."""
 
     name: str
     """For the tables."""
@@ -148,7 +148,7 @@ def is_near(bits: Bits, rule: Rule) -> bool:
 
 
 def copy_clip(source: Path, target: Path, recipe: Recipe) -> None:
-    """Encode a clip anew."""
+    """Encode a clip again."""
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         shown = old.streams.video[0]
         rate = Fraction(recipe.fps or shown.average_rate or 25).limit_denominator(1001)
@@ -218,7 +218,7 @@ def copies_table(copies: Sequence[Compared]) -> Table:
 
 
 def rules_table(copies: Sequence[Compared], footage: Sequence[Compared]) -> Table:
-    """Tabulate what each rule finds of the copies, and of different footage."""
+    """Tabulate the numbers of copies and of different footage that each rule finds."""
     head = ("words", "bits", f"of {len(copies):,} copies", "at quarters", f"of {len(footage):,} different pairs")
     table = Table(*head, title="rules: at least so many words, at most so many bits apart", title_justify="left")
     for rule in RULES:
@@ -273,7 +273,7 @@ def search(num_videos: int) -> dict[str, Any]:
 
 
 def searches_table(searches: Sequence[dict[str, Any]]) -> Table:
-    """Tabulate what the search costs."""
+    """Tabulate the cost of the search."""
     head = ("videos", "seconds", "peak MiB", "near pairs")
     table = Table(*head, title="search of random hashes, 70/15/15 %, one process each", title_justify="left")
     for found in searches:

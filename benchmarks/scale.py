@@ -1,22 +1,22 @@
-"""Whether everything but the work on the videos themselves stays linear: 100 to 100,000 videos that cost nothing.
+"""Check that everything except the processing of videos is linear, from 100 to 100,000 simulated videos.
 
     python -m benchmarks.scale [--videos 100 1000 10000 100000] [--shards 1 10 100 1000] [--json FILE]
 
-The videos are empty files, laid out as DFDC is: their measurements come from a prepared table, their records are one
-small crop again and again. All else is the code of a run, in a process of its own for each number of videos:
+The videos are empty files in DFDC's layout, their measurements come from a prepared table, and their records repeat one
+small crop. Everything else is the code of a run, in a process of its own for each number of videos:
 
     look        names and lists are read, no file is opened
     index       the same with earlier measurements: each file is compared with its row
     split       leakage groups, their splits, the leakage report
     plan        shards
     write       records into shards of 32 videos, each synced to disk
-    list        every finished shard is put into the store's index, one by one
+    list        every finished shard is entered into the store's index, one by one
     tables      accounts, `videos.parquet`, `records.parquet`
     report      `report.json`, `report.html`
-    reopen      what the next run does first: read the store, find nothing to do
+    reopen      the first steps of the next run: read the store, find nothing to do
 
-Prefect runs as many shards as `--shards` says, with nothing in them: on its embedded server, and on `prefect server`
-with SQLite, or on the one server that PREFECT_API_URL names.
+Prefect runs `--shards` empty shards on its embedded server and on `prefect server` with SQLite, or on the one server
+that PREFECT_API_URL names.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def probed(root: Path, entry: VideoEntry) -> VideoEntry:
 
 
 def record_of(entry: VideoEntry, frame: int, crop: bytes, config_digest: str) -> Record:
-    """Return one frame's record of a video that nobody has looked at."""
+    """Return the record of one frame of a simulated video."""
     same = ("dataset", "manipulation", "compression", "split", "target_id", "source_id", "group_id", "content_digest")
     identity: dict[str, Any] = {name: getattr(entry, name) for name in same}
     label = entry.label_as_integer
@@ -76,7 +76,7 @@ def record_of(entry: VideoEntry, frame: int, crop: bytes, config_digest: str) ->
 
 
 def write_shard(plan: Any, crop: bytes) -> tuple[ShardEntry, list[ManifestRow]]:
-    """Write a plan's shard as `tasks.process.process_shard` does, with records that cost nothing."""
+    """Write a plan's shard as `tasks.process.process_shard` does, with simulated records."""
     rows: list[ManifestRow] = []
     with ShardWriter(plan.store_dir / SHARDS_DIR, plan.split, plan.number, plan.config_digest) as writer:
         for entry in plan.entries:
@@ -89,7 +89,7 @@ def write_shard(plan: Any, crop: bytes) -> tuple[ShardEntry, list[ManifestRow]]:
 
 
 def measure_store(num_videos: int, scratch: Path) -> dict[str, Any]:
-    """Take so many videos from their names to a finished store here; return counts, seconds and memory by step."""
+    """Turn simulated videos into a finished store in this process; return counts, seconds and memory by step."""
     from flows.config.preprocess import PreprocessConfig
     from flows.report.page import write_report
     from flows.run.relatives import Relatives
@@ -175,9 +175,13 @@ def show(figures: dict[str, Any]) -> None:
 def main() -> None:
     """Measure, print the tables, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--videos", type=int, nargs="+", default=NUM_VIDEOS, help="simulated, one row each")
-    parser.add_argument("--shards", type=int, nargs="*", default=NUM_SHARDS, help="given to Prefect, one row each")
-    parser.add_argument("--tiny", action="store_true", help="a look whether it runs: 40 and 80 videos, 2 shards")
+    parser.add_argument(
+        "--videos", type=int, nargs="+", default=NUM_VIDEOS, help="numbers of simulated videos, one row each"
+    )
+    parser.add_argument(
+        "--shards", type=int, nargs="*", default=NUM_SHARDS, help="numbers of empty shards, one row each"
+    )
+    parser.add_argument("--tiny", action="store_true", help="40 and 80 videos, 2 shards: a check that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--videos-here", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()

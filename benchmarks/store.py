@@ -1,16 +1,16 @@
-"""How fast records are written to and read from a store, beside raw files, tar and a memory map.
+"""Measure how fast records are written to and read from a store, raw files, tar and a memory map.
 
     python -m benchmarks.store [--records 8000] [--seconds 2] [--json FILE]
 
 The crops are parts of a public-domain portrait with a camera's noise, 224 pixels, as the settings' default has them.
 
-    write     records a second by records in a transaction, and by what `ShardWriter` does with the same records
-    read      raw bytes in random order and in the store's own, each way to keep them holding the same records:
-              `RecordStore`, one file a record, one tar file, one memory map; then with the crop decoded
+    write     records per second by records in a transaction, and those of `ShardWriter` with the same records
+    read      raw bytes in random order and in the store's own, the same records in `RecordStore`, one file a record,
+              one tar file and one memory map; then with the crop decoded
     formats   bytes of a crop and milliseconds of encoding and decoding it
 
-Everything is read from the page cache: what is measured is the way to the bytes, not the disk. Rates of reading are by
-processor time, so that what else the machine does is left out; a transaction that is synced waits, so writing has both.
+Everything is read from the page cache: the software is measured, not the disk. Rates of reading are by processor time,
+so that other load on the machine does not count. A synced transaction waits for the disk, so writing has both.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def measure_writes(items: Items, folder: Path) -> list[dict[str, Any]]:
 
 
 def write_directly(items: Items, folder: Path, size: int, synced: bool) -> dict[str, Any]:
-    """Write records into an LMDB file, so many in a transaction; the file is deleted again."""
+    """Write records into an LMDB file by transactions of one size; the file is then deleted."""
     chosen = items[:MAX_SINGLE_WRITES] if size == 1 else items
     path = folder / "direct.lmdb"
     with lmdb.open(str(path), map_size=MAP_BYTES, subdir=False, lock=False, sync=synced, metasync=synced) as store:
@@ -113,13 +113,13 @@ def write_directly(items: Items, folder: Path, size: int, synced: bool) -> dict[
 
 
 def rates(num_records: int, cpu_seconds: float, wall_seconds: float) -> dict[str, float]:
-    """Records a second by processor time and by the clock."""
+    """Return the records per second by processor time and by the clock."""
     return {"per_cpu_second": num_records / cpu_seconds, "per_second": num_records / wall_seconds}
 
 
 @contextmanager
 def readers(items: Items, folder: Path) -> Iterator[dict[str, Read]]:
-    """Keep the records in four ways, and yield how each is read by number."""
+    """Store the records in four ways, and yield a function for each that reads a record by its number."""
     files, archive, flat = folder / "files", folder / "records.tar", folder / "records.bin"
     files.mkdir()
     offsets = np.cumsum([0, *(len(value) for _, value in items)])
@@ -165,12 +165,12 @@ def measure_reads(items: Items, folder: Path, seconds: float) -> list[dict[str, 
 
 
 def decoded(read: Read, number: int) -> npt.NDArray[np.uint8]:
-    """A record's crop (S,S,3), its bytes checked: what a training loader does."""
+    """Return a record's crop (S,S,3) after checking its bytes, as a training loader does."""
     return decode_rgb(decode_record(read(number)).crops_encoded[0])
 
 
 def rate(read: Callable[[int], object], numbers: Iterable[int], seconds: float) -> float:
-    """Records per second of processor time, in these turns, round and round."""
+    """Return the records per second of processor time, over repeated rounds of these numbers."""
     turns = cycle(numbers)
     read(next(turns))
     start, count = time.process_time(), 0
@@ -225,9 +225,9 @@ def show(figures: dict[str, Any]) -> None:
 def main() -> None:
     """Measure, print the tables, and write JSON if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=int, default=8_000, help="written and read; 20 kB each")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement of reading")
-    parser.add_argument("--tiny", action="store_true", help="a look whether it runs: 100 records")
+    parser.add_argument("--records", type=int, default=8_000, help="records to write and read; 20 kB each")
+    parser.add_argument("--seconds", type=float, default=2.0, help="seconds of each measurement of reading")
+    parser.add_argument("--tiny", action="store_true", help="100 records: a check that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     options = parser.parse_args()
     if options.tiny:

@@ -1,9 +1,9 @@
-"""Whether memory and cost per frame stay flat as videos grow: every frame of short and long ones, `frames.mode=all`.
+"""Check that memory and cost per frame do not grow with a video's length: every frame, `frames.mode=all`.
 
     python -m benchmarks.windows [--frames 300 1000 …] [--decoders pyav decord] [--json FILE]
 
-Each video is a synthetic 720p clip of its own, processed in a process of its own by the real stages, but for the
-detector, which answers at once: what is measured is decoding (twice, to look and to cut), cropping and storing.
+Each video is a synthetic 720p clip, processed in a process of its own by the real stages, except for the detector,
+which answers at once. Measured are decoding (twice, to search and to crop), cropping and storing.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WIDTH, HEIGHT = 1280, 720
 
 
 class InstantDetector(FaceDetector):
-    """Says that the face is in the middle of every frame."""
+    """A detector that returns one face in the middle of every frame."""
 
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
         """Return one face of 300 pixels for each of the T frames."""

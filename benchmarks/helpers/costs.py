@@ -1,4 +1,4 @@
-"""What commands and steps cost: seconds, processor time and memory, measured the same way by every benchmark."""
+"""Measurement of commands and steps: seconds, processor time and memory, the same in every benchmark."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THRE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one command cost."""
+    """Cost of one command."""
 
     wall_seconds: float
     """From start to exit."""
@@ -55,7 +55,7 @@ class Steps:
 
 
 def measure(name: str, command: Sequence[str], environment: Mapping[str, str] | None = None) -> Cost:
-    """Run a command in the project's folder to its end, in one thread.
+    """Run a command in the project's folder, with one thread, and return its cost.
 
     Args:
         name: what it is, for the message of a failure.
@@ -100,7 +100,7 @@ def measure_module(
 
 
 def answer_of(module: str, *arguments: object, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what a module prints as JSON in its last line, run in another process with as many threads as it likes.
+    """Return what a module prints as JSON in its last line, run in another process without a limit on threads.
 
     Raises:
         CalledProcessError: the process failed.
@@ -142,7 +142,7 @@ def write_figures(path: Path | None, figures: Any) -> None:
 
 
 def machine() -> str:
-    """Say where the figures come from."""
+    """Return the number of cores and the processor's name."""
     model = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
         names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""Records that nobody looked at a video for: valid, small, and the same from run to run."""
+"""Synthetic records: valid, small, and the same in every run."""
 
 from __future__ import annotations
 

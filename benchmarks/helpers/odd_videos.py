@@ -1,7 +1,7 @@
-"""Videos of which every frame is known: plain ones, unusual ones, damaged ones.
+"""Videos whose every frame is known: plain, unusual and damaged ones.
 
-What a file must show is a slice of the frames that PyAV decodes from its undamaged parent, one after another from the
-first. All are encoded, recut or damaged here, so anyone can make them again.
+The expected frames of a file are a slice of the frames that PyAV decodes from its undamaged parent, one after another
+from the first. All are encoded, recut or damaged here, so they can be made again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Thumbnails = npt.NDArray[np.float32]  # (T,h,w,3) mean colours of cells
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clip:
-    """One file and what it must show."""
+    """A file and its expected frames."""
 
     name: str
     """For the tables."""
@@ -47,7 +47,7 @@ class Clip:
 
 
 def paint(number: int, height: int, width: int) -> Pixels:
-    """Return a (1,H,W,3) picture whose number can be told: moving waves, and its bits as light and dark bars."""
+    """Return a (1,H,W,3) picture that shows its number: moving waves, and the number's bits as light and dark bars."""
     rows, columns = np.mgrid[0:height, 0:width]
     waves = [127 + 90 * np.sin((columns * speed + rows * 2 + number * 40) / 61) for speed in (1, 2, 3)]
     picture = np.stack(waves, axis=-1).astype(np.uint8)
@@ -113,7 +113,7 @@ def timing_clip(folder: Path) -> Clip:
 
 
 def real_clips(folder: Path) -> list[Clip]:
-    """Return the videos under a folder, with every frame of theirs as the truth."""
+    """Return the videos under a folder, with all their frames as the truth."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES)
     if not paths:
         raise SystemExit(f"--clips: got {folder} without videos, expected a folder with {', '.join(VIDEO_SUFFIXES)}")
@@ -121,7 +121,7 @@ def real_clips(folder: Path) -> list[Clip]:
 
 
 def unusual_clips(folder: Path) -> Iterator[Clip]:
-    """Make whole files of kinds that cameras, editors and cutters write."""
+    """Make undamaged files of unusual kinds, as cameras and editors write them."""
     plain = encode(folder / "plain.mp4", 200, SMALL, g="50", bf="2")
     truth = truth_of(plain)
     yield Clip(name="plain H.264", path=plain, truth=truth)
@@ -142,7 +142,7 @@ def unusual_clips(folder: Path) -> Iterator[Clip]:
 
 
 def hiding(source: Path, truth: Thumbnails, num_hidden: int, groups: str) -> Clip:
-    """Hide the first frames with an edit list, as cutting without encoding does: the muxer hides what lies before 0."""
+    """Hide the first frames with an edit list, as cutting without encoding does: the muxer hides times before 0."""
 
     def earlier(_: int, packet: Any) -> bool:
         ticks = int(Fraction(num_hidden, FPS) / packet.time_base)
@@ -162,7 +162,7 @@ def with_quarter_turn(content: bytes) -> bytes:
 
 
 def damaged_clips(folder: Path) -> Iterator[Clip]:
-    """Make files that do not hold what they promise."""
+    """Make damaged files."""
     plain = encode(folder / "to_be_damaged.mp4", 200, SMALL, g="50", bf="2")
     truth, content = truth_of(plain), plain.read_bytes()
     index_last = remux(plain, folder / "index_last.mp4", lambda *_: True).read_bytes()

@@ -1,8 +1,8 @@
-"""What Prefect costs: shards with nothing in them, on its embedded server and on `prefect server` with SQLite.
+"""Cost of Prefect: empty shards on its embedded server and on `prefect server` with SQLite.
 
     python -m benchmarks.helpers.prefect_costs NUM_SHARDS
 
-submits and awaits so many as a run does, and prints what that took as JSON. `end_to_end.py` and `scale.py` call it.
+submits and awaits empty shards as a run does, and prints the cost as JSON. `end_to_end` and `scale` call it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ EMPTY_FLOW = "from prefect import flow\n@flow\ndef empty() -> None: ...\nempty()
 
 
 def quiet_prefect(home: Path) -> dict[str, str]:
-    """Variables under which Prefect keeps its state in a folder of its own and reports nothing to anybody."""
+    """Return variables by which Prefect keeps its state in a folder and sends no telemetry."""
     return {
         "PREFECT_HOME": str(home),
         "DO_NOT_TRACK": "1",
@@ -43,7 +43,7 @@ def quiet_prefect(home: Path) -> dict[str, str]:
 
 
 def measure_shards(num_shards: int) -> dict[str, Any]:
-    """Submit and await so many empty shards here, as a run does; return seconds and this process's memory."""
+    """Submit and await empty shards in this process, as a run does; return seconds and memory."""
     from flows.server.embedded import start_embedded_server
 
     start = time.perf_counter()
@@ -118,7 +118,7 @@ def await_answer(url: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def in_child(num_shards: int, environment: dict[str, str]) -> dict[str, Any]:
-    """Run so many empty shards in a process of its own, and return what it found."""
+    """Run empty shards in a process of its own, and return their cost."""
     name = f"{num_shards} empty shards"
     return measure_module(name, "helpers.prefect_costs", num_shards, environment=environment)
 
@@ -140,7 +140,7 @@ def measure_servers(num_shards: Sequence[int], scratch: Path) -> list[dict[str, 
 def measure_share(
     root: Path, scratch: Path, settings: Sequence[str], plain: dict[str, Any], shards: Sequence[int]
 ) -> dict[str, Any]:
-    """Run the same videos as `plain` did with Prefect, then again with nothing to do, and shards with nothing in them.
+    """Run the videos of `plain` with Prefect, then again with nothing to do, then empty shards.
 
     Args:
         root: the videos, laid out as FaceForensics++.
@@ -186,7 +186,7 @@ def measure_share(
 
 
 def show_servers(console: Console, rows: Sequence[dict[str, Any]]) -> None:
-    """Print what empty shards cost on each server."""
+    """Print the cost of empty shards on each server."""
     names = ("server", "shards", "server up, s", "flow, s", "ms a shard", "CPU s of all", "client MiB")
     table = Table(*names, title="Prefect, shards with nothing in them")
     for row in rows:
@@ -198,7 +198,7 @@ def show_servers(console: Console, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def show_share(console: Console, prefect: dict[str, Any]) -> None:
-    """Print what Prefect adds."""
+    """Print the cost of Prefect."""
     table = Table("command", "wall s", "CPU s", title="Prefect, one worker process")
     for name, row in {"the run without Prefect": prefect["without"], **prefect["runs"]}.items():
         table.add_row(name, f"{row['wall_seconds']:.1f}", f"{row['cpu_seconds']:.1f}")
@@ -215,9 +215,9 @@ def show_share(console: Console, prefect: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Run empty shards in this process and print what that took."""
+    """Run empty shards in this process and print their cost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("num_shards", type=int, help="submitted and awaited")
+    parser.add_argument("num_shards", type=int, help="number of empty shards")
     sys.stdout.write(json.dumps(measure_shards(parser.parse_args().num_shards)) + "\n")
 
 

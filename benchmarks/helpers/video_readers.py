@@ -1,4 +1,4 @@
-"""Ways to read frames of a video: plain ones, and this project's decoders."""
+"""Readers of video frames: plain ones, and this project's decoders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class OpenVideo(Protocol):
 
 
 class PyAvSequential:
-    """PyAV's usual loop: decode from the first frame, keep what is wanted; what does not come is missing."""
+    """PyAV's usual loop: decode from the first frame and keep the wanted ones."""
 
     def __init__(self, path: Path) -> None:
         import av
@@ -48,7 +48,7 @@ class PyAvSequential:
 
 
 class OpenCvSequential:
-    """OpenCV's usual loop: grab every frame, retrieve what is wanted."""
+    """OpenCV's usual loop: grab every frame and retrieve the wanted ones."""
 
     def __init__(self, path: Path) -> None:
         import cv2

@@ -32,9 +32,7 @@ def commands() -> Iterator[Command]:
         TEST_DATASET,
         CONFIG,
         setting("split.policy=official"),
-        flag(
-            "--allow-leakage", "store a split that breaks its policy, and record that in the store"
-        ),
+        flag("--allow-leakage", "store a split that breaks its policy, and record that in the store"),
         Argument(
             "--preset",
             "settings of a published preprocessing; `faceshards presets` lists them",

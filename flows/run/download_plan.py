@@ -1,4 +1,4 @@
-"""What a download comes to: which files, how long they are, whether they fit. Nothing here knows Prefect."""
+"""The plan of a download: its files, their lengths, and whether they fit on the disk. Nothing here imports Prefect."""
 
 from __future__ import annotations
 
@@ -27,51 +27,51 @@ ARCHIVES_DIR = "archives"  # below the output folder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """What is there, what is to be fetched, and how long that is."""
+    """The planned files on the disk, the missing ones, and their lengths."""
 
     missing: tuple[Wanted, ...]
-    """Files to be fetched, with their lengths where the server says them."""
+    """Files to fetch, with their lengths where the server gives them."""
 
     num_already_there: int
-    """Files that stand under their names."""
+    """Files that are complete on the disk."""
 
     problems: Mapping[Path, str]
-    """Files that the server did not give a length for, because it does not give them at all."""
+    """Messages about missing files that the server does not offer, by path."""
 
     @property
     def num_planned(self) -> int:
-        """How many files were chosen."""
+        """Number of planned files."""
         return len(self.missing) + self.num_already_there
 
     @property
     def num_unknown(self) -> int:
-        """How many files the server has, without saying how long they are."""
+        """Number of missing files that the server offers without a length."""
         return sum(wanted.num_bytes is None and wanted.path not in self.problems for wanted in self.missing)
 
     @property
     def num_bytes(self) -> int:
-        """Known length of what is to be fetched."""
+        """Sum of the known lengths of the missing files, bytes."""
         return sum(wanted.num_bytes or 0 for wanted in self.missing)
 
     @property
     def num_bytes_partly_there(self) -> int:
-        """What earlier runs have of it in partial files."""
+        """Bytes of the missing files that partial files of earlier runs hold."""
         return sum(Partial(wanted.path).num_bytes for wanted in self.missing)
 
     @property
     def num_bytes_needed(self) -> int:
-        """What has to fit on the disk: files of unknown length count as the mean of the others."""
+        """Bytes to fetch, where files of unknown length count as the mean of the others."""
         num_known = sum(wanted.num_bytes is not None for wanted in self.missing)
         estimate = self.num_bytes // num_known * self.num_unknown if num_known else 0
         return max(0, self.num_bytes + estimate - self.num_bytes_partly_there)
 
 
 def plan_ffpp(config: DownloadConfig, fetcher: Fetcher) -> tuple[Wanted, ...]:
-    """Return all chosen files, after a look at the server's lists.
+    """Return the chosen files of FaceForensics++, by the server's lists.
 
     Raises:
-        ConfigError: the terms are not accepted, the choice is empty, or the address is wrong or not for this user.
-        DatasetError: a list is not what such a server gives.
+        ConfigError: the terms are not accepted, the choice is empty, or the address is wrong or denies access.
+        DatasetError: a list has an unexpected form.
         FetchFailed: the server does not answer.
     """
     require_terms(config)
@@ -83,7 +83,7 @@ def plan_ffpp(config: DownloadConfig, fetcher: Fetcher) -> tuple[Wanted, ...]:
 
 
 def plan_archives(config: ArchiveConfig) -> tuple[Wanted, ...]:
-    """Return each source as a file that is wanted; a local one has no address and stands where it stands.
+    """Return the archives to have: a URL is fetched into the output folder, a local file stays in its place.
 
     Raises:
         ConfigError: a source is neither a file nor a web address, or the checksums do not match the sources in number.
@@ -105,12 +105,12 @@ def plan_archives(config: ArchiveConfig) -> tuple[Wanted, ...]:
 def survey(
     fetcher: Fetcher, plan: Sequence[Wanted], connections: int, on_size: Callable[[], None] = lambda: None
 ) -> Survey:
-    """Look what is there, and ask the server how long the rest is.
+    """Return which planned files are on the disk, and how long the others are.
 
     Args:
-        fetcher: asks.
-        plan: the files.
-        connections: how many to ask over at once.
+        fetcher: asks the server for lengths.
+        plan: the planned files.
+        connections: number of requests at once.
         on_size: called after each answer.
     """
     missing = [wanted for wanted in plan if not is_there(wanted.path)]
@@ -124,7 +124,7 @@ def survey(
         try:
             answers = list(threads.map(ask, missing))
         except BaseException:
-            fetcher.stop()  # or leaving this block would wait for all the questions
+            fetcher.stop()  # otherwise the end of this block would wait for all requests
             raise
     return Survey(
         missing=tuple(wanted for wanted, _ in answers),
@@ -134,12 +134,13 @@ def survey(
 
 
 def require_room_for(found: Survey, config: DownloadConfig | ArchiveConfig) -> None:
-    """Raise where the disk cannot hold what is to be fetched.
+    """Raise unless the missing files fit on the disk.
 
-    An archive stays beside what comes out of it, and videos hardly shrink: it counts twice where it is extracted.
+    An archive is kept beside the files extracted from it, and videos hardly compress: it counts twice where it is
+    extracted.
 
     Raises:
-        ConfigError: it cannot.
+        ConfigError: the files do not fit.
     """
     is_extracted = isinstance(config, ArchiveConfig) and config.extract
     require_room(config.out, found.num_bytes_needed + (found.num_bytes if is_extracted else 0))
@@ -149,21 +150,21 @@ def _archive(source: str, sha256: str | None, out: Path) -> Wanted:
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", source):
         path = Path(source).expanduser()
         if not is_there(path):
-            raise ConfigError(f"source: got {source}, expected a file with something in it, or an http(s) address")
+            raise ConfigError(f"source: got {source}, expected a file that is not empty, or an http(s) address")
         return Wanted(url="", path=path, content=Content.ARCHIVE, sha256=sha256)
     try:
         require_web(source)
     except ValueError as error:
         raise ConfigError(f"source: {error}") from error
     parts = urlsplit(source)
-    # Two addresses may end alike; which one a file came from must show in its name, or one would pass for the other.
+    # Two addresses may end in the same name, so the file name contains a digest of the address.
     identity = hashlib.sha256(f"{parts.hostname}:{parts.port}{parts.path}?{parts.query}".encode()).hexdigest()[:8]
     name = re.sub(r"[^A-Za-z0-9._-]", "_", unquote(parts.path).rstrip("/").rpartition("/")[2])[-100:] or "archive"
     return Wanted(url=source, path=out / ARCHIVES_DIR / f"{identity}-{name}", content=Content.ARCHIVE, sha256=sha256)
 
 
 def _read_list(url: str, fetcher: Fetcher) -> object:
-    """Return a list's parsed JSON."""
+    """Return a list of the server, parsed from JSON."""
     try:
         body = fetcher.read(url, MAX_LIST_BYTES)
     except FetchFailed as failure:
@@ -176,6 +177,6 @@ def _read_list(url: str, fetcher: Fetcher) -> object:
         return json.loads(body)
     except ValueError as error:
         raise ConfigError(
-            f"--server: {shown(url)} gives something else than a list; "
+            f"--server: got no list from {shown(url)}; "
             "expected the address that came with your access to FaceForensics++"
         ) from error

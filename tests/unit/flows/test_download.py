@@ -172,7 +172,7 @@ def test_the_plan_is_the_official_tree(configure: Configure, fetcher: Fetcher, w
     [
         (answers(403), ConfigError, "access is not granted.*expected the address that came with your access"),
         (answers(404), ConfigError, "there is no such file.*expected the address"),
-        (answers(200, WEB_PAGE), ConfigError, "gives something else than a list"),
+        (answers(200, WEB_PAGE), ConfigError, "got no list from"),
         (answers(200, b'{"error": 1}'), DatasetError, "expected a list of pairs"),
         (answers(503), FetchFailed, "503"),
     ],
@@ -271,7 +271,7 @@ def test_addresses_that_end_alike_get_different_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sources", "settings", "message"),
     [
-        (["none.zip"], {}, "source: got none.zip, expected a file with something in it"),
+        (["none.zip"], {}, "source: got none.zip, expected a file that is not empty"),
         (["ftp://me:secret@h/a.zip"], {}, "source: expected an address"),
         (["http://h/a.zip", "http://h/a.zip"], {}, "a.zip twice"),
         (["http://h/a.zip"], {"sha256": ["ab"]}, "--sha256: got 'ab', expected 64 hex digits"),

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt, StoreError, StoreMissing
 from manifests.files import write_atomically
 from storage.files.layout import FORMAT_VERSION, INDEX_NAME, shard_name
+
+JsonObject: TypeAlias = dict[str, Any]  # settings by section, or another JSON object whose values have many types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +111,7 @@ class StoreIndex:
     config_digest: str
     """Hex digest of the settings that made the records."""
 
-    config: dict[str, Any]
+    config: JsonObject
     """The settings themselves, as JSON."""
 
     shards: tuple[ShardEntry, ...]
@@ -219,8 +221,8 @@ _FIELD_TYPES: dict[str, type] = {
 }
 
 
-def _from_plain(plain: dict[str, Any], path: Path) -> StoreIndex:
-    earlier: dict[str, Any] = {"store_id": "", "version": 0}  # of stores from before there were copies and versions
+def _from_plain(plain: JsonObject, path: Path) -> StoreIndex:
+    earlier: JsonObject = {"store_id": "", "version": 0}  # of stores from before there were copies and versions
     plain = earlier | plain
     for name, kind in _FIELD_TYPES.items():
         if not isinstance(plain.get(name), kind):
@@ -228,7 +230,7 @@ def _from_plain(plain: dict[str, Any], path: Path) -> StoreIndex:
     shards = tuple(_shard_from_plain(row, path) for row in plain["shards"])
     try:
         scalars = {name: plain[name] for name, kind in _FIELD_TYPES.items() if kind is not list}
-        texts: dict[str, Any] = {name: tuple(map(str, plain[name])) for name in ("test_datasets", "discarded")}
+        texts: JsonObject = {name: tuple(map(str, plain[name])) for name in ("test_datasets", "discarded")}
         index = StoreIndex(**scalars, **texts, shards=shards)
     except ValueError as error:
         raise _corrupt(path, str(error)) from error
@@ -237,7 +239,7 @@ def _from_plain(plain: dict[str, Any], path: Path) -> StoreIndex:
     return index
 
 
-def _shard_from_plain(row: Any, path: Path) -> ShardEntry:
+def _shard_from_plain(row: object, path: Path) -> ShardEntry:
     texts = {item.name for item in fields(ShardEntry) if item.type == "str"}
     numbers = {item.name for item in fields(ShardEntry) if item.type == "int"}
     if not isinstance(row, dict):

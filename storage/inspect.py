@@ -13,9 +13,9 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from manifests.entry import REAL, SPLITS
 from manifests.errors import ConfigError, StoreError, UserError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from storage.exports.exporter import Exporter
+    from storage.index import JsonObject
     from storage.store import RecordStore
     from storage.verify import VerifyReport
 
@@ -162,7 +163,7 @@ def _show_key(store: RecordStore, key: str, as_json: bool) -> None:
             _write(known)
 
 
-def _record_fields(store: RecordStore, key: str) -> dict[str, Any]:
+def _record_fields(store: RecordStore, key: str) -> dict[str, object]:
     """Every field of a record as JSON, images by format and size."""
     import numpy as np
 
@@ -170,7 +171,7 @@ def _record_fields(store: RecordStore, key: str) -> dict[str, Any]:
     from storage.format.images import size_of, suffix_of
 
     record = store.get(key)
-    fields: dict[str, Any] = {name: getattr(record, name) for name in SCALAR_TYPES}
+    fields: dict[str, object] = {name: getattr(record, name) for name in SCALAR_TYPES}
     for name in ARRAY_DTYPES:
         array = np.asarray(getattr(record, name))
         fields[name] = {"shape": list(array.shape), "dtype": str(array.dtype), "values": array.tolist()}
@@ -181,7 +182,7 @@ def _record_fields(store: RecordStore, key: str) -> dict[str, Any]:
     return fields
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """One line for a field."""
     if isinstance(value, dict):
         shape = ", ".join(str(length) for length in value["shape"])
@@ -193,39 +194,123 @@ def _shown(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryRow:
+    """One split and manipulation in numbers."""
+
+    split: str
+    """`train`, `val` or `test`."""
+
+    manipulation: str | None
+    """None for real."""
+
+    num_videos: int
+    """Videos with records."""
+
+    num_records: int
+    """Records that count."""
+
+    num_crops: int
+    """Frames of all records."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """A store, or one split of it, in numbers."""
+
+    num_shards: int
+    """Files."""
+
+    num_bytes: int
+    """Size of these files."""
+
+    num_records: int
+    """Records that count."""
+
+    num_superseded: int
+    """Records that no longer count."""
+
+    num_crops: int
+    """Frames of all records that count."""
+
+    bytes_per_crop: int
+    """Size of the files over the crops, rounded; 0 without crops."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The default view, in the order of its JSON."""
+
+    store: str
+    """Folder."""
+
+    split: str | None
+    """The only split that is summarised; None for all."""
+
+    complete: bool
+    """Whether the last run finished."""
+
+    format_version: int
+    """Of index, shards and records together."""
+
+    faceshards_version: str
+    """Version of the package that wrote the index."""
+
+    test_datasets: tuple[str, ...]
+    """Datasets for testing only."""
+
+    leakage_allowed: bool
+    """Whether the splits may share people or footage."""
+
+    config_digest: str
+    """Hex digest of the settings that made the records."""
+
+    store_sha256: str
+    """Hex digest of the contents."""
+
+    config: JsonObject
+    """The settings that made the records."""
+
+    totals: Totals
+    """Everything together."""
+
+    rows: tuple[SummaryRow, ...]
+    """By split, then manipulation; real first."""
+
+
 def _show_summary(store: RecordStore, as_json: bool) -> None:
     summary = _summary(store)
     if as_json:
-        _write_json(summary)
+        _write_json(asdict(summary))
         return
     from rich.console import Console
 
-    totals = summary["totals"]
-    superseded = f", {totals['num_superseded']:,} superseded" if totals["num_superseded"] else ""
+    totals = summary.totals
+    superseded = f", {totals.num_superseded:,} superseded" if totals.num_superseded else ""
     lines = {
-        "store": summary["store"],
-        "complete": "yes" if summary["complete"] else "no: its last run did not finish",
-        "format": f"version {summary['format_version']}, written by faceshards {summary['faceshards_version']}",
-        "configuration": summary["config_digest"],
-        "contents": summary["store_sha256"],
-        "shards": f"{totals['num_shards']:,}, {totals['num_bytes']:,} bytes",
-        "records": f"{totals['num_records']:,} with {totals['num_crops']:,} crops{superseded}",
-        "bytes per crop": f"{totals['bytes_per_crop']:,}, with geometry and LMDB's own",
+        "store": summary.store,
+        "complete": "yes" if summary.complete else "no: its last run did not finish",
+        "format": f"version {summary.format_version}, written by faceshards {summary.faceshards_version}",
+        "configuration": summary.config_digest,
+        "contents": summary.store_sha256,
+        "shards": f"{totals.num_shards:,}, {totals.num_bytes:,} bytes",
+        "records": f"{totals.num_records:,} with {totals.num_crops:,} crops{superseded}",
+        "bytes per crop": f"{totals.bytes_per_crop:,}, with geometry and LMDB's own",
     }
-    if summary["test_datasets"]:
-        lines["test only"] = ", ".join(summary["test_datasets"])
-    if summary["leakage_allowed"]:
+    if summary.test_datasets:
+        lines["test only"] = ", ".join(summary.test_datasets)
+    if summary.leakage_allowed:
         lines["leakage"] = "allowed by --allow-leakage: report.json says what the splits share"
     for name, line in lines.items():
         _write(f"{name:<16} {line}")
-    # Drawn aside: given a closed pipe, rich would end the program with an exit status of its own.
+    # Drawn into a buffer: on a closed pipe rich would end the program with an exit status of its own.
     drawn = io.StringIO()
     width = None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
-    Console(file=drawn, width=width, force_terminal=sys.stdout.isatty()).print(_summary_table(summary["rows"]))
+    Console(file=drawn, width=width, force_terminal=sys.stdout.isatty()).print(_summary_table(summary.rows))
     sys.stdout.write(drawn.getvalue())
 
 
-def _summary_table(rows: list[dict[str, Any]]) -> Table:
+def _summary_table(rows: Sequence[SummaryRow]) -> Table:
     from rich.table import Table
 
     table = Table()
@@ -234,54 +319,54 @@ def _summary_table(rows: list[dict[str, Any]]) -> Table:
     for name in ("videos", "records", "crops"):
         table.add_column(name, justify="right")
     for row in rows:
-        counts = (f"{row[name]:,}" for name in ("num_videos", "num_records", "num_crops"))
-        table.add_row(row["split"], row["manipulation"] or REAL, *counts)
+        counts = (f"{count:,}" for count in (row.num_videos, row.num_records, row.num_crops))
+        table.add_row(row.split, row.manipulation or REAL, *counts)
     return table
 
 
-def _summary(store: RecordStore) -> dict[str, Any]:
-    """What the default view says, as JSON."""
+def _summary(store: RecordStore) -> Summary:
+    """Return the default view of a store."""
     counted: dict[tuple[str, str | None], tuple[set[str], list[int]]] = {}
     for split, manipulation, video_id, num_crops in _identities(store):
         videos, crops = counted.setdefault((split, manipulation), (set(), []))
         videos.add(video_id)
         crops.append(num_crops)
-    rows = [
-        {
-            "split": split,
-            "manipulation": manipulation,
-            "num_videos": len(videos),
-            "num_records": len(crops),
-            "num_crops": sum(crops),
-        }
-        for (split, manipulation), (videos, crops) in sorted(
-            counted.items(),
-            key=lambda item: (SPLITS.index(item[0][0]), item[0][1] or ""),
+    ordered = sorted(counted, key=lambda found: (SPLITS.index(found[0]), found[1] or ""))
+    rows = tuple(
+        SummaryRow(
+            split=split,
+            manipulation=manipulation,
+            num_videos=len(counted[split, manipulation][0]),
+            num_records=len(counted[split, manipulation][1]),
+            num_crops=sum(counted[split, manipulation][1]),
         )
-    ]
-    shards = [shard for shard in store.index.shards if store.split in (None, shard.split)]
-    num_bytes, num_crops = sum(shard.num_bytes for shard in shards), sum(sum(crops) for _, crops in counted.values())
-    return {
-        "store": str(store.path),
-        "split": store.split,
-        "complete": store.index.complete,
-        "format_version": store.index.format_version,
-        "faceshards_version": store.index.faceshards_version,
-        "test_datasets": list(store.index.test_datasets),
-        "leakage_allowed": store.index.leakage_allowed,
-        "config_digest": store.index.config_digest,
-        "store_sha256": store.index.store_sha256,
-        "config": store.index.config,
-        "totals": {
-            "num_shards": len(shards),
-            "num_bytes": num_bytes,
-            "num_records": len(store),
-            "num_superseded": sum(shard.num_superseded_records for shard in shards),
-            "num_crops": num_crops,
-            "bytes_per_crop": round(num_bytes / num_crops) if num_crops else 0,
-        },
-        "rows": rows,
-    }
+        for split, manipulation in ordered
+    )
+    index = store.index
+    shards = [shard for shard in index.shards if store.split in (None, shard.split)]
+    num_bytes, num_crops = sum(shard.num_bytes for shard in shards), sum(row.num_crops for row in rows)
+    totals = Totals(
+        num_shards=len(shards),
+        num_bytes=num_bytes,
+        num_records=len(store),
+        num_superseded=sum(shard.num_superseded_records for shard in shards),
+        num_crops=num_crops,
+        bytes_per_crop=round(num_bytes / num_crops) if num_crops else 0,
+    )
+    return Summary(
+        store=str(store.path),
+        split=store.split,
+        complete=index.complete,
+        format_version=index.format_version,
+        faceshards_version=index.faceshards_version,
+        test_datasets=index.test_datasets,
+        leakage_allowed=index.leakage_allowed,
+        config_digest=index.config_digest,
+        store_sha256=index.store_sha256,
+        config=index.config,
+        totals=totals,
+        rows=rows,
+    )
 
 
 def _identities(store: RecordStore) -> Iterator[tuple[str, str | None, str, int]]:
@@ -306,7 +391,7 @@ def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-def _write_json(value: Any) -> None:
+def _write_json(value: object) -> None:
     _write(json.dumps(value, indent=2, ensure_ascii=False))
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -53,7 +53,7 @@ COLUMN_TYPES: dict[str, str] = {
 }
 
 
-def record_row(shard: str, key: str, data: bytes | memoryview) -> dict[str, Any]:
+def record_row(shard: str, key: str, data: bytes | memoryview) -> dict[str, object]:
     """Return a record's row, from its header and arrays; no image is decoded.
 
     Args:
@@ -66,6 +66,7 @@ def record_row(shard: str, key: str, data: bytes | memoryview) -> dict[str, Any]
     """
     header = read_header(data, key)
     arrays = read_arrays(data, header)
+    scalars = cast(Mapping[str, object], header)
     left, top, right, bottom = arrays["boxes_xyxy"][0].tolist()
     measured = {
         "num_frames": len(header["crops"]),
@@ -80,7 +81,7 @@ def record_row(shard: str, key: str, data: bytes | memoryview) -> dict[str, Any]
         "num_bytes": len(data),
         "shard": shard,
     }
-    return {name: measured[name] if name in measured else header[name] for name in COLUMN_TYPES}
+    return {name: measured[name] if name in measured else scalars[name] for name in COLUMN_TYPES}
 
 
 def write_records_table(store_dir: Path) -> int:

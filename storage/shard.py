@@ -11,12 +11,12 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import gettempdir
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 from uuid import uuid4
 
 import lmdb
@@ -26,7 +26,7 @@ from manifests.files import PARTIAL_PREFIX, publish, remove_partials, sha256_of
 from storage.files.filesystems import is_on_network
 from storage.files.layout import FORMAT_VERSION, SHARD_SUFFIX, shard_name
 from storage.files.lmdb_files import SharedEnvironment, acquire, lmdb_errors_of, release
-from storage.index import ShardEntry
+from storage.index import JsonObject, ShardEntry
 
 __all__ = ["META_KEY", "RecordsDigest", "ShardMeta", "ShardReader", "ShardWriter", "describe_shard", "remove_partials"]
 
@@ -62,7 +62,7 @@ class ShardMeta:
     records_sha256: str
     """Hex SHA-256 over `len(key), key, len(value), value` of all records by key; lengths: uint32, little-endian."""
 
-    videos: tuple[dict[str, Any], ...]
+    videos: tuple[JsonObject, ...]
     """Outcome of each video, stored or rejected, as JSON; each has `video_id` and `content_digest`."""
 
     made_with: dict[str, str]
@@ -118,7 +118,7 @@ class ShardWriter:
         self._digest = RecordsDigest()
         self._map_bytes = map_bytes
         # New files keep LMDB 0.9's format, which every reader knows, even where the environment asks for 1.0's.
-        oldest: dict[str, Any] = {"lib_version": 0} if lmdb.version()[0] > 0 else {}
+        oldest: JsonObject = {"lib_version": 0} if lmdb.version()[0] > 0 else {}
         try:
             shards_dir.mkdir(parents=True, exist_ok=True)
             self._is_on_network = is_on_network(shards_dir)
@@ -158,7 +158,7 @@ class ShardWriter:
         if len(self._pending) >= RECORDS_PER_TRANSACTION or self._pending_bytes >= BYTES_PER_TRANSACTION:
             self._commit()
 
-    def finish(self, videos: Sequence[dict[str, Any]], made_with: dict[str, str]) -> ShardEntry:
+    def finish(self, videos: Sequence[Mapping[str, object]], made_with: dict[str, str]) -> ShardEntry:
         """Describe the shard, sync it to disk and give it its name, replacing a file that no index lists.
 
         Args:
@@ -180,7 +180,7 @@ class ShardWriter:
             config_digest=self._config_digest,
             num_records=self._num_records,
             records_sha256=self._digest.hexdigest(),
-            videos=tuple(videos),
+            videos=tuple(map(dict, videos)),
             made_with=made_with,
         )
         text = json.dumps(asdict(meta), sort_keys=True, separators=(",", ":"))
@@ -378,7 +378,7 @@ def _encode_key(key: str) -> bytes:
     return encoded
 
 
-def _check_videos(videos: Sequence[Any]) -> None:
+def _check_videos(videos: Sequence[object]) -> None:
     for video in videos:
         if not isinstance(video, dict) or "video_id" not in video or "content_digest" not in video:
             raise ValueError(f"outcome of a video: got {video!r}, expected a dict with video_id and content_digest")

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, SupportsIndex
+from typing import Self, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -160,11 +160,11 @@ class RecordStore:
         """Say where it is and how much is in it."""
         return f"RecordStore({str(self.path)!r}, split={self.split!r}): {len(self)} records"
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         """What goes to another process: everything but open files and what was read from them."""
         return {name: getattr(self, name) for name in ("path", "split", "index", "_shards", "_ends")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         """Start without open files."""
         vars(self).update(state)
         self._keys = {}

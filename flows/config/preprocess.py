@@ -20,6 +20,7 @@ from manifests.datasets.pair_lists import lists_digest
 from manifests.errors import ConfigError, did_you_mean
 from manifests.splits.policies import DEFAULT_RATIOS, POLICIES
 from storage.files.layout import FORMAT_VERSION
+from storage.index import JsonObject
 from tasks.implementation import OneOf, Settings
 from tasks.settings import StageSettings
 from tasks.video.provenance import record_settings
@@ -204,7 +205,7 @@ class PreprocessConfig(StageSettings, IndexConfig):
         """The part that the stages of a video see."""
         return StageSettings(**{name: getattr(self, name) for name in StageSettings.model_fields})
 
-    def store_settings(self) -> dict[str, Any]:
+    def store_settings(self) -> JsonObject:
         """Return the settings that decide the bytes of a store's records, as plain values: the same in every run."""
         split = self.split.model_dump(mode="json", exclude=set(IN_SPLIT_NO_RECORD))
         if self.split.policy == "official" and self.split.official_dir is not None:
@@ -218,14 +219,14 @@ class PreprocessConfig(StageSettings, IndexConfig):
         return digest_of(self.store_settings())
 
 
-def digest_of(store_settings: Mapping[str, Any]) -> str:
+def digest_of(store_settings: Mapping[str, object]) -> str:
     """Return the hex SHA-256 over the record format and the settings that decide records."""
     settings = {"format_version": FORMAT_VERSION, "settings": store_settings}
     return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def load_config(
-    path: Path | None, assignments: Sequence[str], base: Mapping[str, Any], preset: str | None = None
+    path: Path | None, assignments: Sequence[str], base: Mapping[str, object], preset: str | None = None
 ) -> PreprocessConfig:
     """Put a configuration together: a preset, YAML, the command line's own options, dotted settings; later ones win.
 
@@ -242,7 +243,7 @@ def load_config(
     return validate(PreprocessConfig, merged(lowest, put_together(path, assignments, base)))
 
 
-def load_index_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> IndexConfig:
+def load_index_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, object]) -> IndexConfig:
     """Put the configuration of a manifest together, as `load_config` does; other sections of the file are left aside.
 
     Raises:
@@ -253,7 +254,7 @@ def load_index_config(path: Path | None, assignments: Sequence[str], base: Mappi
     return validate(IndexConfig, {name: value for name, value in values.items() if name not in others})
 
 
-def validate(model: type[Model], values: Mapping[str, Any], *, as_options: bool = False) -> Model:
+def validate(model: type[Model], values: Mapping[str, object], *, as_options: bool = False) -> Model:
     """Return the validated configuration.
 
     Args:
@@ -270,7 +271,7 @@ def validate(model: type[Model], values: Mapping[str, Any], *, as_options: bool 
         raise ConfigError("\n".join(_fault(fault, model, as_options) for fault in error.errors())) from None
 
 
-def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, object], wanted: Mapping[str, object]) -> list[str]:
     """Return a line `name: stored → wanted` for each dotted setting that differs."""
     before, after = dict(dotted(stored)), dict(dotted(wanted))
     return [
@@ -285,7 +286,7 @@ def to_yaml(config: PreprocessConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json", exclude={"reprocess"}), sort_keys=False)
 
 
-def put_together(path: Path | None, assignments: Sequence[str], base: Mapping[str, Any]) -> dict[str, Any]:
+def put_together(path: Path | None, assignments: Sequence[str], base: Mapping[str, object]) -> dict[str, object]:
     """Return the values of a YAML file, under options, under dotted settings.
 
     Raises:
@@ -297,7 +298,7 @@ def put_together(path: Path | None, assignments: Sequence[str], base: Mapping[st
     return values
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, object]:
     """Return the mapping that a YAML file holds; an empty file gives an empty one.
 
     Raises:
@@ -316,7 +317,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _nested(assignment: str) -> dict[str, Any]:
+def _nested(assignment: str) -> dict[str, object]:
     """Turn `a.b=1` into {"a": {"b": 1}}."""
     name, equals, text = assignment.partition("=")
     if not (name and equals):
@@ -328,11 +329,10 @@ def _nested(assignment: str) -> dict[str, Any]:
     return put(name, value)
 
 
-def put(name: str, value: Any) -> dict[str, Any]:
+def put(name: str, value: object) -> dict[str, object]:
     """Return a setting of dotted name as nested values."""
-    for part in reversed(name.split(".")):
-        value = {part: value}
-    return dict(value)
+    first, _, rest = name.partition(".")
+    return {first: put(rest, value) if rest else value}
 
 
 def _one_line(error: Exception) -> str:
@@ -340,7 +340,7 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def merged(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+def merged(lower: Mapping[str, object], upper: Mapping[str, object]) -> dict[str, object]:
     """Return `lower` with the values of `upper` laid over it, section by section."""
     result = dict(lower)
     for name, value in upper.items():
@@ -380,7 +380,7 @@ def _setting_names(model: type[BaseModel]) -> list[str]:
     return names
 
 
-def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def dotted(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     """Yield (dotted name, value) of each setting in a nested configuration."""
     for name, value in values.items():
         if isinstance(value, Mapping):

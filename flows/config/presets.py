@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from manifests.errors import ConfigError, did_you_mean
+from storage.index import JsonObject
 
 PRESETS_DIR = Path(__file__).parent / "presets"
 TRAINING_PRESETS_DIR = Path(__file__).parents[2] / "training" / "presets"
@@ -27,7 +27,7 @@ class Preset:
     source: str
     """Where it was published, and where it differs from that."""
 
-    settings: dict[str, Any]
+    settings: JsonObject
     """Settings, nested by section as in the configuration."""
 
     expected: str = ""

@@ -17,9 +17,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from flows.config.preprocess import (
     IN_SPLIT_NO_RECORD,
@@ -34,17 +35,19 @@ from flows.config.preprocess import (
 )
 from manifests.errors import ConfigError, StoreChanged
 from storage.files.layout import CONFIG_NAME
-from storage.index import stored_index
+from storage.index import JsonObject, stored_index
 from tasks.implementation import Before
 from tasks.settings import StageSettings
 from tasks.video.provenance import CHANGE_NO_RECORD
 
 # Settings that decide no record: True for a whole section. `_completed` adds paths, for which digests stand.
-FREE: Final[dict[str, Any]] = {
+FREE: Final[dict[str, object]] = {
     **dict.fromkeys(PreprocessConfig.model_fields.keys() - StageSettings.model_fields.keys(), True),
     **CHANGE_NO_RECORD,
     "split": dict.fromkeys(IN_SPLIT_NO_RECORD, True),
 }
+Settings = dict[str, object]  # by dotted name
+
 LISTS_DIGEST: Final = "split.lists_sha256"  # what the index holds in place of split.official_dir
 MODELS: Final = "models."  # prefix of the digests of model files that are not the published ones
 
@@ -56,7 +59,7 @@ class StoreConfig:
     run: PreprocessConfig
     """The user's settings; what the user does not name has the value that the store was made with."""
 
-    settings: dict[str, Any]
+    settings: JsonObject
     """The settings that decide the bytes of records, as the store's index holds them."""
 
     digest: str
@@ -95,7 +98,7 @@ def named_settings(settings: BaseModel, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def _named_and_files(config: PreprocessConfig, stored: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _named_and_files(config: PreprocessConfig, stored: Mapping[str, object]) -> tuple[Settings, Settings]:
     """Return what has to agree, by dotted name: the store's values, and those of the run."""
     own = dict(dotted(_completed(config, stored).store_settings()))
     held, wanted = dict(dotted(stored)), dict(dotted(config.store_settings()))
@@ -106,7 +109,7 @@ def _named_and_files(config: PreprocessConfig, stored: Mapping[str, Any]) -> tup
     return ours, {name: wanted[name] for name in named} | {name: own[name] for name in files & own.keys()}
 
 
-def _completed(config: PreprocessConfig, stored: Mapping[str, Any]) -> PreprocessConfig:
+def _completed(config: PreprocessConfig, stored: Mapping[str, object]) -> PreprocessConfig:
     """Return the configuration with the store's values of all settings that decide records.
 
     Raises:
@@ -125,17 +128,20 @@ def _completed(config: PreprocessConfig, stored: Mapping[str, Any]) -> Preproces
 
 
 def _of_store(
-    fields: Mapping[str, Any], named: Mapping[str, Any], stored: Mapping[str, Any], free: Mapping[str, Any]
-) -> dict[str, Any]:
+    fields: Mapping[str, FieldInfo],
+    named: Mapping[str, object],
+    stored: Mapping[str, object],
+    free: Mapping[str, object],
+) -> dict[str, object]:
     """Return the values of a section's settings: the store's, but the named ones of those that are free."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     for name, field in fields.items():
         inner = getattr(field.annotation, "model_fields", None)
         before = [known.value for known in field.metadata if isinstance(known, Before)]
         if free.get(name) is True:
             values |= {name: named[name]} if name in named else {}
         elif inner:  # a section; options of an implementation are one setting
-            below = _of_store(inner, named.get(name, {}), _section(stored, name), free.get(name, {}))
+            below = _of_store(inner, _section(named, name), _section(stored, name), _section(free, name))
             values |= {name: below} if below else {}
         elif name in stored:
             values[name] = _with_free(stored[name], named.get(name), free.get(name))
@@ -144,27 +150,30 @@ def _of_store(
     return values
 
 
-def _with_free(stored: Any, named: Any, free: Any) -> Any:
+def _with_free(stored: object, named: object, free: object) -> object:
     """Return the store's value of a setting; of options, the named values of those that are free."""
     if not (isinstance(stored, Mapping) and isinstance(free, Mapping)):
         return stored
     kept = {name: value for name, value in stored.items() if name not in free}
-    return kept | {name: value for name, value in (named or {}).items() if name in free}
+    return kept | {name: value for name, value in _mapping(named).items() if name in free}
 
 
-def _section(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    section = values.get(name)
-    return section if isinstance(section, Mapping) else {}
+def _section(values: Mapping[str, object], name: str) -> Mapping[str, object]:
+    return _mapping(values.get(name))
 
 
-def _paths_of_store(store_dir: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _paths_of_store(store_dir: Path, stored: Mapping[str, object]) -> dict[str, object]:
     """Return the paths in a store's config.yaml of files whose contents decide its records."""
     try:
         values = read_yaml(store_dir / CONFIG_NAME)
     except ConfigError:  # then the digests differ, and the message says of which file
         return {}
-    split = {name: _section(values, "split").get(name) for name in ("official_dir", "file")}
+    split: Settings = {"split": {name: _section(values, "split").get(name) for name in ("official_dir", "file")}}
     known = dict(dotted(values))
     stages = (put(name, known[name]) for name in StageSettings.path_names(stored) if name in known)
-    paths = reduce(merged, stages, {"split": split})
+    paths = reduce(merged, stages, split)
     return paths | ({"weights_dir": values.get("weights_dir")} if "models" in stored else {})

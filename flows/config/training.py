@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flows.config.preprocess import merged, put_together, validate
 from flows.config.presets import TRAINING_PRESETS_DIR, load_preset
@@ -28,7 +27,7 @@ class PredictConfig(Section):
 
 
 def load_train_config(
-    path: Path | None, assignments: Sequence[str], base: Mapping[str, Any], preset: str | None = None
+    path: Path | None, assignments: Sequence[str], base: Mapping[str, object], preset: str | None = None
 ) -> TrainConfig:
     """Merge preset, YAML file, command-line options and dotted settings into a configuration; later ones win.
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ from manifests.files import write_atomically
 from manifests.probe.probe import probe
 from storage.format.encoding import decode_record
 from storage.format.record import Record
+from storage.index import JsonObject
 from tasks.implementation import with_paths
 from tasks.settings import StageSettings
 from tasks.video.frames import FrameSource
@@ -165,7 +166,7 @@ def summary(prediction: Prediction) -> Iterator[str]:
     yield f"Results: {prediction.out} ({PREDICTION_NAME}, {PLOT_NAME}, {CLIP_NAME})"
 
 
-def stages_of(crops: dict[str, Any]) -> StageSettings:
+def stages_of(crops: JsonObject) -> StageSettings:
     """Return the settings of the stages that made the crops of a store.
 
     Args:

@@ -36,8 +36,15 @@ class SharedEnvironment:
     """Readers that have not let go."""
 
 
-_shared: dict[tuple[int, int], SharedEnvironment] = {}  # by identity
-_guard = threading.Lock()
+class _OpenFiles:
+    """The open environments of this process, by identity, and the lock that guards them."""
+
+    def __init__(self) -> None:
+        self.shared: dict[tuple[int, int], SharedEnvironment] = {}
+        self.guard = threading.Lock()
+
+
+_open_files = _OpenFiles()
 
 
 def acquire(path: Path, num_bytes: int | None = None) -> SharedEnvironment:
@@ -60,20 +67,20 @@ def acquire(path: Path, num_bytes: int | None = None) -> SharedEnvironment:
         least = "at least " if num_bytes is None else ""
         raise StoreCorrupt(f"shard {path}: got {status.st_size} bytes, expected {least}{wanted}; copy it again")
     identity = (status.st_dev, status.st_ino)
-    with _guard:
-        if identity not in _shared:
+    with _open_files.guard:
+        if identity not in _open_files.shared:
             environment = _open(path, status.st_size)
-            _shared[identity] = SharedEnvironment(environment=environment, identity=identity, num_users=0)
-        _shared[identity].num_users += 1
-        return _shared[identity]
+            _open_files.shared[identity] = SharedEnvironment(environment=environment, identity=identity, num_users=0)
+        _open_files.shared[identity].num_users += 1
+        return _open_files.shared[identity]
 
 
 def release(shared: SharedEnvironment) -> None:
     """Say that one reader is done with an environment; the last one closes it."""
-    with _guard:
+    with _open_files.guard:
         shared.num_users -= 1
-        if shared.num_users == 0 and _shared.get(shared.identity) is shared:
-            del _shared[shared.identity]
+        if shared.num_users == 0 and _open_files.shared.get(shared.identity) is shared:
+            del _open_files.shared[shared.identity]
             shared.environment.close()
 
 
@@ -106,12 +113,11 @@ def _open(path: Path, num_bytes: int) -> lmdb.Environment:
 
 
 def _forget_inherited() -> None:
-    """In a forked child: close what the parent had open, and drop a lock that another thread may have held."""
-    global _guard
-    _guard = threading.Lock()
-    for shared in _shared.values():
+    """In a forked child: close what the parent had open, and replace a lock that another thread may hold."""
+    _open_files.guard = threading.Lock()
+    for shared in _open_files.shared.values():
         shared.environment.close()
-    _shared.clear()
+    _open_files.shared.clear()
 
 
 if sys.platform != "win32":

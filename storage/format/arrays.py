@@ -1,14 +1,16 @@
-"""Checks that several record types share: an array is what its field says it is."""
+"""Arrays of records: their type, and the check that one is what its field says."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+AnyArray: TypeAlias = npt.NDArray[Any]  # of whatever dtype its field has
 
-def require_array(owner: str, name: str, value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...]) -> None:
+
+def require_array(owner: str, name: str, value: object, dtype: npt.DTypeLike, shape: tuple[int | None, ...]) -> None:
     """Raise unless `value` is an array of this dtype and shape; None in `shape` stands for any length.
 
     Raises:

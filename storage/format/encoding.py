@@ -25,12 +25,14 @@ import json
 import math
 import struct
 import zlib
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict, TypeGuard, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import StoreCorrupt
+from storage.format.arrays import AnyArray
 from storage.format.record import OPTIONAL_ARRAYS, Record
 
 MAGIC = b"FSR1"
@@ -75,6 +77,84 @@ SCALAR_TYPES: dict[str, tuple[type, ...]] = {
 # The first records had none of these: what is missing is null.
 _LATER_FIELDS = dict.fromkeys(("track_choice", "geometry_from", "mask_source"))
 
+
+class ArrayPart(TypedDict):
+    """An array in the payload of a record."""
+
+    dtype: str
+    """NumPy's name, such as `<f4`."""
+
+    shape: list[int]
+    """The first length is T."""
+
+    offset: int
+    """Bytes from the start of the payload."""
+
+    size: int
+    """Bytes."""
+
+
+class RecordHeader(TypedDict):
+    """The JSON at the beginning of a record; the fields are those of `Record`, images and arrays by their places."""
+
+    key: str
+    """See `Record.key`, here and below."""
+
+    video_id: str
+    """Identity of the video."""
+
+    dataset: str
+    """Name of the dataset."""
+
+    manipulation: str | None
+    """Forgery; None for real."""
+
+    compression: str | None
+    """Compression; None where the dataset has none."""
+
+    split: str
+    """`train`, `val` or `test`."""
+
+    label: int
+    """0 real, 1 fake."""
+
+    target_id: str
+    """Footage."""
+
+    source_id: str | None
+    """Donor of the face; None for real."""
+
+    group_id: str
+    """What must not cross splits."""
+
+    track_id: int
+    """Person within the video."""
+
+    content_digest: str
+    """Hex digest of the video."""
+
+    config_digest: str
+    """Hex digest of the settings."""
+
+    track_choice: str | None
+    """Why this person."""
+
+    geometry_from: str | None
+    """video_id of the original that boxes and landmarks come from; None for the video's own."""
+
+    mask_source: str | None
+    """`dataset` or `difference`; None without masks."""
+
+    arrays: dict[str, ArrayPart]
+    """Name → place; optional arrays may be missing."""
+
+    crops: list[tuple[int, int]]
+    """(offset, size) of T encoded images, bytes from the start of the payload."""
+
+    masks: list[tuple[int, int]] | None
+    """The same of T masks; None without masks."""
+
+
 _WAY_OUT = "see `python -m storage.inspect OUT --verify`, then copy the shard again or process into a new folder"
 
 
@@ -89,13 +169,13 @@ def encode_record(record: Record) -> bytes:
         size_so_far += len(part)
         return size_so_far - len(part), len(part)
 
-    arrays: dict[str, dict[str, Any]] = {}
+    arrays: dict[str, ArrayPart] = {}
     for name, dtype in ARRAY_DTYPES.items():
         if getattr(record, name) is None:
             continue
         array = np.ascontiguousarray(getattr(record, name), dtype=dtype)
         offset, size = append(array.tobytes())
-        arrays[name] = {"dtype": dtype, "shape": array.shape, "offset": offset, "size": size}
+        arrays[name] = {"dtype": dtype, "shape": list(array.shape), "offset": offset, "size": size}
     header = {name: getattr(record, name) for name in SCALAR_TYPES} | {
         "arrays": arrays,
         "crops": [append(crop) for crop in record.crops_encoded],
@@ -120,7 +200,8 @@ def decode_record(data: bytes | memoryview, key: str | None = None) -> Record:
     what = _name(key)
     header = check_record(view, key)
     payload = view[_header_end(view, what) :]
-    fields: dict[str, Any] = {name: header[name] for name in SCALAR_TYPES}
+    scalars = cast(Mapping[str, object], header)
+    fields: dict[str, Any] = {name: scalars[name] for name in SCALAR_TYPES}
     fields |= _arrays(header, payload)
     fields["crops_encoded"] = _images(payload, header["crops"])
     fields["masks_encoded"] = None if header["masks"] is None else _images(payload, header["masks"])
@@ -130,7 +211,7 @@ def decode_record(data: bytes | memoryview, key: str | None = None) -> Record:
         raise _corrupt(what, str(error), "fields that make a Record") from error
 
 
-def check_record(data: bytes | memoryview, key: str | None = None) -> dict[str, Any]:
+def check_record(data: bytes | memoryview, key: str | None = None) -> RecordHeader:
     """Return the header of a record whose every byte has been checked; for whoever wants a part of it only.
 
     Args:
@@ -165,13 +246,13 @@ def image_of(data: bytes | memoryview, place: tuple[int, int]) -> memoryview:
     return view[start : start + place[1]]
 
 
-def frame_indices_of(data: bytes | memoryview, header: dict[str, Any]) -> npt.NDArray[np.int64]:
+def frame_indices_of(data: bytes | memoryview, header: RecordHeader) -> npt.NDArray[np.int64]:
     """Return a copy of (T,) int64 frame_indices alone."""
     item = header["arrays"]["frame_indices"]
     return np.frombuffer(image_of(data, (item["offset"], item["size"])), dtype=ARRAY_DTYPES["frame_indices"]).copy()
 
 
-def read_header(data: bytes | memoryview, key: str | None = None) -> dict[str, Any]:
+def read_header(data: bytes | memoryview, key: str | None = None) -> RecordHeader:
     """Return the header alone, checked for its fields; the CRC is not, since that would read the whole record.
 
     Args:
@@ -189,7 +270,7 @@ def read_header(data: bytes | memoryview, key: str | None = None) -> dict[str, A
     return header
 
 
-def read_arrays(data: bytes | memoryview, header: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:
+def read_arrays(data: bytes | memoryview, header: RecordHeader) -> dict[str, AnyArray]:
     """Return copies of a record's arrays without touching its images.
 
     Args:
@@ -200,7 +281,7 @@ def read_arrays(data: bytes | memoryview, header: dict[str, Any]) -> dict[str, n
     return _arrays(header, view[PREFIX.size + PREFIX.unpack_from(view)[1] :])
 
 
-def first_crop(data: bytes | memoryview, header: dict[str, Any]) -> memoryview:
+def first_crop(data: bytes | memoryview, header: RecordHeader) -> memoryview:
     """Return a view of the record's first encoded image; it is valid as long as `data` is."""
     view = memoryview(data)
     offset, size = header["crops"][0]
@@ -208,8 +289,8 @@ def first_crop(data: bytes | memoryview, header: dict[str, Any]) -> memoryview:
     return view[start : start + size]
 
 
-def _arrays(header: dict[str, Any], payload: memoryview) -> dict[str, npt.NDArray[Any]]:
-    arrays: dict[str, npt.NDArray[Any]] = {}
+def _arrays(header: RecordHeader, payload: memoryview) -> dict[str, AnyArray]:
+    arrays: dict[str, AnyArray] = {}
     for name, dtype in _dtypes_of(header["arrays"]):
         item = header["arrays"][name]
         part = payload[item["offset"] : item["offset"] + item["size"]]
@@ -218,7 +299,7 @@ def _arrays(header: dict[str, Any], payload: memoryview) -> dict[str, npt.NDArra
     return arrays
 
 
-def _images(payload: memoryview, places: list[list[int]]) -> tuple[bytes, ...]:
+def _images(payload: memoryview, places: Sequence[Sequence[int]]) -> tuple[bytes, ...]:
     return tuple(bytes(payload[offset : offset + size]) for offset, size in places)
 
 
@@ -235,23 +316,23 @@ def _header_end(view: memoryview, what: str) -> int:
     return header_end
 
 
-def _parse_header(view: memoryview, header_end: int, what: str) -> dict[str, Any]:
+def _parse_header(view: memoryview, header_end: int, what: str) -> RecordHeader:
     try:
         header = json.loads(bytes(view[PREFIX.size : header_end]))
     except (ValueError, RecursionError) as error:
         raise _corrupt(what, f"a header that is not JSON ({error})", "JSON in ASCII") from error
     if not isinstance(header, dict):
         raise _corrupt(what, f"a header that is a {type(header).__name__}", "a JSON object")
-    header = _LATER_FIELDS | header
+    header = {**_LATER_FIELDS, **header}
     for name, types in SCALAR_TYPES.items():
         value = header.get(name, ...)
         if not isinstance(value, types) or isinstance(value, bool):
             shown = "no such field" if value is ... else repr(value)
             raise _corrupt(f"{what}, field {name}", shown, " or ".join(kind.__name__ for kind in types))
-    return header
+    return cast(RecordHeader, header)
 
 
-def _check_parts(header: dict[str, Any], payload_size: int, what: str) -> None:
+def _check_parts(header: RecordHeader, payload_size: int, what: str) -> None:
     """Raise unless the header's parts lie back to back and fill the payload."""
     position = 0
     for name, offset, size in _parts(header, what):
@@ -264,9 +345,10 @@ def _check_parts(header: dict[str, Any], payload_size: int, what: str) -> None:
         raise _corrupt(what, f"a payload of {payload_size} bytes", f"{position} as its header says")
 
 
-def _parts(header: dict[str, Any], what: str) -> list[tuple[str, int, int]]:
+def _parts(header: RecordHeader, what: str) -> list[tuple[str, int, int]]:
     """(name, offset, size) of each part in the order of the payload, after their types have been checked."""
-    arrays, crops, masks = header.get("arrays"), header.get("crops"), header.get("masks", ...)
+    unchecked = cast(Mapping[str, object], header)
+    arrays, crops, masks = unchecked.get("arrays"), unchecked.get("crops"), unchecked.get("masks", ...)
     if not isinstance(arrays, dict) or arrays.keys() | OPTIONAL_ARRAYS != ARRAY_DTYPES.keys():
         names = list(arrays) if isinstance(arrays, dict) else repr(arrays)
         raise _corrupt(f"{what}, field arrays", str(names), f"an object with {list(ARRAY_DTYPES)}")
@@ -287,12 +369,12 @@ def _parts(header: dict[str, Any], what: str) -> list[tuple[str, int, int]]:
     return parts
 
 
-def _dtypes_of(arrays: dict[str, Any]) -> list[tuple[str, str]]:
+def _dtypes_of(arrays: Mapping[str, object]) -> list[tuple[str, str]]:
     """(name, dtype) of the arrays that a record has, in the order of the payload."""
     return [(name, dtype) for name, dtype in ARRAY_DTYPES.items() if name in arrays]
 
 
-def _are_lengths(values: Any) -> bool:
+def _are_lengths(values: object) -> TypeGuard[list[int]]:
     """Whether this is a list of integers of 0 or more."""
     if not isinstance(values, list):
         return False

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import StoreCorrupt
+from storage.format.arrays import AnyArray
 
 ImageFormat = Literal["jpeg", "png", "webp"]
 IMAGE_FORMATS: tuple[ImageFormat, ...] = get_args(ImageFormat)
@@ -147,7 +148,7 @@ def _webp_size(data: bytes | memoryview) -> tuple[int, int]:
     return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
 
 
-def _encode(image: npt.NDArray[Any], suffix: str, parameters: list[int]) -> bytes:
+def _encode(image: AnyArray, suffix: str, parameters: list[int]) -> bytes:
     import cv2
 
     succeeded, encoded = cv2.imencode(suffix, image, parameters)

@@ -21,7 +21,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from manifests.entry import VideoEntry
@@ -60,7 +59,9 @@ class Ledger:
         StoreCorrupt: its index or a shard cannot be read.
     """
 
-    def __init__(self, store_dir: Path, config: Mapping[str, Any], config_digest: str, *, redo: bool = False) -> None:
+    def __init__(
+        self, store_dir: Path, config: Mapping[str, object], config_digest: str, *, redo: bool = False
+    ) -> None:
         self._store_dir = store_dir
         self._shards_dir = store_dir / SHARDS_DIR
         stored = stored_index(store_dir)

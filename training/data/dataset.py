@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import Dataset
 
 from manifests.errors import ConfigError
-from storage.format.encoding import check_record, frame_indices_of, image_of
+from storage.format.encoding import RecordHeader, check_record, frame_indices_of, image_of
 from storage.format.images import decode_gray, decode_rgb, size_of
 from storage.store import RecordStore
 from training.data.augment import Resize, Transform
@@ -150,7 +150,7 @@ class StoreDataset(Dataset[Sample]):
         found = np.bincount(self.methods, minlength=len(self.method_names))
         return dict(zip(self.method_names, found.tolist(), strict=True))
 
-    def _record(self, item: int) -> tuple[bytes, dict[str, Any], range]:
+    def _record(self, item: int) -> tuple[bytes, RecordHeader, range]:
         """The record that an item is taken from, its header, and the numbers of the item's frames in it.
 
         Its arrays are not looked at: that takes as long again as all the rest but the decoding.
@@ -163,7 +163,7 @@ class StoreDataset(Dataset[Sample]):
         return data, header, range(len(header["crops"]))
 
 
-def _origin(header: dict[str, Any], frame_index: int) -> Origin:
+def _origin(header: RecordHeader, frame_index: int) -> Origin:
     return Origin(
         key=header["key"],
         video_id=header["video_id"],

@@ -7,9 +7,9 @@ Labels and manipulations are read once, from `records.parquet` or else from the 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +120,8 @@ def _rows(store: RecordStore) -> Iterator[tuple[Any, ...]]:
     if not path.exists() or not store.index.complete:
         for _, key, view in store.views():
             header = read_header(view, key)
-            yield *(header[name] for name in _PLANNED[1:-1]), len(header["crops"])
+            scalars = cast(Mapping[str, object], header)
+            yield *(scalars[name] for name in _PLANNED[1:-1]), len(header["crops"])
         return
     num_rows = 0
     for split, *others in read_rows(path, _PLANNED):

@@ -83,7 +83,7 @@ store = RecordStore(sys.argv[1])
 first, last = store[0].key, store[9].key
 reader = ShardReader(Path(sys.argv[1], "shards", "test-00000.lmdb"))
 assert count_open_shards() == 2
-locks = (store._lock, environments._guard)
+locks = (store._lock, environments._open_files.guard)
 assert all(lock.acquire() for lock in locks)  # as if other threads were reading at this moment
 child = os.fork()
 if child == 0:

@@ -79,7 +79,7 @@ class Recipe:
 
 
 RECIPES = (
-    Recipe(name="encoded anew"),
+    Recipe(name="encoded again"),
     Recipe(name="a tenth of the bytes", crf=40),
     Recipe(name="half size", scale=0.5),
     Recipe(name="15 frames a second", fps=15),

@@ -31,7 +31,8 @@ SCHEMAS = {
     ".github/ISSUE_TEMPLATE/feature.yml": "vendor.github-issue-forms",
     ".github/ISSUE_TEMPLATE/config.yml": "vendor.github-issue-config",
 }
-VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+VERSION = PROJECT["version"]
 # Keep a Changelog 1.1.0's own.
 KINDS_OF_CHANGES = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
 
@@ -66,6 +67,12 @@ def test_the_workflow_calls_the_targets_of_ci() -> None:
 
 def test_the_citation_is_of_this_version() -> None:
     assert yaml.safe_load(text_of("CITATION.cff"))["version"] == VERSION
+
+
+def test_every_dependency_is_named_with_its_licence() -> None:
+    extras = (one for name, extra in PROJECT["optional-dependencies"].items() if name != "dev" for one in extra)
+    names = {re.split(r"[<>=\[]", one)[0].lower() for one in (*PROJECT["dependencies"], *extras)}
+    assert {name for name in names if name not in text_of("THIRD-PARTY.md").lower()} == set()
 
 
 def test_the_changelog_is_kept_as_keep_a_changelog_says() -> None:

@@ -27,10 +27,9 @@ TRIES_BEFORE_START = 2  # a wrong address should be reported within seconds
 
 def commands() -> Iterator[Command]:
     """Yield the group of commands."""
+    known = (*MANIPULATIONS, ALL, NONE)
     named = f"some of {', '.join(MANIPULATIONS)}, or {ALL}, or {NONE} (default: the four of the paper)"
-    connections = Argument(
-        "--connections", "connections at once, 1 to 4 (default: 4)", type=int, default=4, metavar="N"
-    )
+    connections = Argument("--connections", "connections, 1 to 4 (default: 4)", type=int, default=4, metavar="N")
     dry_run = flag("--dry-run", "print what would be fetched, and whether the disk can hold it")
     of_ffpp = Command(
         "ffpp",
@@ -39,13 +38,7 @@ def commands() -> Iterator[Command]:
         path("out", "OUT", "folder for the dataset, in its official layout"),
         Argument("--server", "address that came with your access (default: $FACESHARDS_FFPP_SERVER)", metavar="URL"),
         flag("--accept-terms", "confirm that you have access and keep to its terms"),
-        several(
-            "--manipulations",
-            named,
-            choices=[*MANIPULATIONS, ALL, NONE],
-            default=list(PAPER_MANIPULATIONS),
-            metavar="NAME",
-        ),
+        several("--manipulations", named, choices=known, default=list(PAPER_MANIPULATIONS), metavar="NAME"),
         switch("--originals", "fetch the real videos"),
         several("--compressions", "compressions (default: c23)", choices=COMPRESSIONS, default=["c23"]),
         flag("--masks", "fetch the masks of the forgeries"),
@@ -78,9 +71,8 @@ def ffpp(options: Options) -> int:
 
     names = ("out", "server", "accept_terms", "originals", "compressions", "masks", "videos", "limit", "connections")
     values = {name: getattr(options, name) for name in names}
-    config = validate(
-        DownloadConfig, values | {"manipulations": _manipulations(options.manipulations)}, as_options=True
-    )
+    values["manipulations"] = _manipulations(options.manipulations)
+    config = validate(DownloadConfig, values, as_options=True)
     require_terms(config)
     with _fetcher(config, None if options.dry_run else TRIES_BEFORE_START) as fetcher:
         with working("asking the server for its lists"):

@@ -26,8 +26,7 @@ from tasks.align.warp import warp
 from tasks.decode import DECODERS
 from tasks.decode.decoder import Decoder
 from tasks.detect import DETECTORS
-from tasks.difference import difference_masks
-from tasks.masks import read_masks
+from tasks.masks import difference_masks, read_masks
 from tasks.media import FaceTrack, FrameBatch
 
 Crops = npt.NDArray[np.uint8]  # (T,S,S,3) or, of masks, (T,S,S)

@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.run.task_runs import let_own_loggers_speak
-from tasks.workers.pool import resolve_devices
+from tasks.workers.devices import resolve_devices
 from training.config import EvaluateConfig
 
 

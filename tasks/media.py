@@ -18,7 +18,17 @@ from manifests.rejected import Reason, Rejected, Stage
 from storage.format.arrays import require_array
 from storage.format.record import FoundBy
 
-__all__ = ["AlignedClip", "FaceDetection", "FaceTrack", "FoundBy", "FrameBatch", "Reason", "Rejected", "Stage"]
+__all__ = [
+    "AlignedClip",
+    "FaceDetection",
+    "FaceTrack",
+    "FoundBy",
+    "FrameBatch",
+    "MaskBatch",
+    "Reason",
+    "Rejected",
+    "Stage",
+]
 
 FRAMES_PER_BATCH = 32  # frames that are decoded, searched and aligned together
 NUM_DETECTOR_LANDMARKS = 5  # left eye, right eye, nose, left and right mouth corner, as seen in the image
@@ -58,6 +68,22 @@ class FrameBatch:
         return FrameBatch(
             data=self.data[which], frame_indices=self.frame_indices[which], pts_seconds=self.pts_seconds[which]
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MaskBatch:
+    """The masks of some frames."""
+
+    data: npt.NDArray[np.uint8]
+    """(T,H,W) uint8, 255 where manipulated, 0 where there is no mask."""
+
+    is_present: npt.NDArray[np.bool_]
+    """(T,) bool, False behind the end of the mask video."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the type checker cannot see."""
+        require_array("MaskBatch", "data", self.data, np.uint8, (len(self.is_present), None, None))
+        require_array("MaskBatch", "is_present", self.is_present, np.bool_, (len(self.data),))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

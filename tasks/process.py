@@ -25,7 +25,8 @@ from storage.shard import ShardReader, ShardWriter, describe_shard
 from tasks.video.job import VideoJob
 from tasks.video.provenance import made_with
 from tasks.video.video import VideoResult
-from tasks.workers.pool import WorkerSettings, pool_for_shard
+from tasks.workers.kept_pools import pool_for_shard
+from tasks.workers.pool import WorkerSettings
 
 logger = logging.getLogger(__name__)
 

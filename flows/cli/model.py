@@ -86,7 +86,7 @@ def _run_folder(options: Options) -> Path:
 def evaluate(options: Options) -> int:
     """Evaluate a model, and print the results and where the page is."""
     from flows.config.preprocess import validate
-    from tasks.workers.pool import resolve_devices
+    from tasks.workers.devices import resolve_devices
     from training.config import EvaluateConfig
     from training.evaluation.evaluate import evaluate as evaluate_models
     from training.evaluation.perturbations import PERTURBATIONS

@@ -34,7 +34,7 @@ from tasks.video.frames import FrameSource
 from tasks.video.job import Tally, VideoJob, no_limit
 from tasks.video.stages import Models, Stages
 from tasks.video.video import process_video
-from tasks.workers.pool import resolve_devices
+from tasks.workers.devices import resolve_devices
 
 if TYPE_CHECKING:
     from torch import nn

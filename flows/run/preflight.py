@@ -17,7 +17,7 @@ from manifests.errors import ConfigError, StageMissing
 from manifests.splits.policies import assign
 from tasks.models.weights import WEIGHTS, fetch, find
 from tasks.settings import StageSettings
-from tasks.workers.pool import resolve_devices
+from tasks.workers.devices import resolve_devices
 
 EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # runner.kind, and extra of that name → its module
 

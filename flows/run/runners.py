@@ -30,7 +30,7 @@ from manifests.row import ManifestRow
 from tasks.implementation import with_paths
 from tasks.process import ShardPlan, ShardReport, process_shard
 from tasks.workers.interrupts import end_with_parent, interrupts_blocked
-from tasks.workers.pool import worker_processes
+from tasks.workers.kept_pools import worker_processes
 
 logger = logging.getLogger(__name__)
 

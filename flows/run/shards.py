@@ -31,7 +31,7 @@ def plan_shards(
         entries: probed videos with a split that are missing in the store.
         config: the run's configuration.
         roots: the folder of each dataset.
-        devices: what `tasks.workers.pool.resolve_devices` gave.
+        devices: what `tasks.workers.devices.resolve_devices` gave.
         next_number: the number of each split's first new shard.
         relatives: what the videos on disk know of each other.
         config_digest: of the settings by which the store knows its records.

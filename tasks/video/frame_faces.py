@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tasks.masks import MaskBatch
-from tasks.media import FaceDetection
+from tasks.media import FaceDetection, MaskBatch
 from tasks.track.tracker import mask_share
 from tasks.video.finder import FaceFinder
 from tasks.video.frames import Batch

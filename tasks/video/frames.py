@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from manifests.errors import VideoRejected
 from tasks.decode.decoder import Decoder, PatientReader, VideoReader
-from tasks.masks import MaskBatch, read_masks
-from tasks.media import FRAMES_PER_BATCH, FrameBatch, Reason, Stage
+from tasks.masks import read_masks
+from tasks.media import FRAMES_PER_BATCH, FrameBatch, MaskBatch, Reason, Stage
 from tasks.video.job import Tally, TimeLimit, VideoJob
 from tasks.video.stages import Stages
 

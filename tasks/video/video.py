@@ -21,9 +21,8 @@ from manifests.errors import VideoRejected
 from manifests.row import ManifestRow
 from storage.format.encoding import encode_record
 from storage.format.record import MaskSource
-from tasks.difference import difference_masks
-from tasks.masks import MaskBatch
-from tasks.media import FaceTrack, FrameBatch, Reason, Stage
+from tasks.masks import difference_masks
+from tasks.media import FaceTrack, FrameBatch, MaskBatch, Reason, Stage
 from tasks.track.main_face import ChosenTrack
 from tasks.video.context import VideoContext
 from tasks.video.geometry import Geometry, find_geometry

@@ -10,32 +10,28 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import os
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import cycle
 from multiprocessing import resource_tracker
-from multiprocessing.util import Finalize
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from manifests.errors import ConfigError, FaceshardsError, StageMissing
-from manifests.rejected import Reason, Rejected, Stage
+from manifests.errors import StageMissing
+from manifests.rejected import Reason, Stage
 from tasks.settings import StageSettings
-from tasks.video.job import Tally, VideoJob
-from tasks.video.stages import Models, Stages
-from tasks.video.video import VideoResult, process_video
+from tasks.video.job import VideoJob
+from tasks.video.video import VideoResult
 from tasks.workers import deadline
-from tasks.workers.gpu_client import NetworkClient, remote_models
 from tasks.workers.gpu_service import NetworkService
-from tasks.workers.interrupts import end_with_parent, interrupts_blocked
+from tasks.workers.interrupts import interrupts_blocked
+from tasks.workers.worker import rejected, run_job, start_worker
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -43,14 +39,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_SOCKET_FOLDER_CHARS = 64
-
-# How long a process elsewhere keeps its pool when no shard comes: the flow hands over the next one within seconds, and
-# each idle worker holds 790 MB (resident set with MTCNN on a CPU).
-IDLE_SECONDS = 60.0
-
-# Set once in each worker process by `_start_worker`, filled by the first job.
-_worker_settings: tuple[StageSettings, str, str | None] | None = None
-_worker_stages: Stages | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,41 +56,6 @@ class WorkerSettings:
 
     elsewhere: bool = False
     """Whether shards run outside the flow's process, with a pool of their own: under Dask, Ray, a process runner."""
-
-
-def resolve_devices(device: str, setting: str = "detect.device") -> tuple[str, ...]:
-    """Return the devices that a setting stands for.
-
-    Args:
-        device: `auto` (every GPU, or else the CPU), `cpu`, `cuda` (every GPU) or `cuda:N`.
-        setting: its name, for the message.
-
-    Raises:
-        ConfigError: a GPU is asked for and not there.
-    """
-    if device == "cpu":
-        return ("cpu",)
-    num_gpus = _count_gpus()
-    if device == "auto" and num_gpus == 0:
-        return ("cpu",)
-    available = tuple(f"cuda:{number}" for number in range(num_gpus))
-    if device in ("auto", "cuda") and available:
-        return available
-    if device in available:
-        return (device,)
-    raise ConfigError(
-        f"{setting}: got {device!r}, expected one of auto, cpu{''.join(f', {name}' for name in available)}; "
-        f"PyTorch sees {num_gpus} GPUs here"
-    )
-
-
-def _count_gpus() -> int:
-    """How many GPUs PyTorch can use; a machine without a driver's device file is not asked, which saves the import."""
-    if not (any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()):
-        return 0
-    import torch
-
-    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 class WorkerPool:
@@ -160,7 +113,7 @@ class WorkerPool:
         with self._lock:
             if self._stopped.is_set():
                 raise CancelledError(f"{job.entry.video_id}: the run was stopped")
-            future: Future[VideoResult] = self._pool(next(self._next_device)).schedule(_run_job, args=[job])
+            future: Future[VideoResult] = self._pool(next(self._next_device)).schedule(run_job, args=[job])
             self._unfinished.add(future)
         future.add_done_callback(self._unfinished.discard)
         return future
@@ -175,7 +128,7 @@ class WorkerPool:
                 self._pools[device].join()
             pool = ProcessPool(
                 max_workers=max(1, self._settings.num_workers // len(self._settings.devices)),
-                initializer=_start_worker,
+                initializer=start_worker,
                 initargs=(self._settings.stages, device, self._address(device)),
                 # Spawned, not forked: torch, CUDA, LMDB and Prefect's threads do not survive a fork.
                 context=multiprocessing.get_context("spawn"),
@@ -215,7 +168,7 @@ class WorkerPool:
                 return future.result()
             except ProcessExpired as death:
                 if death.exitcode == deadline.EXIT_CODE:
-                    return _rejected(job, Stage.DECODE, Reason.DECODE_TIMEOUT, self._timeout_detail(job))
+                    return rejected(job, Stage.DECODE, Reason.DECODE_TIMEOUT, self._timeout_detail(job))
                 cause = f"exit code {death.exitcode}"
             except BrokenProcessPool as failure:
                 if not tries_left:
@@ -227,201 +180,9 @@ class WorkerPool:
                 logger.warning("%s: worker process died (%s), trying again", job.entry.video_id, cause)
                 future = self._schedule(job)
         detail = f"worker process died twice on {job.entry.path}, the last time with {cause}"
-        return _rejected(job, Stage.DECODE, Reason.CRASHED, detail)
+        return rejected(job, Stage.DECODE, Reason.CRASHED, detail)
 
     def _timeout_detail(self, job: VideoJob) -> str:
         or_original = f" or {job.original.entry.path}, its original," if job.original else ""
         limit = f"{self._settings.stages.decode.timeout_s:g} s (decode.timeout_s)"
         return f"{job.entry.path}{or_original}: decoder did not answer within {limit} and was ended"
-
-
-_shared: dict[str, WorkerPool] = {}
-_shared_lock = threading.Lock()
-_is_open = False  # only inside `worker_processes`
-
-
-def shared_pool(settings: WorkerSettings) -> WorkerPool:
-    """Return this process's pool for the settings, made at the first call.
-
-    Raises:
-        CancelledError: outside `worker_processes`: a shard that Prefect starts while its run is being stopped.
-    """
-    name = _name(settings)
-    with _shared_lock:
-        if not _is_open:
-            raise CancelledError("workers: the run was stopped")
-        if name not in _shared:
-            _shared[name] = WorkerPool(settings)
-        return _shared[name]
-
-
-@contextmanager
-def worker_processes() -> Iterator[None]:
-    """Allow shared pools in this process, and end every one of them when the block is left, by whatever way."""
-    global _is_open
-    _is_open = True
-    try:
-        yield
-    finally:
-        with _shared_lock:
-            _is_open = False
-            pools = list(_shared.values())
-            _shared.clear()
-        for pool in pools:
-            pool.stop()
-
-
-class KeptPools:
-    """The pools of a process that carries shards for runs elsewhere: nobody tells it when a run is over.
-
-    Args:
-        idle_seconds: how long a pool is kept after its last shard.
-    """
-
-    def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
-        self._idle_seconds = idle_seconds
-        self._lock = threading.Lock()
-        self._pools: dict[str, WorkerPool] = {}
-        self._num_users: Counter[str] = Counter()
-        self._timers: dict[str, threading.Timer] = {}
-        # At its exit a process waits for those that it started: they have to be told before.
-        Finalize(None, self.stop, exitpriority=0)
-
-    def stop(self) -> None:
-        """End all pools at once."""
-        with self._lock:
-            pools = list(self._pools.values())
-            self._pools.clear()
-        for pool in pools:
-            pool.stop()
-
-    @contextmanager
-    def lend(self, settings: WorkerSettings) -> Iterator[WorkerPool]:
-        """Lend the pool for the settings, made at the first call, for the time of the block.
-
-        Raises:
-            ConfigError: a device is not there, or this process may not start others.
-        """
-        name = _name(settings)
-        with self._lock:
-            if name in self._timers:
-                self._timers.pop(name).cancel()
-            if name not in self._pools:
-                self._pools[name] = _pool_here(settings)
-            self._num_users[name] += 1
-            pool = self._pools[name]
-        try:
-            yield pool
-        finally:
-            with self._lock:
-                self._num_users[name] -= 1
-                if not self._num_users[name]:
-                    timer = threading.Timer(self._idle_seconds, self._end, [name])
-                    timer.daemon = True
-                    timer.start()
-                    self._timers[name] = timer
-
-    def _end(self, name: str) -> None:
-        """End a pool, unless a shard came for it while this was waiting for its turn."""
-        with self._lock:
-            pool = None if self._num_users[name] else self._pools.pop(name, None)
-        if pool is not None:
-            pool.stop()
-
-
-_kept_pools = KeptPools()
-
-
-@contextmanager
-def pool_for_shard(settings: WorkerSettings) -> Iterator[WorkerPool]:
-    """Lend a shard the pool that works on it: the run's, or elsewhere the one of this process.
-
-    Raises:
-        CancelledError: the run is being stopped.
-        ConfigError: a device is not there, or this process may not start others.
-    """
-    if not settings.elsewhere:
-        yield shared_pool(settings)
-        return
-    with _kept_pools.lend(settings) as pool:
-        yield pool
-
-
-def _pool_here(settings: WorkerSettings) -> WorkerPool:
-    """Return a pool with the devices that this machine has.
-
-    Raises:
-        ConfigError: a device is not there, or this process may not start others.
-    """
-    if multiprocessing.current_process().daemon:
-        raise ConfigError(
-            "worker: got a daemonic process, which may not start the processes that take videos, expected another; "
-            "start Dask's workers with DASK_DISTRIBUTED__WORKER__DAEMON=False, or with --no-nanny"
-        )
-    return WorkerPool(replace(settings, devices=resolve_devices(settings.devices[0])))
-
-
-def _name(settings: WorkerSettings) -> str:
-    """What tells the pools of one process apart."""
-    return f"{settings.devices}:{settings.num_workers}:{settings.stages.model_dump_json()}"
-
-
-def _start_worker(settings: StageSettings, device: str, address: str | None = None) -> None:
-    """Prepare a fresh worker process.
-
-    Args:
-        settings: which stages.
-        device: whose networks it uses.
-        address: where a process with those networks is asked; None: they are loaded here.
-    """
-    global _worker_settings
-    end_with_parent()
-    # Workers are the parallelism: more threads in each would only fight over the cores.
-    os.environ["OMP_NUM_THREADS"] = "1"
-    _worker_settings = settings, device, address
-
-
-def _run_job(job: VideoJob) -> VideoResult:
-    """Process one video in a worker: the one boundary at which any failure of a video becomes a recorded rejection.
-
-    Raises:
-        FaceshardsError: the installation or the configuration is at fault, which no other video would survive.
-    """
-    stages = _stages()
-    try:
-        return process_video(job, stages, time_limit=deadline.end_process_after)
-    except FaceshardsError:
-        raise
-    except Exception as error:
-        logger.exception("%s: unexpected failure", job.entry.video_id)
-        return _rejected(job, Stage.DETECT, Reason.CRASHED, f"unexpected {type(error).__name__}: {error}")
-
-
-def _stages() -> Stages:
-    """Return the worker's stages, loaded at the first job."""
-    global _worker_stages
-    if _worker_settings is None:
-        raise RuntimeError("worker: got a job before _start_worker ran, expected Pebble's initializer to have run")
-    if _worker_stages is None:
-        import cv2
-
-        settings, device, address = _worker_settings
-        cv2.setNumThreads(1)
-        _worker_stages = Stages.load(settings, _models(settings, device, address))
-    return _worker_stages
-
-
-def _models(settings: StageSettings, device: str, address: str | None) -> Models:
-    """Return what looks at frames: networks of this process, or those behind an address."""
-    if address is not None:
-        return remote_models(settings, NetworkClient(address))
-    import torch
-
-    torch.set_num_threads(1)
-    return Models.load(settings, device)
-
-
-def _rejected(job: VideoJob, stage: Stage, reason: Reason, detail: str) -> VideoResult:
-    row = Tally().row(job)
-    rejected = Rejected(video_id=job.entry.video_id, stage=stage, reason=reason, detail=detail)
-    return VideoResult(row=row.as_rejected(rejected))

@@ -90,7 +90,7 @@ def test_an_address_that_nobody_would_use(kind: str) -> None:
 
 
 def test_devices_are_those_of_whoever_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.workers.pool._count_gpus", lambda: 2)
+    monkeypatch.setattr("tasks.workers.devices._count_gpus", lambda: 2)
     assert devices_of_run(configured("thread", "cuda:1")) == ("cuda:1",)
     assert devices_of_run(configured("dask")) == ("cuda:0", "cuda:1")
     assert devices_of_run(configured("dask", "cuda", address="tcp://host:1")) == ("cuda",)
@@ -98,7 +98,7 @@ def test_devices_are_those_of_whoever_does_the_work(monkeypatch: pytest.MonkeyPa
         ConfigError, match=r"^detect.device: got cuda:1 for runner.kind ray, expected auto, cpu or cuda"
     ):
         devices_of_run(configured("ray", "cuda:1", address="host:1"))
-    monkeypatch.setattr("tasks.workers.pool._count_gpus", lambda: 0)
+    monkeypatch.setattr("tasks.workers.devices._count_gpus", lambda: 0)
     with pytest.raises(ConfigError, match="expected one of auto, cpu"):
         devices_of_run(configured("process", "cuda"))
 

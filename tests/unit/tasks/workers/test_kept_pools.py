@@ -8,10 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
-import tasks.workers.pool
+import tasks.workers.devices
+import tasks.workers.kept_pools
 from manifests.errors import ConfigError
 from tasks.settings import StageSettings
-from tasks.workers.pool import KeptPools, WorkerSettings, pool_for_shard
+from tasks.workers.kept_pools import KeptPools, pool_for_shard
+from tasks.workers.pool import WorkerSettings
 
 SETTINGS = WorkerSettings(devices=("cpu",), num_workers=1, stages=StageSettings(), elsewhere=True)
 OTHERS = WorkerSettings(devices=("cpu",), num_workers=2, stages=StageSettings(), elsewhere=True)
@@ -35,7 +37,7 @@ class RecordedPool:
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> list[RecordedPool]:
     RecordedPool.made = []
-    monkeypatch.setattr(tasks.workers.pool, "WorkerPool", RecordedPool)
+    monkeypatch.setattr(tasks.workers.kept_pools, "WorkerPool", RecordedPool)
     return RecordedPool.made
 
 
@@ -65,12 +67,12 @@ def test_no_pool_ends_under_a_shard(made: list[RecordedPool]) -> None:
         with pools.lend(SETTINGS):
             pass
         assert not made[0].stopped.wait(10 * SOON)
-        pools._end(tasks.workers.pool._name(SETTINGS))  # of a timer that was late
+        pools._end(tasks.workers.kept_pools._name(SETTINGS))  # of a timer that was late
         assert not made[0].stopped.is_set()
 
 
 def test_devices_are_those_of_the_machine(made: list[RecordedPool], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.workers.pool, "_count_gpus", lambda: 2)
+    monkeypatch.setattr(tasks.workers.devices, "_count_gpus", lambda: 2)
     with KeptPools(LONG).lend(WorkerSettings(devices=("cuda",), num_workers=1, stages=StageSettings())):
         assert made[0].settings.devices == ("cuda:0", "cuda:1")
 
@@ -86,8 +88,8 @@ def test_a_process_that_may_not_start_others_says_so(monkeypatch: pytest.MonkeyP
 
 def test_only_shards_elsewhere_keep_pools(made: list[RecordedPool], monkeypatch: pytest.MonkeyPatch) -> None:
     kept = KeptPools(LONG)
-    monkeypatch.setattr(tasks.workers.pool, "_kept_pools", kept)
+    monkeypatch.setattr(tasks.workers.kept_pools, "_kept_pools", kept)
     here = WorkerSettings(devices=("cpu",), num_workers=1, stages=StageSettings())
-    with tasks.workers.pool.worker_processes(), pool_for_shard(here), pool_for_shard(SETTINGS):
+    with tasks.workers.kept_pools.worker_processes(), pool_for_shard(here), pool_for_shard(SETTINGS):
         assert len(made) == 2
     assert [pool.stopped.is_set() for pool in made] == [True, False]

@@ -18,16 +18,19 @@ from typing import Any, cast
 
 import pytest
 
+import tasks.workers.kept_pools
 import tasks.workers.pool
+import tasks.workers.worker
 from manifests.entry import VideoEntry
-from manifests.errors import ConfigError, StageMissing, VideoRejected
+from manifests.errors import StageMissing, VideoRejected
 from manifests.rejected import Reason, Stage
 from tasks.align.square import SquareAligner
 from tasks.decode.decoder import Decoder, VideoReader
 from tasks.settings import StageSettings
 from tasks.video.job import VideoJob
 from tasks.video.stages import Stages
-from tasks.workers.pool import WorkerPool, WorkerSettings, resolve_devices, shared_pool, worker_processes
+from tasks.workers.kept_pools import shared_pool, worker_processes
+from tasks.workers.pool import WorkerPool, WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[4]
 PATIENT = StageSettings()
@@ -40,7 +43,7 @@ import tasks.workers.pool
 from tests.unit.tasks.workers import test_pool as scripted
 
 if __name__ == "__main__":
-    tasks.workers.pool._start_worker = scripted.start_scripted_worker
+    tasks.workers.pool.start_worker = scripted.start_scripted_worker
     list(scripted.new_pool().process([scripted.job(Path(sys.argv[1]), "hang-0")]))
 """
 
@@ -93,8 +96,8 @@ class ScriptedDecoder(Decoder):
 
 def start_scripted_worker(settings: StageSettings, device: str, address: str | None = None) -> None:
     """Start a worker as ever, and give it stages that need neither torch nor weights."""
-    tasks.workers.pool._start_worker(settings, device, address)
-    tasks.workers.pool._worker_stages = Stages(
+    tasks.workers.worker.start_worker(settings, device, address)
+    tasks.workers.worker._worker_stages = Stages(
         settings=settings,
         decoder=ScriptedDecoder(device),
         finder=cast(Any, None),
@@ -154,7 +157,7 @@ def started_process(root: Path, name: str) -> int:
 @pytest.fixture(scope="module", autouse=True)
 def _scripted() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks.workers.pool, "_start_worker", start_scripted_worker)
+        patch.setattr(tasks.workers.pool, "start_worker", start_scripted_worker)
         yield
 
 
@@ -340,7 +343,7 @@ class RecordedPool:
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> type[RecordedPool]:
     RecordedPool.made, RecordedPool.stopped = [], []
-    monkeypatch.setattr(tasks.workers.pool, "WorkerPool", RecordedPool)
+    monkeypatch.setattr(tasks.workers.kept_pools, "WorkerPool", RecordedPool)
     return RecordedPool
 
 
@@ -415,43 +418,3 @@ def test_workers_do_not_outlive_a_killed_run(tmp_path: Path) -> None:
         run.kill()
         run.wait()
     wait_until(lambda: not is_running(worker))
-
-
-@pytest.mark.parametrize(
-    ("device", "num_gpus", "devices"),
-    [
-        ("cpu", 0, ("cpu",)),
-        ("cpu", 2, ("cpu",)),
-        ("auto", 0, ("cpu",)),
-        ("auto", 2, ("cuda:0", "cuda:1")),
-        ("cuda", 2, ("cuda:0", "cuda:1")),
-        ("cuda:1", 2, ("cuda:1",)),
-    ],
-)
-def test_devices(monkeypatch: pytest.MonkeyPatch, device: str, num_gpus: int, devices: tuple[str, ...]) -> None:
-    monkeypatch.setattr(tasks.workers.pool, "_count_gpus", lambda: num_gpus)
-    assert resolve_devices(device) == devices
-
-
-@pytest.mark.parametrize(
-    ("device", "num_gpus", "allowed"),
-    [("cuda:0", 0, "auto, cpu"), ("cuda", 0, "auto, cpu"), ("cuda:2", 2, "auto, cpu, cuda:0, cuda:1")],
-)
-def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch, device: str, num_gpus: int, allowed: str) -> None:
-    monkeypatch.setattr(tasks.workers.pool, "_count_gpus", lambda: num_gpus)
-    with pytest.raises(ConfigError) as refusal:
-        resolve_devices(device)
-    assert str(refusal.value) == (
-        f"detect.device: got {device!r}, expected one of {allowed}; PyTorch sees {num_gpus} GPUs here"
-    )
-
-
-def test_without_a_device_file_torch_is_not_asked() -> None:
-    """Importing it costs seconds: on a machine without a GPU, only the workers pay them."""
-    if any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists():
-        pytest.skip("this machine has the device file of a GPU")
-    program = (
-        "import sys, tasks.workers.pool; print(tasks.workers.pool.resolve_devices('auto'), 'torch' in sys.modules)"
-    )
-    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout == "('cpu',) False\n"

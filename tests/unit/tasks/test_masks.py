@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tasks.difference import difference_masks
+from tasks.masks import difference_masks
 
 Image = npt.NDArray[np.uint8]
 

@@ -1,0 +1,84 @@
+"""A worker process: it loads the stages at its first video, and takes one video at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from manifests.errors import FaceshardsError
+from manifests.rejected import Reason, Rejected, Stage
+from tasks.settings import StageSettings
+from tasks.video.job import Tally, VideoJob
+from tasks.video.stages import Models, Stages
+from tasks.video.video import VideoResult, process_video
+from tasks.workers import deadline
+from tasks.workers.gpu_client import NetworkClient, remote_models
+from tasks.workers.interrupts import end_with_parent
+
+logger = logging.getLogger(__name__)
+
+# Set once in each worker process by `start_worker`, filled by the first job.
+_worker_settings: tuple[StageSettings, str, str | None] | None = None
+_worker_stages: Stages | None = None
+
+
+def start_worker(settings: StageSettings, device: str, address: str | None = None) -> None:
+    """Prepare a fresh worker process.
+
+    Args:
+        settings: which stages.
+        device: whose networks it uses.
+        address: where a process with those networks is asked; None: they are loaded here.
+    """
+    global _worker_settings
+    end_with_parent()
+    # Workers are the parallelism: more threads in each would only fight over the cores.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _worker_settings = settings, device, address
+
+
+def run_job(job: VideoJob) -> VideoResult:
+    """Process one video in a worker: the one boundary at which any failure of a video becomes a recorded rejection.
+
+    Raises:
+        FaceshardsError: the installation or the configuration is at fault, which no other video would survive.
+    """
+    stages = _stages()
+    try:
+        return process_video(job, stages, time_limit=deadline.end_process_after)
+    except FaceshardsError:
+        raise
+    except Exception as error:
+        logger.exception("%s: unexpected failure", job.entry.video_id)
+        return rejected(job, Stage.DETECT, Reason.CRASHED, f"unexpected {type(error).__name__}: {error}")
+
+
+def _stages() -> Stages:
+    """Return the worker's stages, loaded at the first job."""
+    global _worker_stages
+    if _worker_settings is None:
+        raise RuntimeError("worker: got a job before start_worker ran, expected Pebble's initializer to have run")
+    if _worker_stages is None:
+        import cv2
+
+        settings, device, address = _worker_settings
+        cv2.setNumThreads(1)
+        _worker_stages = Stages.load(settings, _models(settings, device, address))
+    return _worker_stages
+
+
+def _models(settings: StageSettings, device: str, address: str | None) -> Models:
+    """Return what looks at frames: networks of this process, or those behind an address."""
+    if address is not None:
+        return remote_models(settings, NetworkClient(address))
+    import torch
+
+    torch.set_num_threads(1)
+    return Models.load(settings, device)
+
+
+def rejected(job: VideoJob, stage: Stage, reason: Reason, detail: str) -> VideoResult:
+    """Return the result of a video that was rejected outside of the stages: nothing is known of it but the reason."""
+    row = Tally().row(job)
+    rejected = Rejected(video_id=job.entry.video_id, stage=stage, reason=reason, detail=detail)
+    return VideoResult(row=row.as_rejected(rejected))

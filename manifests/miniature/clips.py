@@ -1,4 +1,4 @@
-"""One clip from plan to files: its footage, rendered once, and the forgeries made from it."""
+"""The files of one clip: its footage, rendered once, and the forgeries made from it."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from manifests.miniature.tree import ClipId, ClipPlan, FakePlan, Parameters
 # portrait pixels high, so it is 75 to 105 or 115 to 135 pixels high in the frame.
 SHOTS = (((320, 240), (0.70, 0.95)), ((480, 360), (1.04, 1.24)))
 TOP_MARGIN = (0.03, 0.10)  # space above the hair, share of the frame's height
-PARTIAL_FOLDER = ".partial"  # where files grow; renamed into place when complete
+PARTIAL_FOLDER = ".partial"  # for files that are being written; they are renamed when complete
 
-# What the random numbers of a clip are for; each purpose has a stream of its own.
+# Purposes of a clip's random numbers; each has a stream of its own.
 SHOT_STREAM, BACKGROUND_STREAM, FORGERY_STREAM = 1, 2, 3
 
 
 def write_clip(root: Path, plan: ClipPlan, parameters: Parameters) -> list[str]:
-    """Write those files of a plan that are not there yet.
+    """Write the missing files of a plan.
 
     Args:
         root: the dataset's folder.
-        plan: which files.
+        plan: of the clip.
         parameters: of the miniature.
 
     Returns:
@@ -62,14 +62,14 @@ def make_scene(clip: ClipId, parameters: Parameters) -> Scene:
 
 
 def repaint_for(fake: FakePlan, target: ClipId, scene: Scene, parameters: Parameters) -> Repaint:
-    """Return what a forgery puts over the target's face."""
+    """Return the picture that a forgery draws over the target's face."""
     donor, donor_poses, _ = _cast(fake.donor, parameters)
     rng = _random(parameters, FORGERY_STREAM, target, list(MANIPULATIONS).index(fake.manipulation))
     return MANIPULATIONS[fake.manipulation](scene, donor, donor_poses, rng)
 
 
 def _cast(clip: ClipId, parameters: Parameters) -> tuple[Portrait, list[Pose], tuple[int, int]]:
-    """Return who is in a clip, how they move, and the size of its frames."""
+    """Return the person in a clip, the poses, and width and height of the frames."""
     rng = _random(parameters, SHOT_STREAM, clip)
     frame_size, scales = SHOTS[rng.integers(len(SHOTS))]
     num_frames = round(float(rng.uniform(*parameters.seconds)) * FPS)
@@ -79,14 +79,14 @@ def _cast(clip: ClipId, parameters: Parameters) -> tuple[Portrait, list[Pose], t
 
 
 def _random(parameters: Parameters, stream: int, clip: ClipId, *more: int) -> np.random.Generator:
-    """Return random numbers that depend on what they are for, never on what else is made before."""
+    """Return a generator whose numbers depend on their purpose alone, not on the order in which clips are made."""
     return np.random.default_rng([parameters.seed, stream, clip.identity, clip.take, *more])
 
 
 def _encode(
     scene: Scene, plan: ClipPlan, repaints: list[tuple[FakePlan, Repaint]], writers: dict[str, VideoWriter]
 ) -> None:
-    """Render every frame once and give it, and what is forged from it, to the writers that want it."""
+    """Render every frame once, and write it and the forgeries made from it to the files that are missing."""
     for index in range(len(scene)):
         frame = scene.render(index)
         if plan.path in writers:
@@ -102,7 +102,7 @@ def _encode(
 
 
 def _growing_file(root: Path, path: str) -> Path:
-    """Return where a file grows: of this process, in a flat folder of the same file system."""
+    """Return the path under which this process writes a file until it is complete, in the same file system."""
     folder = root / PARTIAL_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{os.getpid()}-{'-'.join(PurePosixPath(path).parts)}"

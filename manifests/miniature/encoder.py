@@ -1,4 +1,4 @@
-"""H.264 in MP4, the same bytes for the same frames on one machine."""
+"""Encoding to H.264 in MP4, with equal bytes for equal frames on one machine."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LUMA_BLACK, LUMA_STEP, CHROMA_NONE = 16, 219, 128
 
 
 class VideoWriter:
-    """Writes one video; a context manager, and the file is complete once it has been left without an error.
+    """A context manager that writes one video; the file is complete when the block ends without an error.
 
     Args:
-        path: the file, which appears at once and is of no use until the end.
+        path: the file, which is not a valid video until the block ends.
         frame_size: width and height in pixels, even numbers.
     """
 
@@ -39,7 +39,7 @@ class VideoWriter:
         self._stream.width, self._stream.height = frame_size
         self._stream.pix_fmt = "yuv420p"
         self._stream.gop_size = GROUP_OF_PICTURES
-        self._stream.thread_count = 1  # the videos are spread over processes, and threads would change the bytes
+        self._stream.thread_count = 1  # videos are encoded in parallel processes, and threads would change the bytes
         self._stream.codec_context.flags |= Flags.bitexact
 
     def __enter__(self) -> Self:
@@ -49,7 +49,7 @@ class VideoWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish the file; after an error it is only closed."""
+        """Complete the file; after an error, only close it."""
         try:
             if kind is None:
                 self._container.mux(self._stream.encode(None))

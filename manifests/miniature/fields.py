@@ -1,7 +1,7 @@
-"""Pictures, and smooth fields over them: computed once per 4×4 pixels, then spread to every pixel.
+"""Smooth fields over pictures, computed once per cell of 4×4 pixels and interpolated for every pixel.
 
-Nothing in the miniature moves by much from one pixel to the next, so a field of displacements is exact enough when it
-is linear within such a cell, and sixteen times cheaper.
+Displacements in the miniature change little from pixel to pixel, so a field that is linear within a cell is accurate
+enough, and sixteen times cheaper.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-CELL_PX = 4  # widths and heights of everything drawn here are multiples of it
+CELL_PX = 4  # all widths and heights are multiples of it
 
 Floats = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]  # (H,W), (H,W,3) RGB or (H,W,4) RGB and opacity
@@ -27,15 +27,15 @@ def as_bytes(values: Floats) -> Image:
 
 
 def sample(image: Image, positions: Floats, interpolation: int) -> Image:
-    """(H,W,…) uint8 of an image at (H,W,2) float32 x, y; what lies beyond its border is like the border.
+    """Return (H,W,…) uint8 values of an image at (H,W,2) float32 x, y; beyond its border, those of the border.
 
     Args:
         image: (h,w) or (h,w,C) uint8.
         positions: in pixels of the image.
         interpolation: one of OpenCV's, such as `cv2.INTER_LINEAR`.
     """
-    # The stubs want a second map; an empty one makes OpenCV 5.0's linear interpolation return garbage.
-    seen = cv2.remap(image, positions, None, interpolation, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
+    # An empty second map makes OpenCV 5.0's linear interpolation return garbage.
+    seen = cv2.remap(image, positions, None, interpolation, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]  # stubs require a map
     return np.asarray(seen, np.uint8)
 
 

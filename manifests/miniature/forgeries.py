@@ -1,7 +1,7 @@
-"""The four manipulations of FaceForensics++, as simple operations on images.
+"""Forgeries: simple operations on images in place of the four manipulations of FaceForensics++.
 
-Each one repaints a region of the target's portrait and, frame by frame, decides how the repainted face moves. The
-repainted region is then drawn over the footage; whatever lies outside of it keeps the footage's bytes.
+Each one repaints a region of the target's portrait, and sets the pose of the repainted face in each frame. The region
+is then drawn over the footage; pixels outside of it are not changed.
 
     Deepfakes        the donor's inner face, coarse, close to the target's colours, with a soft edge; flickers a little
     Face2Face        the target's own lower face, moved by the donor's expression
@@ -22,32 +22,32 @@ from manifests.miniature.motion import Pose, portrait_positions
 from manifests.miniature.portraits import Portrait, feather
 from manifests.miniature.scenes import Frame, Scene, lit
 
-DEEPFAKES_COARSENESS = 2.6  # how many portrait pixels become one: a face of 110 pixels is made with 42
+DEEPFAKES_COARSENESS = 2.6  # portrait pixels per pixel: a face of 110 pixels is drawn with 42
 DEEPFAKES_COLOUR_MATCH = 0.8  # share of the way from the donor's colours to the target's
 DEEPFAKES_JITTER_PX, DEEPFAKES_FLICKER = 0.5, 0.03  # standard deviations, of position and of brightness
 FACE_SWAP_MISFIT = (1.03, 1.5)  # factor on the donor's size, and pixels to the side
 FACE_SWAP_COLOUR_MATCH = 0.5
-FACE_SWAP_SHARE_OF_FRAMES = (0.8, 0.95)  # the real ones are about a fifth shorter than the footage
+FACE_SWAP_SHARE_OF_FRAMES = (0.8, 0.95)  # real ones are up to a fifth shorter than their footage
 FACE2FACE_EXAGGERATION = 1.3  # factor on the donor's expression
 FACE2FACE_BLUR_PX = 0.9  # of the re-rendered skin, portrait pixels
 NEURAL_TEXTURES_SMOOTHING = (9, 60.0, 5.0)  # bilateral filter: diameter px, standard deviations in grey levels and px
-LEAST_OPACITY = 8  # of 255: a fainter repaint would change nothing that survives encoding
+LEAST_OPACITY = 8  # of 255: encoding removes a fainter repaint
 
-# How far inside the region the repaint becomes opaque, portrait pixels.
+# Width of the region's soft edge, portrait pixels.
 EDGE_PX = {"Deepfakes": 14.0, "Face2Face": 7.0, "FaceSwap": 2.0, "NeuralTextures": 5.0}
-# How far beyond the repaint's box in the footage its moved version may reach, portrait pixels.
+# Margin around the repaint's box for its motion, portrait pixels.
 REACH_PX = 14.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Repaint:
-    """What a manipulation puts over the target's face."""
+    """The picture that a manipulation draws over the target's face, and its motion."""
 
     rgba: Image
     """(348,448,4) uint8 RGB and opacity in the target's portrait pixels; opacity 0 or at least `LEAST_OPACITY`."""
 
     poses: list[Pose]
-    """How the repainted face moves; one for each frame of the forgery, which may be shorter than the footage."""
+    """Poses of the repainted face, one for each frame of the forgery, which may be shorter than the footage."""
 
 
 Manipulation = Callable[[Scene, Portrait, list[Pose], np.random.Generator], Repaint]
@@ -68,7 +68,7 @@ def deepfakes(target: Scene, donor: Portrait, _: list[Pose], rng: np.random.Gene
 
 
 def face2face(target: Scene, _: Portrait, donor_poses: list[Pose], _rng: np.random.Generator) -> Repaint:
-    """Repaint with the target's own lower face, which then follows the donor's expression."""
+    """Repaint with the target's own lower face, which follows the donor's expression."""
     soft = cv2.GaussianBlur(target.portrait.rgb, (0, 0), FACE2FACE_BLUR_PX)
     poses = [
         replace(pose, jaw=FACE2FACE_EXAGGERATION * driver.jaw, smile=FACE2FACE_EXAGGERATION * driver.smile)
@@ -113,7 +113,7 @@ def forge(frame: Frame, index: int, scene: Scene, repaint: Repaint) -> tuple[Ima
 
     Args:
         frame: the footage, as `scene.render(index)` gave it.
-        index: which frame.
+        index: of the frame.
         scene: the target's.
         repaint: of a manipulation of that scene.
 
@@ -126,7 +126,7 @@ def forge(frame: Frame, index: int, scene: Scene, repaint: Repaint) -> tuple[Ima
         return forged, mask
     rows, columns = cells
     pose = repaint.poses[index]
-    # One cell more on each side, which `spread` leaves out again; the scene's own border is one cell wide too.
+    # One cell more on each side, which `spread` removes; the border of the scene is one cell wide, too.
     cells_xy = scene.cells_xy[rows.start : rows.stop + 2, columns.start : columns.stop + 2]
     positions = spread(portrait_positions(cells_xy, pose, scene.portrait.landmarks))
     area = tuple(slice(side.start * CELL_PX, side.stop * CELL_PX) for side in cells)
@@ -142,7 +142,7 @@ def forge(frame: Frame, index: int, scene: Scene, repaint: Repaint) -> tuple[Ima
 
 
 def _cells_that_show(frame: Frame, opacity: Image) -> tuple[slice, slice] | None:
-    """Rows and columns of the frame's cells that may show the opaque part of the portrait; None where none does."""
+    """Return rows and columns of the frame's cells that may show the repaint; None without any."""
     left, top, width, height = cv2.boundingRect(opacity)
     lowest = vector(left, top) - REACH_PX
     highest = vector(left + width, top + height) + REACH_PX
@@ -155,7 +155,7 @@ def _cells_that_show(frame: Frame, opacity: Image) -> tuple[slice, slice] | None
 
 
 def _fitted(donor: Portrait, target: Portrait, region: str, size: float, sideways_px: float) -> tuple[Image, Floats]:
-    """Lay the donor's face over the target's: RGB, and the region that both of them have, in the target's pixels."""
+    """Return the donor's face in the target's pixels as RGB, and the region that both portraits have."""
     donor_points, target_points = (np.vstack([person.landmarks, person.outline]) for person in (donor, target))
     middle = target_points.mean(axis=0)
     wanted = middle + (target_points - middle) * size + vector(sideways_px, 0)
@@ -170,7 +170,7 @@ def _fitted(donor: Portrait, target: Portrait, region: str, size: float, sideway
 
 
 def _in_colours_of(rgb: Image, model: Image, region: Floats, share: float) -> Image:
-    """Go a share of the way to a model's mean colour and contrast in the region (Reinhard et al., 2001, in Lab)."""
+    """Shift colours by a share towards a model's mean and contrast in the region (Reinhard et al., 2001, in Lab)."""
     inside = region > 0.5
     lab, model_lab = (cv2.cvtColor(picture, cv2.COLOR_RGB2Lab).astype(np.float32) for picture in (rgb, model))
     mean, model_mean = lab[inside].mean(axis=0), model_lab[inside].mean(axis=0)
@@ -185,7 +185,7 @@ def _with_opacity(rgb: cv2.typing.MatLike, opacity: Floats) -> Image:
 
 
 def _jittered(pose: Pose, rng: np.random.Generator) -> Pose:
-    """Return the pose a bit beside where it should be, as a network that looks at single frames would."""
+    """Return the pose with a small error, like that of a network that processes single frames."""
     beside_x, beside_y = rng.normal(0, DEEPFAKES_JITTER_PX * pose.scale, 2)
     return replace(
         pose,
@@ -195,5 +195,5 @@ def _jittered(pose: Pose, rng: np.random.Generator) -> Pose:
 
 
 def _driving(donor_poses: list[Pose], num_frames: int) -> list[Pose]:
-    """Return the donor's poses, from the start again when its clip is shorter than the target's."""
+    """Return the donor's poses, repeated when its clip is shorter than the target's."""
     return [donor_poses[index % len(donor_poses)] for index in range(num_frames)]

@@ -1,4 +1,4 @@
-"""How a head moves through a clip, and where each pixel of a frame then lies in the portrait."""
+"""The motion of a head through a clip, and the position in the portrait of each pixel of a frame."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy.typing as npt
 from manifests.miniature.fields import Floats, bump, vector
 from manifests.miniature.photograph import NECK_XY
 
-FPS = 25  # of FaceForensics++'s videos, nearly all
+FPS = 25  # of nearly all videos of FaceForensics++
 
-# How far each movement goes to either side.
+# Amplitude of each movement to either side.
 SWAY = 0.045  # of the frame's width
 NOD = 0.025  # of the frame's height
 ZOOM = 0.07  # of the scale
@@ -22,23 +22,25 @@ YAW_PX, PITCH_PX = 7.0, 4.0  # of the nose against the outline of the head, port
 BRIGHTNESS = 0.10  # of the light
 LIGHT_SLOPE = 0.22  # of the light, from one side of the frame to the other
 
-# How far expressions move the face, portrait pixels.
+# Amplitudes of expressions, portrait pixels.
 JAW_DROP_PX = 5.0
 SMILE_PX = 3.0
-BLINK_SQUEEZE = 2.2  # how many times flatter a closed eye is, less one
+BLINK_SQUEEZE = 2.2  # factor by which a closed eye is flatter, minus one
 BLINK_SECONDS = 0.24
 SECONDS_BETWEEN_BLINKS = 1.6  # on average
 
-HEAD_ENDS_Y, SHOULDERS_BEGIN_Y = 172.0, 204.0  # portrait pixels; the neck between them bends
-HEAD_DEPTH_PX = 36.0  # standard deviation of the bump by which a turning head's middle moves more than its outline
+HEAD_ENDS_Y, SHOULDERS_BEGIN_Y = 172.0, 204.0  # portrait pixels; between them, the neck bends
+HEAD_DEPTH_PX = (
+    36.0  # standard deviation of the Gaussian by which the middle of a turning head moves more than its outline
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
-    """Where the head is and what the face does in one frame."""
+    """Position and expression of the head in one frame."""
 
     neck_xy: tuple[float, float]
-    """Where the neck is, pixels of the frame."""
+    """Position of the neck, pixels of the frame."""
 
     scale: float
     """Frame pixels per portrait pixel."""
@@ -50,7 +52,7 @@ class Pose:
     """Rotation of the head against the shoulders, clockwise as seen."""
 
     turn_xy: tuple[float, float]
-    """How far the nose is turned to the right and downwards, portrait pixels."""
+    """Displacement of the nose to the right and downwards as the head turns, portrait pixels."""
 
     jaw: float
     """−1 closed .. 1 open; 0 as in the photograph."""
@@ -74,10 +76,10 @@ def plan_motion(
     """Return `num_frames` poses of a head that sways, turns, talks and blinks.
 
     Args:
-        rng: decides everything else.
-        num_frames: how many.
+        rng: of everything else.
+        num_frames: number of poses.
         frame_size: width and height in pixels.
-        scale: frame pixels per portrait pixel, about which the head comes closer and goes away.
+        scale: mean of the frame pixels per portrait pixel.
         top_margin: space above the hair as a share of the frame's height.
     """
     width, height = frame_size
@@ -109,16 +111,16 @@ def plan_motion(
 
 
 def portrait_positions(frame_xy: Floats, pose: Pose, landmarks: Floats) -> Floats:
-    """Return (…,2) float32 portrait positions of what is seen at these (…,2) pixels of the frame.
+    """Return the (…,2) float32 positions in the portrait that (…,2) pixels of the frame show.
 
     Args:
         frame_xy: x, y in pixels of the frame.
-        pose: of this frame.
-        landmarks: (5,2) of the portrait that moves: left eye, right eye, nose, mouth corners.
+        pose: of the head in the frame.
+        landmarks: (5,2) of the portrait: left eye, right eye, nose, mouth corners.
     """
     neck = vector(*NECK_XY)
     seen = _turned(frame_xy - vector(*pose.neck_xy), -pose.roll_degrees) / np.float32(pose.scale) + neck
-    # The head turns against the shoulders, which stay; in between the neck bends.
+    # The head turns against the shoulders; between them, the neck bends.
     headness = ((SHOULDERS_BEGIN_Y - seen[..., 1:]) / (SHOULDERS_BEGIN_Y - HEAD_ENDS_Y)).clip(0, 1)
     seen = seen + headness * (_turned(seen - neck, -pose.tilt_degrees) - (seen - neck))
     seen = seen - bump(seen, landmarks[2], HEAD_DEPTH_PX) * vector(*pose.turn_xy)
@@ -126,7 +128,7 @@ def portrait_positions(frame_xy: Floats, pose: Pose, landmarks: Floats) -> Float
 
 
 def _without_expression(seen: Floats, pose: Pose, landmarks: Floats) -> Floats:
-    """Undo the expression of the face: where its parts are in the portrait."""
+    """Return positions in the portrait, which has a neutral expression."""
     left_eye, right_eye, _, left_corner, right_corner = landmarks
     mouth = (left_corner + right_corner) / 2
     lower_lip = mouth + vector(0, 16)

@@ -1,4 +1,4 @@
-"""The one photograph that every identity is made from, where its parts are, and the colours they can have.
+"""The photograph of which all identities are made: the outlines of its parts, and their colours.
 
 It is NASA's portrait of astronaut Eileen Collins, in the public domain, and ships inside the scikit-image wheel. Every
 coordinate here is in *portrait pixels*: the first 448 columns and 348 rows of that 512×512 picture, so that the face's
@@ -61,7 +61,7 @@ LOWER_FACE = (
     (211, 171), (197, 159), (188, 142),
 )  # fmt: skip
 MOUTH = ((196, 140), (206, 134), (224, 136), (242, 134), (252, 140), (246, 153), (234, 161), (215, 161), (202, 153))
-FACE_ENDS_Y, CLOTHES_BEGIN_Y = 148, 195  # rows above which there is no collar, and below which there is no skin
+FACE_ENDS_Y, CLOTHES_BEGIN_Y = 148, 195  # rows above the collar, and rows below the skin
 
 BEARD_RGB, BEARD_GRAIN, BEARD_OPACITY = (78, 58, 44), 22, 0.40  # grain: standard deviation in grey levels
 LIGHTEST_BEARD = 1.3  # factor on the beard's colour, which otherwise follows the hair's lightness
@@ -69,13 +69,13 @@ LIGHTEST_BEARD = 1.3  # factor on the beard's colour, which otherwise follows th
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tint:
-    """What recolouring does to a part of the picture, in CIE Lab."""
+    """New colours of a part of the picture, relative to its own, in CIE Lab."""
 
     lightness: float = 1.0
     """Factor on L."""
 
     chroma: float = 1.0
-    """Factor on a and b: the colour that is there."""
+    """Factor on a and b."""
 
     shift_ab: tuple[float, float] = (0.0, 0.0)
     """Added to a (green to red) and b (blue to yellow) afterwards."""
@@ -87,7 +87,7 @@ class Tint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cloth:
-    """The colour of the clothes, in place of the suit's orange."""
+    """The colour of the clothes, instead of the suit's orange."""
 
     hue_degrees: float
     """On the colour circle: 0 red, 120 green, 240 blue."""
@@ -99,7 +99,7 @@ class Cloth:
     """Factor on the suit's."""
 
 
-# Skin stays near what the photograph's light allows: other people, not a painted face.
+# Colours of skin stay near those of the photograph, so that they suit its light.
 SKINS = (
     Tint(lightness=1.04),
     Tint(lightness=0.84, shift_ab=(4, 6)),
@@ -157,16 +157,16 @@ def bearded(rgb: Image, hair: Tint, rng: np.random.Generator) -> Image:
 
 @lru_cache(maxsize=1)
 def photograph() -> Image:
-    """(348,448,3) uint8 RGB; scikit-image is loaded here because that takes a while."""
+    """(348,448,3) uint8 RGB; scikit-image is imported here, because that is slow."""
     from skimage.data import astronaut
 
-    whole = np.asarray(astronaut(), np.uint8)  # type: ignore[no-untyped-call]
+    whole = np.asarray(astronaut(), np.uint8)  # type: ignore[no-untyped-call]  # skimage has no annotations
     return np.ascontiguousarray(whole[:PORTRAIT_HEIGHT, :PORTRAIT_WIDTH])
 
 
 @lru_cache(maxsize=1)
 def figure_opacity() -> Image:
-    """(348,448) uint8, ending a pixel inside the figure's outline, where the old background does not shine through."""
+    """(348,448) uint8, a pixel smaller than the figure's outline, so that the background does not show."""
     inside = cv2.erode(filled(FIGURE), np.ones((3, 3), np.uint8), borderValue=255)
     return np.asarray(cv2.GaussianBlur(inside, (0, 0), 1.0), np.uint8)
 

@@ -1,4 +1,4 @@
-"""Identities: the one photograph, reshaped and recoloured into people."""
+"""Identities: the photograph, reshaped and recoloured."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from manifests.miniature.photograph import (
 GAMMA_RANGE = (0.88, 1.15)  # of the lightness
 BEARD_EVERY, GLASSES_EVERY = 3, 5  # one identity in so many, on average
 GLASSES_RGBA, GLASSES_RADII_PX, GLASSES_BELOW_EYE_PX = (35, 28, 30, 255), (15, 12), 2
-SHARPENING = 0.5  # strength of the unsharp mask that undoes the blur of the warp
-INVERSION_STEPS = 20  # each gains a digit or so: far more than enough
+SHARPENING = 0.5  # strength of the unsharp mask that compensates the blur of the warp
+INVERSION_STEPS = 20  # each adds about one digit
 
-# What a forgery may repaint, by name.
+# The regions that forgeries repaint, by name.
 REGIONS = {"inner_face": INNER_FACE, "face_hull": FACE_HULL, "lower_face": LOWER_FACE, "mouth": MOUTH}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trait:
-    """One way in which faces differ: points that move together, the surroundings following smoothly."""
+    """One difference between faces: points that move together, and smoothly with them their surroundings."""
 
     points: tuple[tuple[float, float], ...]
     """X, y in portrait pixels."""
 
     directions: tuple[tuple[float, float], ...]
-    """Where each point goes when the trait is +1, pixels."""
+    """Displacement of each point for a trait of +1, pixels."""
 
     spread_px: float
-    """Standard deviation of the Gaussian in which the surroundings follow."""
+    """Standard deviation of the Gaussian by which the surroundings follow."""
 
 
 SHAPE_TRAITS = (
@@ -72,7 +72,7 @@ SHAPE_TRAITS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Portrait:
-    """One identity, ready to be moved about."""
+    """One identity as a picture with landmarks and regions."""
 
     rgba: Image
     """(348,448,4) uint8 RGB and opacity, portrait pixels; not premultiplied."""
@@ -93,7 +93,7 @@ class Portrait:
 
 
 def draw_portrait(identity: int, seed: int) -> Portrait:
-    """Return a person; the same one for the same two numbers."""
+    """Return the portrait of an identity; equal numbers give equal portraits."""
     rng = np.random.default_rng([seed, identity])
     traits = rng.uniform(-1.0, 1.0, len(SHAPE_TRAITS))
     gamma = float(rng.uniform(*GAMMA_RANGE))
@@ -101,7 +101,7 @@ def draw_portrait(identity: int, seed: int) -> Portrait:
     has_glasses = rng.integers(GLASSES_EVERY) == 0
     is_mirrored = rng.integers(2) == 0
 
-    # Palettes are walked through, so that neighbours, who become pairs, never look alike by chance.
+    # Neighbouring identities become pairs, so they get different entries of the palettes.
     turn = identity + seed
     hair = HAIRS[turn % len(HAIRS)]
     rgb = recoloured(SKINS[turn % len(SKINS)], hair, CLOTHES[turn % len(CLOTHES)], gamma)
@@ -145,7 +145,7 @@ def _put_glasses(rgba: Image, landmarks: Floats) -> None:
 
 
 def _sharpened(rgb: Image) -> Image:
-    """Give back the sharpness that sampling costs."""
+    """Sharpen a picture that was blurred by sampling."""
     blurred = cv2.GaussianBlur(rgb, (0, 0), 1.0)
     return np.asarray(cv2.addWeighted(rgb, 1 + SHARPENING, blurred, -SHARPENING, 0), np.uint8)
 
@@ -155,7 +155,7 @@ def _mirrored(points_xy: Floats) -> Floats:
 
 
 def _displacement(points_xy: Floats, traits: npt.NDArray[np.float64]) -> Floats:
-    """(…,2) pixels by which what is seen at these (…,2) portrait positions has been moved."""
+    """Return the (…,2) displacement at (…,2) positions of the portrait, pixels."""
     moved = np.zeros_like(points_xy)
     for value, trait in zip(traits, SHAPE_TRAITS, strict=True):
         for point, direction in zip(trait.points, trait.directions, strict=True):

@@ -1,4 +1,4 @@
-"""A clip's footage: a portrait that moves in front of a made-up background, in changing light."""
+"""The footage of a clip: a portrait that moves before an invented background, in changing light."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from manifests.miniature.portraits import Portrait
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Frame:
-    """One frame of footage, with what a forgery of it needs to know."""
+    """One frame of footage, with the geometry and the light that its forgeries need."""
 
     rgb: Image
     """(H,W,3) uint8 RGB."""
@@ -23,7 +23,7 @@ class Frame:
     """Of the head."""
 
     positions: Floats
-    """(H,W,2) float32 x, y in portrait pixels of what is seen at each pixel."""
+    """(H,W,2) float32 x, y in the portrait that each pixel shows."""
 
     light: Floats
     """(W,) float32 factor on the light in each column."""
@@ -36,7 +36,7 @@ class Scene:
         portrait: the person.
         poses: one for each frame.
         frame_size: width and height in pixels, multiples of 4.
-        rng: decides the background.
+        rng: of the background.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Scene:
 def lit(rgb: Image, light: Floats) -> Image:
     """(H,W,3) uint8 RGB with each column times its light."""
     height, width = rgb.shape[:2]
-    # As one long row of numbers per line: broadcasting over a last axis of 3 is several times slower.
+    # One row of numbers per line: broadcasting over a last axis of 3 is several times slower.
     brightened = np.multiply(rgb.reshape(height, width * 3), np.repeat(light, 3), dtype=np.float32)
     return as_bytes(brightened).reshape(height, width, 3)
 

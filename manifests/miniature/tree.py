@@ -1,11 +1,11 @@
-"""Which files a miniature dataset has: the trees of FaceForensics++ and of Celeb-DF v2, in small.
+"""The files of a miniature dataset: small trees in the layouts of FaceForensics++ and Celeb-DF v2.
 
     ffpp       <root>/original_sequences/youtube/c23/videos/NNN.mp4
                <root>/manipulated_sequences/<manipulation>/{c23,masks}/videos/<target>_<source>.mp4
     celeb_df   <root>/Celeb-real/idA_KKKK.mp4, <root>/YouTube-real/NNNNN.mp4,
                <root>/Celeb-synthesis/idA_idB_KKKK.mp4, <root>/List_of_testing_videos.txt
 
-In a fake's name the footage comes first, the donor of the face second.
+The name of a fake begins with the footage; the donor of the face follows.
 """
 
 from __future__ import annotations
@@ -13,43 +13,42 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
-from typing import Any
 
 from manifests.errors import ConfigError
 from manifests.miniature.forgeries import MANIPULATIONS
 
-GENERATOR_VERSION = 1  # counts up whenever the same parameters begin to give other pictures
+GENERATOR_VERSION = 1  # raised when the same parameters give other pictures
 MAX_PAIRS = 500  # FaceForensics++ names its originals with three digits
 LEAST_SECONDS, MOST_SECONDS = 0.2, 60.0
 CELEB_DF_LIST = "List_of_testing_videos.txt"
-CELEB_DF_COMPONENTS = 3  # groups of identities without a fake between them, as in the real dataset
+CELEB_DF_COMPONENTS = 3  # groups of identities that no fake connects, as in the real dataset
 CELEB_DF_SMALL_COMPONENT = 0.15  # share of the pairs in each group but the first
 CELEB_DF_CLIPS = 2  # of each identity
-LISTED_EVERY = 5  # one file in so many is named in the list, which leaks as the real one does
+LISTED_EVERY = 5  # the list names every fifth file, and leaks like the real one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What a miniature is made from: the same parameters give the same dataset.
+    """Parameters of a miniature: equal parameters give equal datasets.
 
     Raises:
-        ConfigError: one of them is out of its range.
+        ConfigError: a parameter is out of range.
     """
 
     layout: str = "ffpp"
     """A key of `LAYOUTS`."""
 
     num_pairs: int = 20
-    """Pairs of people who are put into each other's footage."""
+    """Pairs of people whose faces are swapped in each other's footage."""
 
     seconds: tuple[float, float] = (2.0, 4.0)
-    """Shortest and longest footage."""
+    """Shortest and longest footage, seconds."""
 
     seed: int = 0
-    """Which of many such datasets."""
+    """Seed of all random numbers."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be made."""
+        """Check the ranges."""
         if self.layout not in LAYOUTS:
             raise ConfigError(f"layout of the sample: got {self.layout!r}, expected one of {list(LAYOUTS)}")
         if not 1 <= self.num_pairs <= MAX_PAIRS:
@@ -63,8 +62,8 @@ class Parameters:
         if self.seed < 0:
             raise ConfigError(f"seed of the sample: got {self.seed}, expected 0 or more")
 
-    def as_json(self) -> dict[str, Any]:
-        """Return what is written beside the dataset, so that it can be completed later."""
+    def as_json(self) -> dict[str, object]:
+        """Return the content of the file that identifies a miniature, by which it can be completed later."""
         return {
             "made_by": "faceshards sample",
             "generator_version": GENERATOR_VERSION,
@@ -75,7 +74,7 @@ class Parameters:
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class ClipId:
-    """Names one piece of footage."""
+    """The name of one piece of footage."""
 
     identity: int
     """The person."""
@@ -92,7 +91,7 @@ class FakePlan:
     """A key of `MANIPULATIONS`."""
 
     donor: ClipId
-    """Whose face, or whose expression."""
+    """The footage with the face or the expression that is used."""
 
     path: str
     """POSIX, relative to the root."""
@@ -103,10 +102,10 @@ class FakePlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipPlan:
-    """One piece of footage and what is forged from it."""
+    """One piece of footage and the fakes made from it."""
 
     clip: ClipId
-    """Whose footage."""
+    """The footage."""
 
     path: str
     """POSIX, relative to the root."""
@@ -126,7 +125,7 @@ class ClipPlan:
 
 
 def plan_ffpp(parameters: Parameters) -> list[ClipPlan]:
-    """Both directions of every pair of neighbours: 000 with 001, 002 with 003 and so on."""
+    """Plan both directions of every pair of neighbours: 000 with 001, 002 with 003 and so on."""
     plans = []
     for target in range(2 * parameters.num_pairs):
         donor = target ^ 1  # the other one of the pair
@@ -145,7 +144,7 @@ def plan_ffpp(parameters: Parameters) -> list[ClipPlan]:
 
 
 def plan_celeb_df(parameters: Parameters) -> list[ClipPlan]:
-    """Chains of people, each put into their neighbours' footage; then as many people without a name as pairs."""
+    """Plan chains of people whose faces are swapped with their neighbours', and as many unknown people as pairs."""
     neighbours: dict[int, list[int]] = {}
     first = 0
     for num_pairs in _component_sizes(parameters.num_pairs):
@@ -156,7 +155,7 @@ def plan_celeb_df(parameters: Parameters) -> list[ClipPlan]:
     plans = []
     for target, donors in sorted(neighbours.items()):
         for take in range(CELEB_DF_CLIPS):
-            # The neighbours take turns, so that each ordered pair is one fake.
+            # The takes alternate between the neighbours, so that each ordered pair is one fake.
             fakes = tuple(
                 FakePlan(
                     manipulation="Deepfakes",
@@ -176,7 +175,7 @@ def plan_celeb_df(parameters: Parameters) -> list[ClipPlan]:
 
 
 def celeb_df_list(plans: list[ClipPlan]) -> str:
-    """Text of the list of testing videos: 1 = real and 0 = fake, and no newline at its end, as in the real one."""
+    """Return the list of testing videos: 1 = real and 0 = fake, without a newline at its end, as in the real one."""
     paths = sorted(path for plan in plans for path in plan.video_paths)
     lines = []
     for folder, label in (("YouTube-real", 1), ("Celeb-synthesis", 0), ("Celeb-real", 1)):
@@ -186,13 +185,48 @@ def celeb_df_list(plans: list[ClipPlan]) -> str:
 
 
 def _component_sizes(num_pairs: int) -> list[int]:
-    """How many of the pairs each group of identities gets, the largest first."""
+    """Return the number of pairs in each group of identities, the largest first."""
     num_components = min(CELEB_DF_COMPONENTS, num_pairs)
     small = max(1, round(CELEB_DF_SMALL_COMPONENT * num_pairs))
     return [num_pairs - small * (num_components - 1)] + [small] * (num_components - 1)
 
 
-LAYOUTS: dict[str, Callable[[Parameters], list[ClipPlan]]] = {
-    "ffpp": plan_ffpp,
-    "celeb_df": plan_celeb_df,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """One layout in which a miniature can be written."""
+
+    title: str
+    """The real dataset."""
+
+    forgeries: str
+    """What the fakes are, for the README beside the dataset."""
+
+    plan: Callable[[Parameters], list[ClipPlan]]
+    """Returns the files."""
+
+    lists: Callable[[list[ClipPlan]], dict[str, str]] = lambda _plans: {}
+    """Returns name → text of the lists in the root."""
+
+
+LAYOUTS: dict[str, Layout] = {
+    "ffpp": Layout(
+        title="FaceForensics++",
+        plan=plan_ffpp,
+        forgeries="""\
+  Deepfakes        the donor's inner face, coarse, close to the target's colours, with a soft edge
+  Face2Face        the target's own lower face, moved by the donor's expression
+  FaceSwap         the donor's face cut out and pasted, with a hard edge; ends before the footage does
+  NeuralTextures   the target's own mouth, smoothed and moved
+The masks are white where a fake may differ from its footage.
+""",
+    ),
+    "celeb_df": Layout(
+        title="Celeb-DF v2",
+        plan=plan_celeb_df,
+        lists=lambda plans: {CELEB_DF_LIST: celeb_df_list(plans)},
+        forgeries=f"""\
+  Celeb-synthesis  the donor's inner face, coarse, close to the target's colours, with a soft edge
+{CELEB_DF_LIST} names one file in five, whatever it shares with the others: like the real list, it leaks.
+""",
+    ),
 }

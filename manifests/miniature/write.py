@@ -1,4 +1,4 @@
-"""A whole miniature dataset: the folder is checked, its clips are made by several processes, and what it is is said."""
+"""Writing of a miniature dataset: checks the folder, makes the clips in several processes, and adds a README."""
 
 from __future__ import annotations
 
@@ -16,59 +16,45 @@ from pathlib import Path
 from manifests.errors import ConfigError, DatasetError
 from manifests.files import write_atomically
 from manifests.miniature.clips import PARTIAL_FOLDER, write_clip
-from manifests.miniature.tree import CELEB_DF_LIST, LAYOUTS, ClipPlan, Parameters, celeb_df_list
+from manifests.miniature.tree import LAYOUTS, ClipPlan, Parameters
 
-MARKER = "miniature.json"  # says with which parameters the folder was made
+MARKER = "miniature.json"  # the parameters with which the folder was made
 README = "README.txt"
 
 README_TEXT = """\
-A miniature of {dataset}, made by `faceshards sample`. It is for trying the pipeline out, and for nothing else.
+A miniature of {dataset}, made by `faceshards sample`, only to try the pipeline.
 
-What it is not: research data. Nothing that is measured on it says anything about real forgeries.
+What it is not: research data. Measurements on it say nothing about real forgeries.
 
 What it shows: one person. Every "identity" is the same public-domain portrait, NASA's photograph of astronaut
 Eileen Collins (it ships with scikit-image as `skimage.data.astronaut`), reshaped, recoloured and mirrored by a
-program; beards and glasses are drawn, backgrounds are made up, and none of them is meant to be anybody. NASA and
-Eileen Collins have nothing to do with it and endorse nothing.
+program; beards and glasses are drawn, backgrounds are invented, and no identity depicts a real person. NASA and
+Eileen Collins are not involved and do not endorse it.
 
-How the fakes are made: by simple image operations, not by the methods whose names their folders bear.
+How the fakes are made: by simple image operations, not by the methods after which their folders are named.
 {forgeries}
-Every fake keeps its target's footage outside of the altered region, up to what the video encoder does.
+Outside of the altered region, a fake equals its target's footage, apart from the losses of the video encoder.
 
 How it was made: layout {layout}, {num_pairs} pairs, {shortest} to {longest} seconds, seed {seed} (see {marker}).
 The same parameters and the same versions of the libraries give the same bytes.
 """
-DATASETS_IN_SMALL = {"ffpp": "FaceForensics++", "celeb_df": "Celeb-DF v2"}
-FORGERIES_IN_WORDS = {
-    "ffpp": """\
-  Deepfakes        the donor's inner face, coarse, close to the target's colours, with a soft edge
-  Face2Face        the target's own lower face, moved by the donor's expression
-  FaceSwap         the donor's face cut out and pasted, with a hard edge; ends before the footage does
-  NeuralTextures   the target's own mouth, smoothed and moved
-The masks are white where a fake may differ from its footage.
-""",
-    "celeb_df": f"""\
-  Celeb-synthesis  the donor's inner face, coarse, close to the target's colours, with a soft edge
-{CELEB_DF_LIST} names one file in five, whatever it shares with the others: like the real list, it leaks.
-""",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MiniatureSummary:
-    """What is in the folder now."""
+    """Contents of the folder after a call."""
 
     num_videos: int
-    """Real and fake ones."""
+    """Real and fake videos."""
 
     num_masks: int
     """Mask videos."""
 
     num_bytes: int
-    """Of all those files."""
+    """Size of all these files together."""
 
     num_written: int
-    """How many of the videos and masks this call made; 0 when the folder was complete before."""
+    """Videos and masks that this call wrote; 0 if the folder was complete before."""
 
 
 def write_miniature(
@@ -81,23 +67,23 @@ def write_miniature(
     num_workers: int | None = None,
     on_video: Callable[[str], None] | None = None,
 ) -> MiniatureSummary:
-    """Write a miniature dataset, or what is missing of it.
+    """Write a miniature dataset, or the missing files of one.
 
-    With more than one worker, a script that calls this needs the usual `if __name__ == "__main__":`, because the
-    workers import it anew.
+    With more than one worker, a script that calls this needs `if __name__ == "__main__":`, because the workers import
+    the script.
 
     Args:
-        root: a new or empty folder, or one that an earlier call with the same parameters filled in part.
-        layout: `ffpp` (FaceForensics++) or `celeb_df` (Celeb-DF v2).
-        num_pairs: pairs of people who are put into each other's footage, 1..500.
+        root: a new or empty folder, or one that an earlier call with the same parameters filled partly.
+        layout: a name in `LAYOUTS`: `ffpp` (FaceForensics++) or `celeb_df` (Celeb-DF v2).
+        num_pairs: pairs of people whose faces are swapped in each other's footage, 1..500.
         seconds: shortest and longest footage.
-        seed: which of many such datasets.
-        num_workers: processes; None for one per CPU. The files do not depend on it.
-        on_video: called with the path, relative to the root, of each video that has been made.
+        seed: of all random numbers.
+        num_workers: processes, None for one per CPU; the files do not depend on it.
+        on_video: called with the path of each video that was written, relative to the root.
 
     Raises:
-        ConfigError: a parameter is out of its range.
-        DatasetError: the folder holds something else.
+        ConfigError: a parameter is out of range.
+        DatasetError: the folder holds other files.
     """
     parameters = Parameters(layout=layout, num_pairs=num_pairs, seconds=(seconds[0], seconds[1]), seed=seed)
     if num_workers is not None and num_workers < 1:
@@ -105,20 +91,20 @@ def write_miniature(
     root = Path(root)
     _claim(root, parameters)
     _write_text(root / README, _readme(parameters))
-    plans = LAYOUTS[layout](parameters)
+    plans = LAYOUTS[layout].plan(parameters)
     videos = {path for plan in plans for path in plan.video_paths}
     masks = {path for plan in plans for path in plan.mask_paths}
 
     unfinished = [plan for plan in plans if _is_unfinished(root, plan)]
     num_written = 0
-    for written in _made(root, unfinished, parameters, num_workers or _num_cpus()):
+    for written in _made(root, unfinished, parameters, num_workers or len(os.sched_getaffinity(0))):
         num_written += len(written)
         for path in written:
             if on_video is not None and path in videos:
                 on_video(path)
     shutil.rmtree(root / PARTIAL_FOLDER, ignore_errors=True)
-    if layout == "celeb_df":
-        _write_text(root / CELEB_DF_LIST, celeb_df_list(plans))
+    for name, text in LAYOUTS[layout].lists(plans).items():
+        _write_text(root / name, text)
     return MiniatureSummary(
         num_videos=len(videos),
         num_masks=len(masks),
@@ -128,10 +114,10 @@ def write_miniature(
 
 
 def _claim(root: Path, parameters: Parameters) -> None:
-    """Make the folder this miniature's own: empty, or made with the same parameters before.
+    """Create the folder, or check that it is empty or a miniature with the same parameters.
 
     Raises:
-        DatasetError: it holds something else.
+        DatasetError: it holds other files, or cannot be written to.
     """
     if root.exists() and not root.is_dir():
         raise DatasetError(f"folder of the sample: got {root}, which is a file, expected a new or empty folder")
@@ -147,7 +133,7 @@ def _claim(root: Path, parameters: Parameters) -> None:
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        # The marker comes before anything else, so that an interrupted run can be told from a stranger's folder.
+        # The marker is written first, so that the folder of an interrupted run is recognised.
         _write_text(marker, json.dumps(parameters.as_json(), indent=2) + "\n")
     except OSError as error:
         raise DatasetError(
@@ -159,7 +145,7 @@ def _require_same_parameters(root: Path, parameters: Parameters) -> None:
     """Raise unless the folder's miniature has these parameters.
 
     Raises:
-        DatasetError: it has others, or its marker cannot be read.
+        DatasetError: it has others, or its parameters cannot be read.
     """
     try:
         there = json.loads((root / MARKER).read_text(encoding="utf-8"))
@@ -184,8 +170,8 @@ def _require_same_parameters(root: Path, parameters: Parameters) -> None:
 def _readme(parameters: Parameters) -> str:
     shortest, longest = parameters.seconds
     return README_TEXT.format(
-        dataset=DATASETS_IN_SMALL[parameters.layout],
-        forgeries=FORGERIES_IN_WORDS[parameters.layout],
+        dataset=LAYOUTS[parameters.layout].title,
+        forgeries=LAYOUTS[parameters.layout].forgeries,
         layout=parameters.layout,
         num_pairs=parameters.num_pairs,
         shortest=shortest,
@@ -196,30 +182,22 @@ def _readme(parameters: Parameters) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or not at all; one that says the same already is left alone."""
-    if path.is_file() and path.read_bytes() == text.encode():
-        return
-    write_atomically(path, text.encode())
+    """Write a small file atomically, unless it has this content."""
+    if not path.is_file() or path.read_bytes() != text.encode():
+        write_atomically(path, text.encode())
 
 
 def _is_unfinished(root: Path, plan: ClipPlan) -> bool:
     return not all((root / path).exists() for path in plan.video_paths + plan.mask_paths)
 
 
-def _num_cpus() -> int:
-    """CPUs that this process may use, which in a container are fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _made(root: Path, plans: list[ClipPlan], parameters: Parameters, num_workers: int) -> Iterator[list[str]]:
-    """Make clips and yield, as each is done, the paths that were written for it."""
+    """Make clips, and yield the paths that were written for each when it is complete."""
     num_workers = min(num_workers, len(plans))
     if num_workers <= 1:
         yield from (write_clip(root, plan, parameters) for plan in plans)
         return
-    # Spawned, not forked: the caller may have threads (Prefect, progress bars), which a fork would freeze half-way.
+    # Spawned, not forked: a fork of a process with threads (Prefect, progress bars) can deadlock.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
     try:
@@ -230,7 +208,7 @@ def _made(root: Path, plans: list[ClipPlan], parameters: Parameters, num_workers
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it even when it is killed: idle workers would wait for ever."""
+    """Ignore Ctrl-C, which the parent handles, and exit when the parent dies: an idle worker would wait for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""What a video's container says without decoding: which frames it holds, when each is shown, which are never shown."""
+"""The frames of a video by its container, without decoding: when each is shown, and which are never shown."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class CodedFrame:
     """Exact presentation time in seconds."""
 
     is_shown: bool
-    """False outside the container's edit list: decoded because other frames refer to it, never displayed."""
+    """False outside the container's edit list: such a frame is decoded for others and never displayed."""
 
 
 @contextmanager
 def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its first stream of moving pictures; a cover picture of an audio file is none.
+    """Open a file and its first stream of moving pictures, which excludes the cover picture of an audio file.
 
     Args:
         path: the file.
-        stage: who asks, for the rejection.
+        stage: the stage that opens it, for the rejection.
 
     Raises:
-        VideoRejected: FFmpeg does not know it, it is broken, or it has no such stream.
-        OSError: the file system does not give it.
+        VideoRejected: FFmpeg does not know the format, the file is broken, or it has no such stream.
+        OSError: the file system cannot read it.
     """
     import av
 
@@ -49,18 +49,20 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
                 stream
                 for stream in container.streams.video
                 if not stream.disposition & av.stream.Disposition.attached_pic
-                and stream.codec_context is not None  # damage may leave a stream of no known coding
+                and stream.codec_context is not None  # a damaged file may have a stream without a codec
             )
             stream = next(moving, None)
             if stream is None:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-                reason = Reason.NO_VIDEO_STREAM if kinds else Reason.NOT_A_VIDEO  # no stream at all: its index is lost
+                reason = (
+                    Reason.NO_VIDEO_STREAM if kinds else Reason.NOT_A_VIDEO
+                )  # without any stream, the index is lost
                 raise VideoRejected(stage, reason, f"{path.name}: got streams ({kinds or 'none'}), expected video")
             stream.codec_context.thread_count = 1
             yield container, stream
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
-            raise  # the file system's fault, not the video's
+            raise  # of the file system, not of the video
         detail = f"{path.name}: got '{error.strerror}' from FFmpeg, expected a video"
         raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail) from error
 
@@ -69,10 +71,10 @@ def coded_frames(container: InputContainer, stream: VideoStream, stage: Stage) -
     """Return the stream's frames in display order, read from its packets.
 
     Raises:
-        VideoRejected: the stream does not begin with a key frame, so its first frames can only be guessed; or a frame
-            has no time.
+        VideoRejected: the stream does not begin with a key frame, so that its first frames cannot be decoded; or a
+            frame has no time.
     """
-    # A packet is dropped at once: together they are as large as the file.
+    # Packets are not kept: together they are as large as the file.
     seen = [
         (packet.dts if packet.pts is None else packet.pts, packet.is_discard, packet.is_keyframe)
         for packet in container.demux(stream)
@@ -80,12 +82,10 @@ def coded_frames(container: InputContainer, stream: VideoStream, stage: Stage) -
     ]
     if seen and not seen[0][2]:
         name = Path(container.name).name
-        detail = f"{name}: got a stream that begins in mid-scene, expected a key frame first; cut it anew"
+        detail = f"{name}: got a stream that begins without a key frame, expected one; cut it again"
         raise VideoRejected(stage, Reason.TRUNCATED, detail)
     if any(time is None for time, *_ in seen):
-        detail = (
-            f"{Path(container.name).name}: got frames without a time, expected one each; put it into a container anew"
-        )
+        detail = f"{Path(container.name).name}: got frames without a time, expected one each; remux it"
         raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail)
     time_base = stream.time_base or Fraction(0)
     seen.sort(key=lambda packet: packet[0] or 0)
@@ -93,15 +93,15 @@ def coded_frames(container: InputContainer, stream: VideoStream, stage: Stage) -
 
 
 def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
-    """Return the first frame that is shown, None where nothing can be decoded. Moves the container.
+    """Return the first frame that is shown, None where nothing can be decoded. Seeks in the container.
 
     Raises:
-        FFmpegError: it is broken.
+        FFmpegError: the stream is broken.
     """
     container.seek(0)
     packet = next((packet for packet in container.demux(stream) if packet.size > 0), None)
     if packet is not None and not packet.is_discard:
-        # Asked to finish, the decoder need not see the frames that it would wait for to put them in order.
+        # Flushed, the decoder returns the frame without waiting for later ones, by which it would order it.
         alone = [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]
         if alone:
             return alone[0]

@@ -3,11 +3,11 @@
     frame_hashes = 4 words of 16 characters, in the order of POSITIONS
 
     a word       16 hex digits: ImageHash's pHash, 64 bits, of the key frame at or before the position
-                 16 hyphens: nothing to compare there, the picture is uniform (black) or cannot be decoded
+                 16 hyphens: no hash, because the picture is uniform (black) or cannot be decoded
 
-Only key frames are decoded, so a video costs some tens of milliseconds; where it has fewer of them than there are
-positions, words repeat. The picture is turned as a player turns it and squeezed to a square, so that size, aspect and
-rotation do not matter. How two videos are compared: `manifests.leakage.near_duplicates`.
+Only key frames are decoded, so a video takes some tens of milliseconds; with fewer key frames than positions, words
+repeat. The picture is rotated as by a player and scaled to a square, so that size, aspect and rotation do not matter.
+`manifests.leakage.near_duplicates` compares the words of two videos.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Shares of the duration, evenly apart and away from titles and fades at both ends. Quarters that begin with the very
-# first picture find 2 more of 70 copies (benchmarks/near_duplicates.py), and every title card.
+# Shares of the duration, evenly spaced and away from titles and fades at both ends. Quarters from the first picture on
+# find 2 more of 70 copies (benchmarks/near_duplicates.py), but also every title card.
 POSITIONS = (Fraction(1, 8), Fraction(3, 8), Fraction(5, 8), Fraction(7, 8))
 
 BITS_PER_WORD = 64
@@ -37,30 +37,30 @@ NO_WORD = "-" * CHARACTERS_PER_WORD
 WORD = re.compile(rf"[0-9a-f]{{{CHARACTERS_PER_WORD}}}|{NO_WORD}")
 
 SIDE_PX = 32  # what ImageHash's pHash works on: 8 frequencies each way, four times oversampled
-# Standard deviation of grey levels, 0..255, up to which a picture counts as uniform.
+# Standard deviation of grey levels 0..255, up to which a picture counts as uniform.
 MAX_UNIFORM_LEVELS = 3.0
-# Frames to walk through behind a key frame that an edit list hides: x264's own longest distance between key frames.
+# Frames that are decoded after a key frame that an edit list hides: x264's longest distance between key frames.
 MAX_HIDDEN_FRAMES = 250
 MICROSECONDS_PER_SECOND = 1_000_000  # the unit of a container's duration
-FAR_BEFORE_SECONDS = 3600  # before the first picture, whatever is stored in front of it
+FAR_BEFORE_SECONDS = 3600  # before the first picture, to seek to the very beginning
 
 
 def hash_frames(
     container: InputContainer, stream: VideoStream, num_frames: int, positions: Sequence[Fraction] = POSITIONS
 ) -> str:
-    """Return the hashes of an open video; what cannot be decoded becomes an empty word, never an error.
+    """Return the hashes of an open video, with an empty word for each frame that cannot be decoded.
 
-    Moves the container: seek before anything else is decoded.
+    Seeks in the container: seek again before decoding anything else.
 
     Args:
-        container: as `manifests.probe.container.open_video` gives it.
+        container: from `manifests.probe.container.open_video`.
         stream: its moving pictures.
-        num_frames: frames that it holds: tells the duration where the container does not.
+        num_frames: frames in it, for the duration where the container does not state it.
         positions: shares of the duration, 0..1.
     """
     start, duration = stream.start_time or 0, _duration_ticks(container, stream, num_frames)
     word_of_key: dict[int | None, str] = {}
-    # From the very first frame alone FFmpeg learns which x264 wrote a stream, and decodes old 4:4:4 ones by that.
+    # FFmpeg reads the version of x264 from the first frame, and needs it to decode old 4:4:4 streams.
     _word_at(container, stream, start, word_of_key)
     return "".join(_word_at(container, stream, start + int(share * duration), word_of_key) for share in positions)
 
@@ -69,7 +69,7 @@ def words_of(frame_hashes: str) -> tuple[int | None, ...]:
     """Return the (4,) words as 64-bit integers, None for an empty one.
 
     Raises:
-        ValueError: `hash_frames` writes no such text.
+        ValueError: the text is not one of `hash_frames`.
     """
     starts = range(0, len(frame_hashes), CHARACTERS_PER_WORD)
     words = [frame_hashes[start : start + CHARACTERS_PER_WORD] for start in starts]
@@ -92,7 +92,7 @@ def hash_picture(grey: npt.NDArray[np.uint8]) -> str:
 
 
 def _duration_ticks(container: InputContainer, stream: VideoStream, num_frames: int) -> int:
-    """Return the duration in the stream's time base, from the best that says it."""
+    """Return the duration in the stream's time base, from the best source that states it."""
     if stream.duration:
         return stream.duration
     if container.duration:
@@ -118,17 +118,17 @@ def _word_at(container: InputContainer, stream: VideoStream, ticks: int, word_of
             frame = _decode_key(container, stream, packet, ticks)
             word_of_key[key] = NO_WORD if frame is None or frame.is_corrupt else hash_picture(_small_grey(frame))
         return word_of_key[key]
-    except av.error.FFmpegError:  # a failing seek comes as a PermissionError: -1 is EPERM, too
+    except av.error.FFmpegError:  # a failed seek is a PermissionError: its -1 is also EPERM
         return NO_WORD
 
 
 def _key_before(container: InputContainer, stream: VideoStream, ticks: int) -> Packet[VideoStream] | None:
-    """Return the packet of the key frame at or before a time in ticks, or else of the first, and a decoder at rest."""
+    """Return the packet of the key frame at or before a time in ticks, or else of the first; flushes the decoder."""
     container.seek(ticks, stream=stream, backward=True)
     packet = next(_keys(container, stream), None)
     if packet is not None and (_time_of(packet) or 0) <= ticks:
         return packet
-    # Without an index, as in MPEG-TS, a seek may end behind the key frame: look at every packet from the beginning.
+    # Without an index, as in MPEG-TS, a seek may end after the key frame: read all packets from the beginning.
     container.seek((stream.start_time or 0) - _ticks(FAR_BEFORE_SECONDS, stream), stream=stream, backward=True)
     earlier = takewhile(lambda packet: (_time_of(packet) or 0) <= ticks, _keys(container, stream))
     return next(iter(deque(earlier, maxlen=1)), packet)
@@ -146,9 +146,9 @@ def _time_of(packet: Packet[VideoStream]) -> int | None:
 def _decode_key(
     container: InputContainer, stream: VideoStream, packet: Packet[VideoStream], ticks: int
 ) -> VideoFrame | None:
-    """Decode a key frame on its own; one that an edit list hides gives way to the first frame shown after it."""
+    """Decode a key frame alone, or the first frame shown after it where an edit list hides it."""
     decoder = stream.codec_context
-    # Asked to finish, the decoder need not see the frames that it would wait for to put them in order.
+    # Flushed, the decoder returns the frame without waiting for later ones, by which it would order it.
     alone = [*decoder.decode(packet), *decoder.decode(None)]
     if alone or not packet.is_discard:
         return alone[0] if alone else None
@@ -161,7 +161,7 @@ def _decode_key(
 
 
 def _small_grey(frame: VideoFrame) -> npt.NDArray[np.uint8]:
-    """Return the picture as a (32,32) uint8 grey square, turned as a player turns it."""
+    """Return the picture as a (32,32) uint8 grey square, rotated as by a player."""
     import numpy as np
     from av.video.reformatter import Interpolation
 

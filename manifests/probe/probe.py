@@ -1,4 +1,4 @@
-"""Probing: what a video really is, measured without decoding it (but for its first frame and a few key frames)."""
+"""Probing: measurements of a video from its container, its first frame and a few key frames."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from manifests.probe.container import coded_frames, first_frame, open_video
 from manifests.probe.frame_hashes import hash_frames
 from manifests.rejected import Reason, Rejected, Stage
 
-# Hashing and demuxing release the interpreter lock; more threads only compete for the disk.
+# Hashing and demuxing release the interpreter lock; more threads would only compete for the disk.
 NUM_PROBE_THREADS = 4
 
 
@@ -62,7 +62,7 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
     """Return the entry with frames, exact fps, size, rotation, digests and perceptual hashes.
 
     Raises:
-        VideoRejected: the file is unreadable, empty, no video, without pictures, or shorter than it says.
+        VideoRejected: the file is unreadable, empty, no video, without pictures, or shorter than its header states.
     """
     path = root / entry.path
     try:
@@ -90,7 +90,7 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
 
 
 def is_unchanged(root: Path, found: VideoEntry, known: VideoEntry) -> bool:
-    """Whether what was probed earlier still describes the file found now, by names, size and modification time."""
+    """Whether a file is the one that was probed earlier, by paths, size and modification time."""
     try:
         now = _fingerprint(root, found)
     except OSError:
@@ -112,15 +112,15 @@ def _fingerprint(root: Path, entry: VideoEntry) -> dict[str, int | None]:
 
 
 def _measure(path: Path) -> _Stream:
-    """Open the container, count its frames and decode one.
+    """Open the container, count its frames and decode the first.
 
     Raises:
-        VideoRejected: it is no video, holds no pictures, or fewer frames than its header promises.
+        VideoRejected: it is no video, has no pictures, or fewer frames than its header states.
     """
     with open_video(path, Stage.PROBE) as (container, stream):
         frames = coded_frames(container, stream, Stage.PROBE)
-        # Other containers count fields or guess: an AVI with B-frames may promise twice what it holds. The header's own
-        # number counts frames that an edit list hides in whole groups, which no reader is given.
+        # Only MP4 is checked: others count fields or estimate, so that an AVI with B-frames may state twice its frames.
+        # The header also counts frames that an edit list hides in whole groups, which no reader gets.
         num_promised = len(stream.index_entries)
         if "mp4" in container.format.name and num_promised > len(frames):
             detail = f"{path.name}: got {len(frames)} frames, expected {num_promised} as its header says; copy it again"

@@ -126,7 +126,7 @@ def test_a_stream_that_begins_in_mid_scene(tmp_path: Path, make_video: VideoMake
             if number >= 3 and packet.size:
                 packet.stream = copy
                 target.mux(packet)
-    with pytest.raises(VideoRejected, match="begins in mid-scene"):
+    with pytest.raises(VideoRejected, match="begins without a key frame"):
         probe(tmp_path, entry("late.mp4"))
 
 

@@ -55,7 +55,7 @@ DIALECT = re.compile(
     r"|into a knot|of some videos|what it is is|whoever|whose each)\b",
     re.IGNORECASE,
 )
-DIALECT_LEFT = {"manifests": 8, "storage": 14, "tasks": 23, "training": 8, "flows": 13, "faceshards": 0}
+DIALECT_LEFT = {"manifests": 0, "storage": 14, "tasks": 23, "training": 8, "flows": 13, "faceshards": 0}
 
 
 # 1: folders

@@ -1,12 +1,12 @@
-"""The folder of a training run: its files, and what can be read from them without a network.
+"""The folder of a training run: its files, and reading them without a model.
 
 RUN/
 ├── config.yaml     the settings
-├── last.ckpt       where to go on: weights, optimiser, place in the epoch, random numbers
-├── curve.jsonl     what was measured, step by step
+├── last.ckpt       checkpoint to resume from: weights, optimiser, position in the epoch, random states
+├── curve.jsonl     losses and metrics by step
 ├── tensorboard/    the same for TensorBoard
-├── model.pt        the best model by AUC on val (without val: the last), for `faceshards evaluate`
-└── state.json      how far the last start came: `RunState`
+├── model.pt        the best model by validation AUC (without validation: the last one)
+└── state.json      progress of the last start: `RunState`
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -25,44 +25,44 @@ from training.config import TrainConfig
 
 CONFIG_NAME, RESUME_NAME, CURVE_NAME = "config.yaml", "last.ckpt", "curve.jsonl"
 MODEL_NAME, STATE_NAME, TENSORBOARD_DIR = "model.pt", "state.json", "tensorboard"
-# Settings that may change from one start of a run to the next.
+# Settings that may change between two starts of a run.
 MAY_CHANGE = {"trainer": {"accelerator", "devices", "max_minutes", "save_every_steps", "epochs"}, "data": {"workers"}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunState:
-    """How far the last start of a run came."""
+    """Progress of a run after its last start."""
 
     num_epochs: int
-    """Whole ones, of the run."""
+    """Complete epochs of the run."""
 
     num_steps: int
     """Optimiser steps of the run."""
 
     stopped_early: bool
-    """Whether its patience ended it: no epoch is left, whatever `trainer.epochs`."""
+    """Whether patience ended the run, before `trainer.epochs`."""
 
     val_auc: float | None
-    """Of the kept model on the validation split, frames (or clips); None without one."""
+    """0..1, AUC of the saved model on the validation split, frames (or clips); None without one."""
 
     threshold: float | None = None
-    """That the validation split gives the kept model; None: not chosen yet, or no such split."""
+    """0..1, score from which a video is called fake; None: not chosen yet, or no validation split."""
 
     def is_complete(self, epochs: int) -> bool:
-        """Return whether a run of so many epochs has nothing left to do."""
+        """Return whether a run of this number of epochs is complete."""
         return self.stopped_early or self.num_epochs >= epochs
 
 
 def write_state(run: Path, state: RunState) -> None:
-    """Write a run's state, complete or not at all."""
+    """Write the state of a run atomically."""
     write_atomically(run / STATE_NAME, (json.dumps(asdict(state), indent=2) + "\n").encode())
 
 
 def read_state(run: Path) -> RunState | None:
-    """Return a run's state; None if no start of it has come to an end.
+    """Return the state of a run; None before the end of its first start.
 
     Raises:
-        ConfigError: the file is not what `write_state` wrote.
+        ConfigError: the file cannot be read as a state.
     """
     path = run / STATE_NAME
     if not path.exists():
@@ -70,12 +70,27 @@ def read_state(run: Path) -> RunState | None:
     try:
         return RunState(**json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{path}: got {error}, expected a run's state; delete it to have it made anew") from error
+        raise ConfigError(
+            f"{path}: got {error}, expected the state of a run; delete it, and start the run again"
+        ) from error
 
 
-def read_curve(run: Path) -> list[dict[str, Any]]:
-    """Return the points {step, name, value} of a run; a line that a kill cut off is left out."""
-    points: list[dict[str, Any]] = []
+class CurveEntry(TypedDict):
+    """One line of `curve.jsonl`."""
+
+    step: int
+    """Optimiser steps of the run."""
+
+    name: str
+    """Name of a loss or metric, such as `train_loss`."""
+
+    value: float
+    """Its value."""
+
+
+def read_curve(run: Path) -> list[CurveEntry]:
+    """Return the points of the curve of a run, without a line that was cut off by a kill."""
+    points: list[CurveEntry] = []
     if (run / CURVE_NAME).exists():
         for line in (run / CURVE_NAME).read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):
@@ -84,10 +99,10 @@ def read_curve(run: Path) -> list[dict[str, Any]]:
 
 
 def require_same_run(config: TrainConfig) -> None:
-    """Raise where the run's folder holds another run.
+    """Require that the folder of a run holds no run with other settings.
 
     Raises:
-        ConfigError: it was begun with other settings.
+        ConfigError: it does; the message lists the differences.
     """
     path = config.run / CONFIG_NAME
     if not path.exists():
@@ -103,7 +118,7 @@ def require_same_run(config: TrainConfig) -> None:
     changed += [f"stores: {before.get('stores')} → {now['stores']}"] if before.get("stores") != now["stores"] else []
     if changed:
         raise ConfigError(
-            f"run {config.run}: got other settings than those it was begun with (begun → asked for):\n  "
+            f"run {config.run}: got other settings than at its start (start → now):\n  "
             + "\n  ".join(changed)
             + "\nexpected the same; choose another --run"
         )

@@ -1,6 +1,6 @@
-"""What is done to crops and masks before the network: the paper's augmentation, and the plain resize of tests.
+"""Transforms of crops and masks before the network: the augmentation of M2TR's authors, and plain resizing.
 
-M2TR's recipe (PyDeepFakeDet's code; the ranges that it leaves open are albumentations 1.3's defaults), in this order:
+The augmentation follows the code of PyDeepFakeDet, with albumentations 1.3's defaults where that gives no ranges:
 
     one of: colour jitter, brightness/contrast, hue/saturation/value, CLAHE, gamma, sharpen
     Gaussian noise           probability 0.5   variance 10..50 grey levels²
@@ -9,12 +9,12 @@ M2TR's recipe (PyDeepFakeDet's code; the ranges that it leaves open are albument
     random resized crop                        0.8..1 of the area, aspect ratio 0.75..1.33
     (normalisation with ImageNet's mean and deviation: `training.data.batch.normalise`, on the device)
 
-All frames of a clip get the same change, but for the noise, which is drawn anew for each. Every decision comes from the
-seed that is handed in, so the result does not depend on who computes it.
+All frames of a clip get the same change, except for the noise, which differs between frames. All random decisions come
+from the given seed, so the result does not depend on the process that computes it.
 
 Everything works on uint8 pixels in OpenCV: on one core and a 320-pixel crop, torchvision's v2 takes 3.9 ms for colour
 jitter, 1.7 ms for sharpening and 0.9 ms for noise where this takes 0.6, 0.2 and 0.7 ms, and it draws from one global
-generator (benchmarks/loader.py measures the whole). The tests hold the two against each other.
+generator (benchmarks/loader.py measures the whole). Tests compare the results of both.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from storage.format.images import decode_rgb
 
 Pixels = npt.NDArray[np.uint8]
 
-# albumentations 1.3's defaults.
+# Defaults of albumentations 1.3.
 JITTER = 0.2  # ColorJitter: brightness, contrast and saturation ×0.8..1.2, hue ±0.2 of a turn
 BRIGHTNESS, CONTRAST = 0.2, 0.2  # RandomBrightnessContrast: ±0.2 of white; ×0.8..1.2
 HUE_SHIFT, SATURATION_SHIFT, VALUE_SHIFT = 20, 30, 20  # HueSaturationValue: ± OpenCV's units (hue 0..179)
@@ -41,21 +41,21 @@ CLAHE_CLIP, CLAHE_TILES = (1.0, 4.0), (8, 8)  # CLAHE
 GAMMA = (0.8, 1.2)  # RandomGamma
 SHARPEN_ALPHA, SHARPEN_LIGHTNESS = (0.2, 0.5), (0.5, 1.0)  # Sharpen
 NOISE_VARIANCE = (10.0, 50.0)  # GaussNoise, grey levels²
-JPEG_QUALITY = (65, 80)  # the authors' setting, both ends included
+JPEG_QUALITY = (65, 80)  # setting of M2TR's authors, both ends included
 
 WHITE = 255
-HUE_TURN = 180  # OpenCV's hue of a uint8 image: half degrees
-CROP_TRIES = 10  # torchvision's and albumentations' RandomResizedCrop
+HUE_TURN = 180  # hue range of OpenCV's uint8 images: half degrees
+CROP_TRIES = 10  # as RandomResizedCrop of torchvision and albumentations
 
-_LEVELS = np.arange(WHITE + 1, dtype=np.float32)  # every value that a pixel may have
+_LEVELS = np.arange(WHITE + 1, dtype=np.float32)  # (256,) all values of a pixel
 
 
 class Transform(Protocol):
-    """Turns the decoded crops of an item, and their masks, into what the network takes."""
+    """A function of the decoded crops and masks of an item, with random decisions from a seed."""
 
     @property
     def img_size(self) -> int:
-        """S, side of the result in pixels."""
+        """Side S of the result, pixels."""
         ...
 
     def __call__(self, crops: Pixels, masks: Pixels | None, seed: Sequence[int]) -> tuple[Pixels, Pixels | None]:
@@ -64,7 +64,7 @@ class Transform(Protocol):
         Args:
             crops: (T,H,W,3) uint8 RGB, the frames of one item; not changed.
             masks: (T,H,W) uint8, 255 where manipulated, or None.
-            seed: numbers of 0 or more, of every random decision.
+            seed: numbers of 0 or more that seed all random decisions.
 
         Returns:
             (T,S,S,3) uint8 RGB, and (T,S,S) uint8 or None.
@@ -74,45 +74,53 @@ class Transform(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """The transform of tests: nothing but the size.
+    """Plain resizing, the transform of validation and test.
 
-    Crops are averaged over areas when they shrink (no aliasing) and interpolated linearly when they grow; a mask takes
-    the nearest pixel. Crops of the right size pass unchanged.
+    Crops are resized by area averages when they shrink (no aliasing) and linearly when they grow; masks take the
+    nearest pixel. Crops of the right size are unchanged.
     """
 
     img_size: int
-    """S, pixels."""
+    """Side S of the result, pixels."""
 
-    def __call__(self, crops: Pixels, masks: Pixels | None, seed: Sequence[int]) -> tuple[Pixels, Pixels | None]:
+    def __call__(
+        self,
+        crops: Pixels,
+        masks: Pixels | None,
+        seed: Sequence[int],  # noqa: ARG002 - part of the contract
+    ) -> tuple[Pixels, Pixels | None]:
         """Return (T,S,S,3) crops and (T,S,S) masks; see `Transform`."""
         return resize_crops(crops, self.img_size), None if masks is None else resize_masks(masks, self.img_size)
 
 
 @dataclass(frozen=True, slots=True)
 class PaperAugmentation:
-    """The augmentation of M2TR's authors: see the module.
+    """The augmentation of M2TR's authors, as described in the module.
 
     Raises:
-        ConfigError: a probability that is not in 0..1.
+        ConfigError: a probability is outside 0..1.
     """
 
     img_size: int
-    """S, pixels."""
+    """Side S of the result, pixels."""
 
     colour_probability: float = 1.0
-    """Of one of the six changes of colour."""
+    """0..1, probability of one of the six changes of colour."""
 
     noise_probability: float = 0.5
+    """0..1, probability of Gaussian noise."""
 
     flip_probability: float = 0.5
+    """0..1, probability of a horizontal flip."""
 
     jpeg_probability: float = 0.5
+    """0..1, probability of JPEG compression."""
 
     crop_scale: tuple[float, float] = (0.8, 1.0)
-    """Part of the area."""
+    """Least and greatest part of the area that is kept, 0..1."""
 
     crop_ratio: tuple[float, float] = (0.75, 1.33)
-    """Width / height."""
+    """Least and greatest width / height of the kept part."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -140,7 +148,7 @@ class PaperAugmentation:
 
 
 def resize_crops(crops: Pixels, size: int) -> Pixels:
-    """Return (T,size,size,3) crops of (T,H,W,3) ones: areas when they shrink, linear when they grow."""
+    """Resize (T,H,W,3) crops to (T,size,size,3): by area when they shrink, linearly when they grow."""
     height, width = crops.shape[1:3]
     if (height, width) == (size, size):
         return crops
@@ -149,20 +157,20 @@ def resize_crops(crops: Pixels, size: int) -> Pixels:
 
 
 def resize_masks(masks: Pixels, size: int) -> Pixels:
-    """Return (T,size,size) masks of (T,H,W) ones: each pixel is the nearest one."""
+    """Resize (T,H,W) masks to (T,size,size) by the nearest pixel."""
     return masks if masks.shape[1:] == (size, size) else _each_resized(masks, size, cv2.INTER_NEAREST_EXACT)
 
 
 def random_box(
     shape: tuple[int, ...], scale: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int, int, int]:
-    """Return (top, left, height, width) of a part of an image, as torchvision's `RandomResizedCrop` chooses it.
+    """Draw a part of an image, (top, left, height, width) in pixels, as torchvision's `RandomResizedCrop` does.
 
     Args:
         shape: (H, W) of the image, pixels.
-        scale: least and greatest part of the area.
-        ratio: least and greatest width / height; its logarithm is uniform.
-        rng: decides.
+        scale: least and greatest part of the area, 0..1.
+        ratio: least and greatest width / height, whose logarithm is uniform.
+        rng: random generator.
     """
     image_height, image_width = shape
     for _ in range(CROP_TRIES):
@@ -172,52 +180,52 @@ def random_box(
         if 0 < width <= image_width and 0 < height <= image_height:
             top = int(rng.integers(image_height - height + 1))
             return top, int(rng.integers(image_width - width + 1)), height, width
-    # No luck: the largest centred part of an allowed shape.
+    # No try fits: take the largest centred part of an allowed shape.
     width = min(image_width, round(image_height * ratio[1]))
     height = min(image_height, round(image_width / ratio[0]))
     return (image_height - height) // 2, (image_width - width) // 2, height, width
 
 
 def flip(images: Pixels) -> Pixels:
-    """Return (T,H,W[,3]) images with left and right exchanged."""
+    """Flip (T,H,W[,3]) images horizontally."""
     return np.stack([_uint8(cv2.flip(image, 1)) for image in images])
 
 
 def change_brightness(crops: Pixels, factor: float) -> Pixels:
-    """Return (T,H,W,3) crops with all values × factor."""
+    """Multiply all values of (T,H,W,3) crops by a factor."""
     return _by_table(crops, _LEVELS * factor)
 
 
 def change_contrast(crops: Pixels, factor: float) -> Pixels:
-    """Return (T,H,W,3) crops with the distance from their mean grey × factor."""
+    """Multiply the distance of (T,H,W,3) crops from their mean grey by a factor."""
     mean = float(cv2.mean(cv2.cvtColor(_as_one(crops), cv2.COLOR_RGB2GRAY))[0])
     return _by_table(crops, mean + (_LEVELS - mean) * factor)
 
 
 def change_saturation(crops: Pixels, factor: float) -> Pixels:
-    """Return (T,H,W,3) crops with the distance of each pixel from its grey × factor."""
+    """Multiply the distance of each pixel of (T,H,W,3) crops from its grey by a factor."""
     image = _as_one(crops)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return _uint8(cv2.addWeighted(image, factor, grey, 1 - factor, 0)).reshape(crops.shape)
 
 
 def change_hsv(crops: Pixels, hue: float, saturation: float, value: float) -> Pixels:
-    """Return (T,H,W,3) crops with hue, saturation and value shifted, in OpenCV's units (hue: half degrees)."""
+    """Shift hue, saturation and value of (T,H,W,3) crops, in OpenCV's units (hue: half degrees)."""
     image = cv2.cvtColor(_as_one(crops), cv2.COLOR_RGB2HSV)
     table = np.stack(((_LEVELS + hue) % HUE_TURN, _LEVELS + saturation, _LEVELS + value), axis=1)
-    # A hue that rounds up to the full turn is 0 again.
+    # A hue that rounds up to the full turn is 0.
     table[:, 0] = np.rint(table[:, 0]) % HUE_TURN
     shifted = cv2.LUT(image, _rounded(table)[None])
     return _uint8(cv2.cvtColor(shifted, cv2.COLOR_HSV2RGB)).reshape(crops.shape)
 
 
 def change_gamma(crops: Pixels, gamma: float) -> Pixels:
-    """Return (T,H,W,3) crops with values v of 0..1 turned into v^gamma."""
+    """Raise the values (0..1) of (T,H,W,3) crops to the power gamma."""
     return _by_table(crops, np.power(_LEVELS / WHITE, gamma) * WHITE)
 
 
 def equalise(crops: Pixels, clip: float) -> Pixels:
-    """Return (T,H,W,3) crops whose lightness is equalised by CLAHE in 8×8 tiles with this clip limit."""
+    """Equalise the lightness of (T,H,W,3) crops by CLAHE in 8×8 tiles with a clip limit."""
     clahe = cv2.createCLAHE(clip, CLAHE_TILES)
     result = np.empty(crops.shape, np.uint8)
     for number, crop in enumerate(crops):
@@ -228,24 +236,24 @@ def equalise(crops: Pixels, clip: float) -> Pixels:
 
 
 def sharpen(crops: Pixels, alpha: float, lightness: float) -> Pixels:
-    """Return (T,H,W,3) crops mixed with their sharpened version: alpha of it, whose centre weighs 8 + lightness."""
+    """Mix (T,H,W,3) crops with their sharpened version, whose centre weighs 8 + lightness, at the share alpha."""
     kernel = np.full((3, 3), -alpha, dtype=np.float32)
     kernel[1, 1] = (1 - alpha) + alpha * (8 + lightness)
     return np.stack([_uint8(cv2.filter2D(crop, -1, kernel)) for crop in crops])
 
 
 def add_noise(crops: Pixels, deviation: float, seed: int) -> Pixels:
-    """Return (T,H,W,3) crops with Gaussian noise of this standard deviation, in grey levels, another in each value."""
-    cv2.setRNGSeed(seed)  # of this thread; three times as fast as NumPy's generators
+    """Add Gaussian noise to each value of (T,H,W,3) crops; standard deviation in grey levels."""
+    cv2.setRNGSeed(seed)  # of this thread; three times as fast as the generators of NumPy
     image = _as_one(crops)
-    image = image.reshape(len(image), -1)  # as one channel: of three, OpenCV fills only the first
+    image = image.reshape(len(image), -1)  # one channel, since OpenCV fills only the first of three
     noise = np.empty(image.shape, np.int16)
     cv2.randn(noise, np.zeros(1), np.array([deviation]))
     return _uint8(cv2.add(image, noise, dtype=cv2.CV_8U)).reshape(crops.shape)
 
 
 def compress(crops: Pixels, quality: int) -> Pixels:
-    """Return (T,H,W,3) crops after JPEG of this quality, with colours at half the resolution (4:2:0)."""
+    """Compress (T,H,W,3) crops as JPEG of a quality, with chroma at half the resolution (4:2:0)."""
     options = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR]
     options.append(cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420)
     result = np.empty(crops.shape, np.uint8)
@@ -306,12 +314,12 @@ COLOUR_CHANGES: tuple[Callable[[Pixels, np.random.Generator], Pixels], ...] = (
 
 
 def _as_one(crops: Pixels) -> Pixels:
-    """(T·H,W,3) view or copy: one image of all frames, for what looks at each pixel by itself."""
+    """Return all frames as one (T·H,W,3) image, a view or a copy, for functions of single pixels."""
     return np.ascontiguousarray(crops).reshape(-1, crops.shape[2], 3)
 
 
 def _by_table(crops: Pixels, table: npt.NDArray[np.floating]) -> Pixels:
-    """Each value replaced by its entry in a table of 256."""
+    """Replace each value by its entry in a (256,) table."""
     return _uint8(cv2.LUT(_as_one(crops), _rounded(table))).reshape(crops.shape)
 
 
@@ -320,7 +328,7 @@ def _rounded(values: npt.NDArray[np.floating]) -> Pixels:
 
 
 def _uint8(image: object) -> Pixels:
-    """What OpenCV returned, under the type that it has."""
+    """Return an array of OpenCV with its type."""
     return np.asarray(image, dtype=np.uint8)
 
 

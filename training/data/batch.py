@@ -1,28 +1,28 @@
-"""Samples and batches: crops as uint8 with their labels, masks and origins, normalised where they are by then.
+"""Samples and batches: uint8 crops with labels, masks and origins.
 
-Between decoding and the device pixels stay uint8: a quarter of the memory and of the transfer. `Batch.images` makes
-them float32 and normalises them where the batch is by then.
+Pixels stay uint8 until they are on the device: a quarter of the memory and of the transfer. `Batch.images` converts
+them to float32 and normalises them on the device of the batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1; torchvision's and timm's
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1, as in torchvision and timm
 IMAGENET_STD = (0.229, 0.224, 0.225)
 WHITE = 255.0
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """Return (…,3,S,S) float32 images with ImageNet's mean and deviation taken out, in the memory layout of the pixels.
+    """Normalise pixels by ImageNet's mean and deviation: (…,3,S,S) float32 in the memory layout of the pixels.
 
     Args:
         pixels: (…,3,S,S) uint8 RGB, on any device.
@@ -34,26 +34,28 @@ def normalise(pixels: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Origin:
-    """Whose face a sample shows."""
+    """The record and the video that a sample comes from."""
 
     key: str
-    """Of the record."""
+    """Key of the record in its store."""
 
     video_id: str
+    """Identifier of the video."""
 
     track_id: int
-    """Which person of the video."""
+    """Person of the video, 0-based."""
 
     dataset: str
+    """Name of the dataset."""
 
     manipulation: str | None
-    """None for real."""
+    """Manipulation; None for real."""
 
     compression: str | None
-    """`raw`, `c23`, `c40` or None."""
+    """`raw`, `c23`, `c40`; None where the dataset has none."""
 
     frame_index: int
-    """Position in the whole video; of a clip's first frame."""
+    """Position of the (first) frame in the whole video, 0-based."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,15 +66,16 @@ class Item:
     """(T,S,S,3) uint8 RGB."""
 
     masks: npt.NDArray[np.uint8] | None
-    """(T,S,S) uint8, 255 where altered; None where that is nowhere, or not known."""
+    """(T,S,S) uint8, 255 where altered; None for reals, or where it is unknown."""
 
     has_mask: bool
-    """Whether it is known where the crop is altered: of a real one always (nowhere)."""
+    """Whether the altered region is known; always for reals, where it is empty."""
 
     label: int
     """Class, 0 real."""
 
     origin: Origin
+    """Record and video."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,15 +86,16 @@ class Sample:
     """(3,S,S) uint8 RGB, or (T,3,S,S) for a clip; channels last in memory."""
 
     mask_pixels: Tensor | None
-    """(1,S,S) or (T,1,S,S) uint8, 255 where altered; None where that is nowhere, or not known."""
+    """(1,S,S) or (T,1,S,S) uint8, 255 where altered; None for reals, or where it is unknown."""
 
     has_mask: bool
-    """Whether it is known where the crop is altered: of a real one always (nowhere)."""
+    """Whether the altered region is known; always for reals, where it is empty."""
 
     label: int
     """Class, 0 real."""
 
     origin: Origin
+    """Record and video."""
 
     @property
     def images(self) -> Tensor:
@@ -100,7 +104,7 @@ class Sample:
 
     @property
     def masks(self) -> Tensor:
-        """(1,S,S) or (T,1,S,S) float32 0..1, zeros where no mask is known."""
+        """(1,S,S) or (T,1,S,S) float32 0..1, 1 where altered; zeros where it is unknown."""
         if self.mask_pixels is None:
             return torch.zeros_like(self.pixels[..., :1, :, :], dtype=torch.float32)
         return self.mask_pixels / WHITE
@@ -108,46 +112,48 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Items that go through the network together."""
+    """Items that pass through the network together."""
 
     pixels: Tensor
-    """(B,3,S,S) uint8 RGB, or (B,T,3,S,S) for clips; channels last in memory. Or float32: normalised already."""
+    """(B,3,S,S) uint8 RGB, or (B,T,3,S,S) for clips; channels last in memory. Or float32, already normalised."""
 
     labels: Tensor
-    """(B,) int64, class, 0 real."""
+    """(B,) int64 class, 0 real."""
 
     mask_pixels: Tensor
-    """(B,1,S,S) or (B,T,1,S,S) uint8, 255 where altered; 0 where no mask is known."""
+    """(B,1,S,S) or (B,T,1,S,S) uint8, 255 where altered; 0 where it is unknown."""
 
     has_mask: Tensor
-    """(B,) bool, whether it is known where the crop is altered: of real ones always (nowhere)."""
+    """(B,) bool, whether the altered region is known; always for reals, where it is empty."""
 
     keys: list[str]
-    """Of the records."""
+    """B keys of the records."""
 
     video_ids: list[str]
+    """B identifiers of the videos."""
 
     track_ids: list[int]
-    """Which person of the video."""
+    """B persons of the videos, 0-based."""
 
     datasets: list[str]
+    """B names of datasets."""
 
     manipulations: list[str | None]
-    """None for real."""
+    """B manipulations; None for real."""
 
     compressions: list[str | None]
-    """`raw`, `c23`, `c40` or None."""
+    """B compressions: `raw`, `c23`, `c40`; None where the dataset has none."""
 
     frame_indices: list[int]
-    """Position in the whole video; of a clip's first frame."""
+    """B positions of the (first) frames in the whole videos, 0-based."""
 
     def __len__(self) -> int:
-        """B."""
+        """Return B, the number of items."""
         return len(self.keys)
 
     @cached_property
     def images(self) -> Tensor:
-        """(B,3,S,S) or (B,T,3,S,S) float32, normalised; made where the batch is, at the first access."""
+        """(B,3,S,S) or (B,T,3,S,S) float32, normalised on the device of the batch at the first access."""
         return self.pixels if self.pixels.is_floating_point() else normalise(self.pixels)
 
     @cached_property
@@ -156,47 +162,90 @@ class Batch:
         return self.mask_pixels / WHITE
 
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on a device; from page-locked memory to a GPU without waiting for it."""
+        """Return the batch on a device; copies from page-locked memory to a GPU are asynchronous."""
         target = torch.device(device)
-        is_asynchronous = target.type != "cpu"  # towards the CPU, the tensors would be read before they are there
-        moved: dict[str, Any] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Tensor):
-                moved[item.name] = value.to(target, non_blocking=is_asynchronous)
-        return replace(self, **moved)
+        is_asynchronous = target.type != "cpu"  # to the CPU, the tensors would be read before they have arrived
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(target, non_blocking=is_asynchronous)
+
+        return replace(
+            self,
+            pixels=moved(self.pixels),
+            labels=moved(self.labels),
+            mask_pixels=moved(self.mask_pixels),
+            has_mask=moved(self.has_mask),
+        )
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Return samples of one shape as a batch."""
+    """Stack samples of one shape into a batch."""
     pixels = torch.stack([sample.pixels.movedim(-3, -1) for sample in samples]).movedim(-1, -3)
     none = torch.zeros_like(samples[0].pixels[..., :1, :, :])
     masks = torch.stack([none if sample.mask_pixels is None else sample.mask_pixels for sample in samples])
     return batch_of(pixels, masks, facts_of([(sample.label, sample.has_mask, sample.origin) for sample in samples]))
 
 
-def batch_of(pixels: Tensor, mask_pixels: Tensor, facts: dict[str, list[Any]]) -> Batch:
-    """A batch of pixels, masks and `facts_of`."""
-    values: dict[str, Any] = {"pixels": pixels, "mask_pixels": mask_pixels, **facts}
-    for name in ("labels", "has_mask"):
-        values[name] = torch.tensor(facts[name])
-    return Batch(**values)
+class Origins(TypedDict):
+    """The fields of a batch that come from the origins of its items."""
+
+    keys: list[str]
+    """As in `Batch`."""
+
+    video_ids: list[str]
+    """As in `Batch`."""
+
+    track_ids: list[int]
+    """As in `Batch`."""
+
+    datasets: list[str]
+    """As in `Batch`."""
+
+    manipulations: list[str | None]
+    """As in `Batch`."""
+
+    compressions: list[str | None]
+    """As in `Batch`."""
+
+    frame_indices: list[int]
+    """As in `Batch`."""
+
+
+class Facts(NamedTuple):
+    """Everything of a batch but the pixels."""
+
+    labels: list[int]
+    """B classes, 0 real."""
+
+    has_mask: list[bool]
+    """Whether the altered region of each item is known."""
+
+    origins: Origins
+    """Records and videos of the items."""
 
 
 Fact = tuple[int, bool, Origin]  # label, has_mask, origin
 
 
-def facts_of(items: Sequence[Fact]) -> dict[str, list[Any]]:
-    """Every field of a batch but the pixels."""
-    labels, has_mask, origins = zip(*items, strict=True)
-    return {
-        "labels": list(labels),
-        "has_mask": list(has_mask),
-        "keys": [origin.key for origin in origins],
-        "video_ids": [origin.video_id for origin in origins],
-        "track_ids": [origin.track_id for origin in origins],
-        "datasets": [origin.dataset for origin in origins],
-        "manipulations": [origin.manipulation for origin in origins],
-        "compressions": [origin.compression for origin in origins],
-        "frame_indices": [origin.frame_index for origin in origins],
-    }
+def batch_of(pixels: Tensor, mask_pixels: Tensor, facts: Facts) -> Batch:
+    """Return the batch of pixels, masks and facts."""
+    labels, has_mask = torch.tensor(facts.labels), torch.tensor(facts.has_mask)
+    return Batch(pixels=pixels, labels=labels, mask_pixels=mask_pixels, has_mask=has_mask, **facts.origins)
+
+
+def facts_of(items: Sequence[Fact]) -> Facts:
+    """Collect labels and origins of the items of a batch."""
+    origins = [origin for _, _, origin in items]
+    return Facts(
+        labels=[label for label, _, _ in items],
+        has_mask=[has_mask for _, has_mask, _ in items],
+        origins={
+            "keys": [origin.key for origin in origins],
+            "video_ids": [origin.video_id for origin in origins],
+            "track_ids": [origin.track_id for origin in origins],
+            "datasets": [origin.dataset for origin in origins],
+            "manipulations": [origin.manipulation for origin in origins],
+            "compressions": [origin.compression for origin in origins],
+            "frame_indices": [origin.frame_index for origin in origins],
+        },
+    )

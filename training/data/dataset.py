@@ -1,4 +1,4 @@
-"""A dataset of stores: the frames or clips that a plan chose, decoded when they are asked for.
+"""A PyTorch dataset of stores: selected frames or clips, decoded on access.
 
 dataset = StoreDataset(["OUT"], "train", transform=PaperAugmentation(320), seed=7)
 dataset[0].pixels, dataset.labels
@@ -31,37 +31,37 @@ BINARY_CLASSES = (REAL_NAME, "Fake")
 class StoreDataset(Dataset[Sample]):
     """The frames or clips of one or several stores.
 
-    What is needed to plan an epoch (label, manipulation) is read once, from `records.parquet` or else from the records'
-    headers, into arrays of some 20 bytes an item; images are decoded when an item is asked for. A dataset may be
-    pickled, and used on both sides of a fork: each process opens the shards itself.
+    Labels and manipulations are read once, from `records.parquet` or otherwise from the headers of the records, into
+    arrays of about 20 bytes per item; images are decoded on access. A dataset can be pickled and used on both sides of
+    a fork: each process opens the shards itself.
 
     Args:
-        stores: the stores' folders; items are numbered through in this order.
+        stores: folders of the stores; items are numbered in this order.
         split: `train`, `val` or `test`.
-        transform: what is done to crops and masks; `Resize` to the size that the first record has, if None.
-        classes: `binary` (0 real, 1 fake), or a name for each class: that of the real ones first, then manipulations.
-        frames: `single`, each frame of each record is an item; `clip`, each record is one item of T frames.
-        manipulations: leave out the fakes of all others; None for all.
-        compressions: leave out videos of all others; None for all.
-        with_masks: decode masks; without, `has_mask` is False everywhere.
-        keep_bystanders: also take people who are neither the manipulated nor the main person of their video.
-        seed: of the transform's random decisions.
-        allow_incomplete: also read a store whose last run was interrupted.
-        allow_unknown: give manipulations that are none of the classes the class −1, instead of refusing them.
+        transform: transform of crops and masks; None: `Resize` to the size of the first record.
+        classes: `binary` (0 real, 1 fake), or the names of several classes: reals first, then manipulations.
+        frames: `single`: each frame of each record is an item; `clip`: each record is an item of T frames.
+        manipulations: use only fakes of these; None: all.
+        compressions: use only videos of these; None: all.
+        with_masks: whether masks are decoded; otherwise `has_mask` is always False.
+        keep_bystanders: whether people who are neither manipulated nor the main person are included.
+        seed: seed of the transform.
+        allow_incomplete: whether a store whose last run was interrupted may be read.
+        allow_unknown: whether manipulations without a class get the class −1 instead of being refused.
 
     Attributes:
-        class_names: what the classes are called.
-        labels: (N,) int64, class of each item.
-        methods: (N,) int32, manipulation of each item: a number of `method_names`, 0 real.
-        method_names: `Real`, then manipulations, sorted; a fake without one is called after its dataset.
-        clip_length: T; None for single frames.
+        class_names: names of the classes.
+        labels: (N,) int64 class of each item.
+        methods: (N,) int32 manipulation of each item: position in `method_names`, 0 real.
+        method_names: `Real`, then manipulations, sorted; a fake without one has the name of its dataset.
+        clip_length: T, frames of a clip; None for single frames.
 
     Raises:
-        StoreError: a store is missing, incomplete or broken.
-        ConfigError: nothing is left, a manipulation without a class, or clips of different lengths.
+        StoreError: a store is missing, incomplete or corrupt.
+        ConfigError: no item is left, a manipulation has no class, or clips have different lengths.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a public constructor: every argument is an option with a default
         self,
         stores: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         split: str,
@@ -99,15 +99,15 @@ class StoreDataset(Dataset[Sample]):
         self.transform: Transform = transform or Resize(size_of(first.crops_encoded[0])[0])
 
     def __len__(self) -> int:
-        """N, items."""
+        """Return N, the number of items."""
         return len(self.labels)
 
     def __getitem__(self, which: Draw | int) -> Sample:
-        """Return an item; a number alone stands for its place in the first epoch.
+        """Return an item; a number alone is a draw of the first epoch.
 
         Raises:
             IndexError: the number is not below `len`.
-            StoreCorrupt: the record's bytes are not what was written.
+            StoreCorrupt: the bytes of the record differ from what was written.
         """
         draw = Draw(which, 0, which) if isinstance(which, int) else which
         if not 0 <= draw.item < len(self):
@@ -125,10 +125,10 @@ class StoreDataset(Dataset[Sample]):
         )
 
     def read(self, draw: Draw) -> Item:
-        """Return an item as arrays: what batches are made of, without the cost of tensors for each.
+        """Return an item as arrays, which saves the cost of tensors per item.
 
         Raises:
-            StoreCorrupt: the record's bytes are not what was written.
+            StoreCorrupt: the bytes of the record differ from what was written.
         """
         data, header, rows = self._record(draw.item)
         label = header["label"]
@@ -151,9 +151,9 @@ class StoreDataset(Dataset[Sample]):
         return dict(zip(self.method_names, found.tolist(), strict=True))
 
     def _record(self, item: int) -> tuple[bytes, RecordHeader, range]:
-        """The record that an item is taken from, its header, and the numbers of the item's frames in it.
+        """Return the record of an item, its header, and the positions of the item's frames in it.
 
-        Its arrays are not looked at: that takes as long again as all the rest but the decoding.
+        Arrays are not decoded: that would double the time of everything but decoding images.
         """
         store, number, frame = self._places[item].tolist()
         key, data = self._stores[store].encoded(number)
@@ -176,5 +176,5 @@ def _origin(header: RecordHeader, frame_index: int) -> Origin:
 
 
 def _stacked(images: list[npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-    """One array of all; a single image is not copied."""
+    """Stack images; a single one is not copied."""
     return images[0][None] if len(images) == 1 else np.stack(images)

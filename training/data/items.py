@@ -1,7 +1,7 @@
-"""The plan of a dataset: which records of the stores become its items, and of which class and manipulation each is.
+"""Items of a dataset: the selected records of its stores, with class and manipulation of each.
 
-Labels and manipulations are read once, from `records.parquet` or else from the records' headers, into arrays of some
-20 bytes an item.
+Labels and manipulations are read once, from `records.parquet` or otherwise from the headers of the records, into arrays
+of about 20 bytes per item.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,23 +20,30 @@ from storage.format.encoding import read_header
 from storage.records_table import read_rows
 from storage.store import RecordStore
 
-REAL_NAME = "Real"  # the name of class 0 and of method 0
-UNKNOWN = -1  # class of a forgery that is none of a model's
+REAL_NAME = "Real"  # name of class 0 and of method 0
+UNKNOWN = -1  # class of a manipulation that is not among the classes of a model
 
 Frames = Literal["single", "clip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which records become items."""
+    """Selection of the records that become items."""
 
     manipulations: frozenset[str] | None
+    """Manipulations of fakes; None: all."""
+
     compressions: frozenset[str] | None
+    """Compressions; None: all."""
+
     keep_bystanders: bool
+    """Whether people who are neither manipulated nor the main person are included."""
+
     frames: Frames
+    """Whether an item is a single frame or a clip."""
 
     def takes(self, label: int, manipulation: str | None, compression: str | None, track_choice: str | None) -> bool:
-        """Whether a record is wanted."""
+        """Return whether a record is selected."""
         return (
             (self.keep_bystanders or track_choice != "bystander")
             and (self.compressions is None or compression in self.compressions)
@@ -46,35 +53,37 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Plan:
-    """The items of a dataset."""
+    """The items of a dataset, as arrays."""
 
     places: npt.NDArray[np.int32]
-    """(N,3) int32: number of the store, number of the record in it, number of the frame in that (0 for a clip)."""
+    """(N,3) int32: numbers of the store, of the record in it, of the frame in the record (0 for a clip); 0-based."""
 
     methods: npt.NDArray[np.int32]
-    """(N,) int32, position in method_names."""
+    """(N,) int32 manipulation, position in method_names."""
 
     method_names: tuple[str, ...]
-    """The real ones first."""
+    """Names of the manipulations; `Real` first."""
 
     clip_length: int | None
-    """T; None for single frames."""
+    """T, frames of a clip; None for single frames."""
 
 
+# label, dataset, manipulation, compression, track_choice, num_frames of a record
+_Row = tuple[int, str, str | None, str | None, str | None, int]
 _PLANNED = ("split", "label", "dataset", "manipulation", "compression", "track_choice", "num_frames")
 
 
 def read_plan(stores: Sequence[RecordStore], wanted: Wanted) -> Plan:
-    """Choose the items from what the stores' tables or headers say.
+    """Select items by the tables of the stores, or by the headers of their records.
 
     Raises:
-        StoreCorrupt: a table that does not fit its store.
-        ConfigError: no records are left, or clips of different lengths.
+        StoreCorrupt: a table does not match its store.
+        ConfigError: no record is selected, or clips have different lengths.
     """
     if wanted.frames not in ("single", "clip"):
         raise ConfigError(f"frames: got {wanted.frames!r}, expected 'single' or 'clip'")
     places, methods, lengths = array("i"), array("i"), set[int]()
-    numbers: dict[str | None, int] = {None: 0}  # by name of the method; None is real
+    numbers: dict[str | None, int] = {None: 0}  # number of each method by name; None: real
     for store_number, store in enumerate(stores):
         for record_number, row in enumerate(_rows(store)):
             label, dataset, manipulation, compression, track_choice, num_frames = row
@@ -89,14 +98,14 @@ def read_plan(stores: Sequence[RecordStore], wanted: Wanted) -> Plan:
         shown = {"manipulations": wanted.manipulations, "compressions": wanted.compressions}
         raise ConfigError(
             f"records of {stores}: got none with {shown}, expected at least one; "
-            "list what is there with `python -m storage.inspect OUT`"
+            "list them with `python -m storage.inspect OUT`"
         )
     if wanted.frames == "clip" and len(lengths) > 1:
         raise ConfigError(
-            f"clips: got lengths of {sorted(lengths)} frames, expected one; process with clips of one length, "
+            f"clips: got lengths of {sorted(lengths)} frames, expected one; preprocess with clips of one length, "
             "or take frames='single'"
         )
-    # Numbers by name, so that they do not depend on which manipulation comes first.
+    # Numbers follow the names, so that they do not depend on the order of records.
     names = [REAL_NAME, *sorted(name for name in numbers if name is not None)]
     renumbered = np.zeros(len(numbers), dtype=np.int32)
     for name, number in numbers.items():
@@ -109,25 +118,25 @@ def read_plan(stores: Sequence[RecordStore], wanted: Wanted) -> Plan:
     )
 
 
-def _rows(store: RecordStore) -> Iterator[tuple[Any, ...]]:
-    """`_PLANNED` but the split, of each record in the store's order.
+def _rows(store: RecordStore) -> Iterator[_Row]:
+    """Yield `_PLANNED` without the split for each record, in the order of the store.
 
     Raises:
-        StoreCorrupt: the table has more or fewer rows than the store has records.
+        StoreCorrupt: the numbers of rows and of records differ.
     """
     path = store.path / RECORDS_NAME
-    # An interrupted run leaves the table of the run before.
+    # After an interrupted run, the table is that of the previous run.
     if not path.exists() or not store.index.complete:
         for _, key, view in store.views():
             header = read_header(view, key)
             scalars = cast(Mapping[str, object], header)
-            yield *(scalars[name] for name in _PLANNED[1:-1]), len(header["crops"])
+            yield cast(_Row, (*(scalars[name] for name in _PLANNED[1:-1]), len(header["crops"])))
         return
     num_rows = 0
     for split, *others in read_rows(path, _PLANNED):
         if split == store.split:
             num_rows += 1
-            yield tuple(others)
+            yield cast(_Row, tuple(others))
     if num_rows != len(store):
         raise StoreCorrupt(
             f"{path}: got {num_rows} rows of split {store.split!r}, expected {len(store)} as the index says; "
@@ -138,22 +147,20 @@ def _rows(store: RecordStore) -> Iterator[tuple[Any, ...]]:
 def labels_of(
     plan: Plan, class_names: tuple[str, ...], *, is_binary: bool, allow_unknown: bool = False
 ) -> npt.NDArray[np.int64]:
-    """(N,) class of each item; UNKNOWN for a manipulation that is none of the classes, if that is allowed.
+    """Return the (N,) int64 class of each item; UNKNOWN for manipulations without a class, if these are allowed.
 
     Raises:
-        ConfigError: a manipulation that is none of the classes.
+        ConfigError: a manipulation has no class.
     """
     if is_binary:
         return (plan.methods > 0).astype(np.int64)
     if len(class_names) < 2 or len(set(class_names)) != len(class_names):
-        raise ConfigError(
-            f"classes: got {class_names}, expected 'binary', or the real ones' name and then manipulations"
-        )
+        raise ConfigError(f"classes: got {class_names}, expected 'binary', or the name of reals and then manipulations")
     unknown = set(plan.method_names[1:]) - set(class_names[1:])
     if unknown and not allow_unknown:
         raise ConfigError(
             f"classes: got {class_names}, expected one for each manipulation of the stores, also {sorted(unknown)}; "
-            "name them, or leave their videos out with manipulations="
+            "name them, or exclude their videos with manipulations="
         )
     known = plan.method_names[1:]
     table = [0, *(UNKNOWN if name in unknown else class_names.index(name, 1) for name in known)]

@@ -1,4 +1,4 @@
-"""Batches of a dataset, decoded by worker processes, whoever they are.
+"""Loaders: batches of a dataset, decoded by worker processes.
 
     sampler = BlockShuffle(dataset.labels, dataset.methods, seed=7)
     loader = make_loader(dataset, sampler, batch_size=32, num_workers=4)
@@ -6,8 +6,8 @@
         batch = batch.to("cuda")
         batch.images, batch.labels, batch.masks
 
-Workers write into shared memory that is allocated once: a fresh block for each batch costs as much as a third of the
-decoding, in page faults.
+Workers write into shared memory that is allocated once: the page faults of a new block per batch take a third of the
+time of decoding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -26,48 +26,52 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from manifests.errors import ConfigError
-from training.data.batch import Batch, Fact, Sample, batch_of, collate, facts_of
+from training.data.batch import Batch, Fact, Facts, Sample, batch_of, collate, facts_of
 from training.data.dataset import StoreDataset
-from training.data.order import BlockShuffle, Draw
+from training.data.order import BlockShuffle, Draw, SamplerState
 
-PREFETCH = 2  # batches that each worker holds ready
-# One more than that: while a worker fills a batch, the one handed over last may still be copied.
+PREFETCH = 2  # batches that each worker prepares ahead
+# One more: while a worker fills a batch, the previous one may still be copied.
 NUM_SLOTS = PREFETCH + 1
-SHARED_MEMORY_DIR = Path("/dev/shm")  # where Linux keeps shared memory; Docker gives it 64 MB unless told otherwise
+# Shared memory of Linux; 64 MB in Docker by default.
+SHARED_MEMORY_DIR = Path("/dev/shm")  # noqa: S108 - only its free space is read
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
+T = TypeVar("T")
 
 
 class Loader:
-    """The batches of an epoch, in the sampler's order, however many workers make them; see `make_loader`.
+    """The batches of an epoch in the order of the sampler, for any number of workers; see `make_loader`.
 
-    What counts as consumed is what the loop over it was given, so `state_dict` in the middle of an epoch says exactly
-    which items are left; the iteration that follows `load_state_dict` yields these, and `len` stays that of the epoch.
+    Batches count as consumed when the loop receives them, so `state_dict` in the middle of an epoch tells exactly which
+    items are left. The iteration after `load_state_dict` yields these; `len` remains that of the whole epoch.
     """
 
-    def __init__(self, dataset: StoreDataset, loader: DataLoader[Any], slots: _Slots | None, pin_memory: bool) -> None:
-        self._loader: DataLoader[Any] | None = loader
+    def __init__(
+        self, dataset: StoreDataset, loader: DataLoader[Sample], slots: _Slots | None, pin_memory: bool
+    ) -> None:
+        self._loader: DataLoader[Sample] | None = loader
         self._slots = slots
         self._pin_memory = pin_memory
         self.dataset = dataset
-        self.sampler: Sampler[Draw] = loader.sampler  # type: ignore[assignment]  # as make_loader gave it
+        self.sampler = cast(Sampler[Draw], loader.sampler)
         self.batch_size = int(loader.batch_size or 1)
         self._num_batches = len(loader)
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Return the number of batches in a whole epoch."""
         return self._num_batches
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield what is left of the sampler's epoch; at its end the sampler goes on to the next one.
+        """Yield the batches that are left of the epoch, then set the sampler to the next epoch.
 
-        Who stops at the last batch, as a loop that counts does, has consumed the epoch, too: nothing is left of it.
+        A loop that stops after the last batch, without asking for another one, has consumed the epoch as well.
 
         Raises:
-            ConfigError: the loader was closed.
+            ConfigError: the loader is closed.
         """
         if self._loader is None:
-            raise ConfigError("loader: got a closed one, expected an open one; make another")
+            raise ConfigError("loader: got a closed one, expected an open one; create another")
         sampler = self.sampler if isinstance(self.sampler, BlockShuffle) else None
         if sampler and sampler.num_left < (self.batch_size if self._loader.drop_last else 1):
             sampler.set_epoch(sampler.epoch + 1)
@@ -80,15 +84,15 @@ class Loader:
         if sampler:
             sampler.set_epoch(epoch + 1)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the sampler stands; empty for one without a state."""
+    def state_dict(self) -> SamplerState:
+        """Return the state of the sampler; empty for a sampler without state."""
         return self.sampler.state_dict() if isinstance(self.sampler, BlockShuffle) else {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there.
+    def load_state_dict(self, state: SamplerState) -> None:
+        """Continue from a state of the sampler.
 
         Raises:
-            ConfigError: it is the state of another order.
+            ConfigError: the state belongs to another order.
         """
         if isinstance(self.sampler, BlockShuffle):
             self.sampler.load_state_dict(state)
@@ -98,13 +102,13 @@ class Loader:
         self._loader = None
 
     def _received(self, made: Batch | _Filled) -> Batch:
-        """The batch in memory of this process: the slot that it came in will be filled again."""
+        """Return the batch in memory of this process, since its slot is going to be filled again."""
         if isinstance(made, Batch):
             return replace(made, pixels=self._kept(made.pixels), mask_pixels=self._kept(made.mask_pixels))
         if self._slots is None:
             raise ConfigError("loader: got a batch in shared memory, expected none without workers")
         batch = self._slots.batch(made)
-        # Without masks there is one zero, which nobody writes to.
+        # Without masks there is a single zero, which is never overwritten.
         masks = self._copy(batch.mask_pixels) if self.dataset.with_masks else batch.mask_pixels
         return replace(batch, pixels=self._copy(batch.pixels), mask_pixels=masks)
 
@@ -125,35 +129,35 @@ def make_loader(
     pin_memory: bool | None = None,
     start_method: StartMethod | None = None,
 ) -> Loader:
-    """Return a loader of batches.
+    """Create a loader.
 
     Args:
-        dataset: where the items come from.
+        dataset: source of the items.
         sampler: `BlockShuffle` for training, `InOrder` for evaluation.
         batch_size: B, items.
-        num_workers: processes that decode, kept from epoch to epoch; 0 to decode in this one.
-        drop_last: leave out an epoch's last batch if it is not full.
-        pin_memory: hand out batches in page-locked memory; None where there is a CUDA device.
-        start_method: how workers are started; None for the platform's way.
+        num_workers: processes that decode, kept between epochs; 0 to decode in this process.
+        drop_last: drop the last batch of an epoch if it is not full.
+        pin_memory: return batches in page-locked memory; None: if there is a CUDA device.
+        start_method: start method of workers; None: default of the platform.
 
     Raises:
-        ConfigError: a size that makes no sense, or too little shared memory.
+        ConfigError: a size is out of range, or shared memory is too small.
     """
     if batch_size < 1 or num_workers < 0:
         raise ConfigError(
             f"batch_size and num_workers: got {batch_size} and {num_workers}, expected 1 and 0 or more each"
         )
     slots = _Slots(dataset, num_workers, batch_size) if num_workers else None
-    loader: DataLoader[Any] = DataLoader(
+    loader: DataLoader[Sample] = DataLoader(
         _Batches(dataset, slots),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=num_workers,
-        collate_fn=_as_it_is,
+        collate_fn=_unchanged,
         drop_last=drop_last,
         worker_init_fn=_start_worker if num_workers else None,
         multiprocessing_context=start_method if num_workers else None,
-        # Workers' seeds are not used; drawn from the global generator they would change what training draws from it.
+        # The loader draws seeds of workers, which are unused, and must not advance the global generator of training.
         generator=torch.Generator(),
         prefetch_factor=PREFETCH if num_workers else None,
         persistent_workers=num_workers > 0,
@@ -163,65 +167,69 @@ def make_loader(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Filled:
-    """What a worker sends of a batch: all but the pixels, and where in shared memory they are."""
+    """The message of a worker for a batch: everything but the pixels, and their place in shared memory."""
 
     worker: int
+    """Number of the worker, 0-based."""
+
     slot: int
-    facts: dict[str, list[Any]]
-    """`facts_of`."""
+    """Slot of the worker, 0..NUM_SLOTS-1."""
+
+    facts: Facts
+    """Labels and origins of the items."""
 
 
 class _Slots:
-    """Memory for batches: shared with workers, who use theirs in turn.
+    """Shared memory for batches: a ring of slots per worker.
 
-    A worker is told to make a batch when the loop takes the one `PREFETCH` before it, and fills the slot of the one
-    before that, which the loop has copied by then.
+    A worker starts a batch when the loop takes the batch `PREFETCH` before it, and fills the slot of the batch before
+    that one, which the loop has copied by then.
     """
 
     def __init__(self, dataset: StoreDataset, num_workers: int, batch_size: int) -> None:
         size = dataset.transform.img_size
         frames = () if dataset.clip_length is None else (dataset.clip_length,)
         shape = (num_workers, NUM_SLOTS, batch_size, *frames)
-        # Without masks one zero stands for all of them.
+        # Without masks, a single zero is expanded to all of them.
         masks_shape = (*shape, 1, size, size) if dataset.with_masks else (*shape, 1, 1, 1)
         _require_shared_memory(int(np.prod(shape)) * size * size * 3 + int(np.prod(masks_shape)))
         self._size = size
         self._pixels = torch.zeros((*shape, size, size, 3), dtype=torch.uint8)
         self._masks = torch.zeros(masks_shape, dtype=torch.uint8)
         for tensor in (self._pixels, self._masks):
-            tensor.share_memory_()  # type: ignore[no-untyped-call]
+            tensor.share_memory_()  # type: ignore[no-untyped-call]  # untyped in torch
 
     def rows(self, worker: int, slot: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
-        """Return a slot's memory: (B,[T,]S,S,3) pixels and (B,[T,]1,S,S) masks."""
+        """Return the memory of a slot: (B,[T,]S,S,3) uint8 pixels and (B,[T,]1,S,S) uint8 masks."""
         return self._pixels[worker, slot].numpy(), self._masks[worker, slot].numpy()
 
     def batch(self, filled: _Filled) -> Batch:
-        """Return a batch whose pixels lie in a slot."""
-        num_items = len(filled.facts["keys"])
+        """Return a batch whose pixels are in a slot."""
+        num_items = len(filled.facts.labels)
         masks = self._masks[filled.worker, filled.slot, :num_items]
         masks = masks.expand(*masks.shape[:-2], self._size, self._size)
         pixels = self._pixels[filled.worker, filled.slot, :num_items].movedim(-1, -3)
         return batch_of(pixels, masks, filled.facts)
 
 
-class _Batches(Dataset[Any]):
-    """What the data loader takes batches from, each at once.
+class _Batches(Dataset[Sample]):
+    """The dataset that torch's data loader reads, a batch at a time.
 
-    Each item's pixels go to their place in the batch before the next item is read, so that one block of memory, still
-    in the processor's cache, serves to decode them all.
+    The pixels of an item are written to the batch before the next item is read, so that all items are decoded into the
+    same block of memory, which stays in the processor's cache.
     """
 
     def __init__(self, dataset: StoreDataset, slots: _Slots | None) -> None:
         self._dataset = dataset
         self._slots = slots
-        self._num_made = 0  # batches, by this process
+        self._num_made = 0  # batches of this process
 
     def __getitem__(self, draw: Draw) -> Sample:
-        """Return one item; the loader asks for batches instead."""
+        """Return one item; torch's data loader calls `__getitems__` instead."""
         return self._dataset[draw]
 
     def __getitems__(self, draws: Sequence[Draw]) -> Batch | _Filled:
-        """Return the items as a batch: in a slot for a worker, in memory of its own without workers."""
+        """Return the items as a batch: in a slot if this is a worker, otherwise in memory of its own."""
         if self._slots is None:
             return collate([self._dataset[draw] for draw in draws])
         info = get_worker_info()
@@ -232,9 +240,9 @@ class _Batches(Dataset[Any]):
         return _Filled(worker=worker, slot=slot, facts=facts)
 
     def _into(self, pixels: npt.NDArray[np.uint8], masks: npt.NDArray[np.uint8], draw: Draw) -> Fact:
-        """Write an item's pixels to their place; return the rest of it."""
+        """Write the pixels of an item to their place in the batch; return label and origin."""
         item = self._dataset.read(draw)
-        # The place of a single frame has no T.
+        # A single frame has no T in the batch.
         np.copyto(pixels, item.crops.reshape(pixels.shape))
         if item.masks is not None:
             np.copyto(masks, item.masks.reshape(masks.shape))
@@ -243,19 +251,19 @@ class _Batches(Dataset[Any]):
         return item.label, item.has_mask, item.origin
 
 
-def _as_it_is(batch: Any) -> Any:
-    """What the data loader calls to make a batch of items: it is one."""
+def _unchanged(batch: T) -> T:
+    """Return the batch, which needs no collation."""
     return batch
 
 
-def _start_worker(number: int) -> None:
-    """One thread for each worker: more of them would only take turns on the same cores."""
+def _start_worker(_number: int) -> None:
+    """Limit a worker to one thread, since there are as many workers as cores."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 
 
 def _require_shared_memory(num_bytes: int) -> None:
-    """Raise where it is known that the system has not enough of it: touching what is not there kills a process.
+    """Require free shared memory, since writing beyond it kills a process.
 
     Raises:
         ConfigError: there is less.

@@ -1,17 +1,17 @@
-"""In which order a dataset's items are drawn: shuffled with locality, balanced, resumable, shared out among processes.
+"""Samplers of items: shuffled with locality, balanced, resumable, distributed over processes.
 
     sampler = BlockShuffle(dataset.labels, dataset.methods, seed=7, balance="method")
     sampler.set_epoch(3)
     for item, epoch, position in sampler: ...
 
-The order is a function of (seed, epoch) alone: neither workers nor ranks change it, they only share it out. Each draw
-says its epoch and its position in it, from which augmentation takes its randomness.
+The order is a function of (seed, epoch) alone; workers and ranks each take a part of it. Each draw holds its epoch and
+its position in it, which seed the augmentation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,51 +22,53 @@ from manifests.errors import ConfigError
 Balance = Literal["none", "class", "method"]
 BALANCES: tuple[Balance, ...] = get_args(Balance)
 
-# Consecutive items that are read together: about one video of 20 to 32 frames, whose records lie side by side.
+# Consecutive items that are read together: about one video of 20 to 32 frames, whose records are adjacent.
 BLOCK_SIZE = 32  # items
-# Items that are mixed with each other: some 256 videos, so that a batch seldom sees one twice; 400 MB of a store of
-# 320-pixel crops, which the page cache holds.
+# Items that are mixed with each other: about 256 videos, so that a batch rarely holds one twice; 400 MB of a store of
+# 320-pixel crops, which fit into the page cache.
 BUFFER_SIZE = 8192  # items
 
-_STREAMS, _ROUNDS = 0, 1  # what a random generator is for: equal seeds must not give related numbers
+_STREAMS, _ROUNDS = 0, 1  # purpose of a generator, part of its seed: generators must be independent
+
+SamplerState = dict[str, int | str]
 
 
 class Draw(NamedTuple):
-    """One item, drawn at one place of an epoch."""
+    """One item, drawn at one position of an epoch."""
 
     item: int
-    """Its number in the dataset."""
+    """Number of the item in the dataset, 0-based."""
 
     epoch: int
-    """0 first."""
+    """Epoch, 0-based."""
 
     position: int
-    """Place in the epoch over all ranks, 0 first."""
+    """Position in the epoch over all ranks, 0-based."""
 
 
 class BlockShuffle(Sampler[Draw]):
-    """Draws items at random, a few neighbourhoods of the store at a time, and balanced if it is asked to.
+    """A sampler that draws items at random from a few neighbourhoods of the store at a time, balanced on request.
 
-    Each group of items (all; each class; the real ones and each manipulation) is a stream: its items in blocks of
-    neighbours, the blocks shuffled, then the items within a buffer of blocks; when all have been drawn, all once more
-    in another order. An epoch takes the next items of each stream, and the epoch after goes on where it ended: nothing
-    is drawn twice before everything of its group was drawn once. Balance is exact in every round of the shortest
-    length that allows it (`method` with 4 manipulations: 8 draws, 4 of them real), hence in an epoch.
+    Each group of items (all; each class; reals and each manipulation) is an endless stream of passes over its items.
+    A pass shuffles blocks of neighbours, then the items within buffers of several blocks. An epoch takes the next items
+    of each stream, and the next epoch continues there: no item is drawn twice before each item of its group was drawn
+    once. Balance is exact in every round of the shortest length that allows it (`method` with 4 manipulations: 8 draws,
+    4 of them real), and so in an epoch.
 
     Args:
         labels: (N,) integers, class of each item, 0 real.
         methods: (N,) integers, manipulation of each item, 0 for real; needed to balance methods.
-        seed: of every random decision, 0 or more.
+        seed: seed of all random decisions, 0 or more.
         balance: `none`; `class`, equal numbers of each class; `method`, as many real as fake items, and equal numbers
             of each manipulation among the fakes.
         num_draws: draws in an epoch, over all ranks; rounded down to whole rounds. N if None.
         block_size: neighbours that stay together until the buffer.
         buffer_size: items that are mixed with each other.
-        rank: which of the processes that train together this is.
-        world_size: how many there are; what does not divide evenly is left out at the end of an epoch.
+        rank: number of this process among those of the run.
+        world_size: number of processes; the remainder of an epoch that does not divide evenly is dropped.
 
     Raises:
-        ConfigError: nothing to draw, a group that is empty, or numbers that make no sense.
+        ConfigError: there is nothing to draw, a group is empty, or a number is out of range.
     """
 
     def __init__(
@@ -90,7 +92,7 @@ class BlockShuffle(Sampler[Draw]):
         self._groups, self._round = _groups(classes, None if methods is None else np.asarray(methods), balance)
         wanted = len(classes) if num_draws is None else num_draws
         num_rounds = wanted // len(self._round)
-        self._num_draws = num_rounds * len(self._round)  # in an epoch, over all ranks
+        self._num_draws = num_rounds * len(self._round)  # per epoch, over all ranks
         if self._num_draws < world_size:
             raise ConfigError(
                 f"draws in an epoch: got {wanted}, expected at least {max(len(self._round), world_size)}, "
@@ -98,18 +100,23 @@ class BlockShuffle(Sampler[Draw]):
             )
         self._block_size, self._buffer_size = block_size, buffer_size
         self._rank, self._world_size = rank, world_size
-        self._identity = {"seed": seed, "balance": balance, "num_items": len(classes), "num_draws": self._num_draws}
+        self._identity: SamplerState = {
+            "seed": seed,
+            "balance": balance,
+            "num_items": len(classes),
+            "num_draws": self._num_draws,
+        }
         self._identity |= {"block_size": block_size, "buffer_size": buffer_size}
         self._seed = seed
         self.epoch = 0
-        self.position = 0  # draws of this epoch that were consumed, over all ranks
+        self.position = 0  # consumed draws of this epoch, over all ranks
 
     def __len__(self) -> int:
-        """Draws of this rank in a whole epoch, however many of them are left."""
+        """Return the number of draws of this rank in a whole epoch."""
         return self._num_draws // self._world_size
 
     def __iter__(self) -> Iterator[Draw]:
-        """Yield this rank's draws of the epoch that have not been consumed."""
+        """Yield the draws of this rank that are left of the epoch."""
         epoch = self.epoch
         order = self.order(epoch)
         end = len(self) * self._world_size
@@ -129,38 +136,38 @@ class BlockShuffle(Sampler[Draw]):
 
     @property
     def num_left(self) -> int:
-        """Draws of this rank that have not been consumed."""
+        """Draws of this rank that are left of the epoch."""
         return len(self) - self.position // self._world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to the start of an epoch; the one that is under way goes on where it is."""
+        """Go to the start of an epoch; for the current epoch, the position stays."""
         if epoch != self.epoch:
             self.epoch, self.position = epoch, 0
 
     def advance(self, num_draws: int) -> None:
-        """Count draws of this rank that were consumed: those that training saw, not those that a worker prefetched."""
+        """Count draws of this rank as consumed: those that training received, not those that a worker prefetched."""
         self.position += num_draws * self._world_size
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return where drawing stands and what identifies the order, as plain values."""
+    def state_dict(self) -> SamplerState:
+        """Return the position, and the settings that identify the order."""
         return self._identity | {"epoch": self.epoch, "position": self.position}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where another sampler of the same order stood.
+    def load_state_dict(self, state: SamplerState) -> None:
+        """Continue at the position of another sampler of the same order.
 
         Raises:
-            ConfigError: it drew from something else, or in another order.
+            ConfigError: the state belongs to another order.
         """
         found = {name: state.get(name) for name in self._identity}
         if found != self._identity:
             raise ConfigError(
                 f"state of the sampler: got {found}, expected {self._identity}; "
-                "resume with the stores and settings of the run that was interrupted, or start anew"
+                "resume with the stores and settings of the interrupted run, or start another run"
             )
         self.epoch, self.position = int(state["epoch"]), int(state["position"])
 
     def _stream(self, group: int, start: int, count: int) -> npt.NDArray[np.int64]:
-        """(count,) item numbers of a group's endless stream, from its draw number `start` on."""
+        """Return the (count,) item numbers of a group's endless stream from draw `start` on."""
         members = self._groups[group]
         first_pass, skipped = divmod(start, len(members))
         num_passes = -(-(skipped + count) // len(members))
@@ -168,9 +175,9 @@ class BlockShuffle(Sampler[Draw]):
         return np.concatenate([members[:0], *passes])[skipped : skipped + count]
 
     def _shuffled(self, members: npt.NDArray[np.int64], which: tuple[int, int]) -> npt.NDArray[np.int64]:
-        """All members once: the blocks in random order, then the items within each buffer."""
+        """Return all members once: blocks in random order, then items shuffled within each buffer."""
         rng = np.random.default_rng((self._seed, _STREAMS, *which))
-        # Blocks start at a random place, so that it is not always the same items that travel together.
+        # Blocks start at a random item, so that their boundaries differ from pass to pass.
         members = np.roll(members, int(rng.integers(len(members))))
         blocks = [members[start : start + self._block_size] for start in range(0, len(members), self._block_size)]
         order = np.concatenate([blocks[number] for number in rng.permutation(len(blocks))])
@@ -180,18 +187,18 @@ class BlockShuffle(Sampler[Draw]):
 
 
 class InOrder(Sampler[Draw]):
-    """Every item once, in the dataset's order; each process gets one contiguous part, without padding.
+    """A sampler of every item once, in the order of the dataset; each process gets a contiguous part, without padding.
 
-    The parts differ by one item at most, and a part may be empty: nothing is drawn twice, so that an evaluation over
-    several processes gives what one process gives.
+    Parts differ by one item at most, and may be empty: no item is drawn twice, so that an evaluation over several
+    processes gives the result of one process.
 
     Args:
         num_items: N.
-        rank: which of the processes this is.
-        world_size: how many there are.
+        rank: number of this process.
+        world_size: number of processes.
 
     Raises:
-        ConfigError: a rank that is not below the world's size.
+        ConfigError: the rank is not below the world size.
     """
 
     def __init__(self, num_items: int, *, rank: int = 0, world_size: int = 1) -> None:
@@ -199,21 +206,21 @@ class InOrder(Sampler[Draw]):
         self._part = range(num_items * rank // world_size, num_items * (rank + 1) // world_size)
 
     def __len__(self) -> int:
-        """Items of this rank."""
+        """Return the number of items of this rank."""
         return len(self._part)
 
     def __iter__(self) -> Iterator[Draw]:
-        """Yield this rank's items."""
+        """Yield the items of this rank."""
         return (Draw(item, 0, item) for item in self._part)
 
 
 def _groups(
-    labels: npt.NDArray[Any], methods: npt.NDArray[Any] | None, balance: Balance
+    labels: npt.NDArray[np.integer], methods: npt.NDArray[np.integer] | None, balance: Balance
 ) -> tuple[list[npt.NDArray[np.int64]], npt.NDArray[np.int64]]:
-    """(item numbers of each group, the groups that one round draws from).
+    """Return the item numbers of each group, and the group of each draw of a round.
 
     Raises:
-        ConfigError: an unknown balance, no items, only one class, or methods that are not given.
+        ConfigError: the balance is unknown, there are no items or one class only, or methods are missing.
     """
     if balance not in BALANCES:
         raise ConfigError(f"balance: got {balance!r}, expected one of {list(BALANCES)}")
@@ -236,6 +243,6 @@ def _groups(
 
 
 def _check_rank(rank: int, world_size: int) -> None:
-    """Raise unless the rank is one of the world's."""
+    """Require a rank below the world size."""
     if not 0 <= rank < world_size:
         raise ConfigError(f"rank: got {rank} of {world_size} processes, expected 0..{world_size - 1}")

@@ -1,7 +1,7 @@
-"""Published figures, with their sources, and ours beside them.
+"""Published figures with their sources, for comparison.
 
-Nobody outside has reached the authors' 97.93 % on c23: with their weights on crops of one's own, 91.9 % was the result.
-Crops, frames per video, level and split differ from paper to paper, so a difference of some points says nothing yet.
+No independent study has reproduced the 97.93 % of M2TR's authors on c23: their weights gave 91.9 % on other crops.
+Crops, frames per video, level and split differ between papers, so differences of a few points are not meaningful.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ ROBUSTNESS_STUDY = "robustness study on a c23 subset"
 OTHER_STUDIES = "other studies; all fail on videos from the internet"
 ATTRIBUTION = "ff_attribution, WACVW 2025, 5 classes"
 
-# (dataset in a store, compression) → the name that papers use.
+# (dataset, compression) of a store → name in papers.
 DATA_NAMES: dict[tuple[str, str | None], str] = {
     ("ffpp", "raw"): "FF++ raw",
     ("ffpp", "c23"): "FF++ c23",
@@ -28,48 +28,48 @@ DATA_NAMES: dict[tuple[str, str | None], str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedFigure:
-    """What a paper, or whoever tried, says of a model on some data."""
+    """A published result of a model on some data."""
 
     model: str
-    """As it is called there."""
+    """Name of the model in the source."""
 
     data: str
-    """What it was tested on."""
+    """Test data."""
 
     accuracy: float | None
-    """0..1."""
+    """0..1; None if not published."""
 
     auc: float | None
-    """0..1."""
+    """0..1; None if not published."""
 
     source: str
-    """Where it stands."""
+    """Publication."""
 
     perturbation: str | None = None
-    """Of a robustness study; None for images as they are."""
+    """Name in PERTURBATIONS; None for unperturbed images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """One line of a table with ours and theirs."""
+    """One line of the table of published and measured results."""
 
     model: str
-    """Its name."""
+    """Name of the model."""
 
     data: str
-    """What it was tested on."""
+    """Test data."""
 
     level: str
-    """Frame or video; empty where the source does not say."""
+    """Frame or video; empty where the source does not state it."""
 
     accuracy: Figure
-    """At 0.5."""
+    """Accuracy at 0.5."""
 
     auc: Figure
     """Area under the ROC curve."""
 
     source: str
-    """Where it stands; empty for ours."""
+    """Publication; empty for measured results."""
 
 
 def _paper(model: str, data: str, accuracy: float, auc: float | None = None) -> PublishedFigure:
@@ -130,13 +130,13 @@ PUBLISHED: tuple[PublishedFigure, ...] = (
 
 
 def beside_published(model: str, groups: Sequence[GroupMetrics]) -> list[Comparison]:
-    """Return ours and the published figures of unperturbed images, data by data, ours first.
+    """Return measured and published results of unperturbed images by data, measured ones first.
 
-    Published lines of data that we have not measured stay away, unless none is known for ours: then all are shown.
+    Published results are limited to the measured data, unless there are none for these: then all are shown.
 
     Args:
-        model: our model's name.
-        groups: our metrics; those of single manipulations are left out.
+        model: name of the evaluated model.
+        groups: its metrics; those of single manipulations are ignored.
     """
     ours = list(_ours(model, groups))
     measured = {line.data for line in ours}
@@ -157,10 +157,10 @@ def beside_published(model: str, groups: Sequence[GroupMetrics]) -> list[Compari
 
 
 def published_robustness(model: str) -> list[PublishedFigure]:
-    """Return what the robustness study says of a model, the unperturbed line first; nothing of other models.
+    """Return the results of a model in the robustness study, unperturbed first; empty for models that it lacks.
 
     Args:
-        model: its name, with or without its folder in brackets.
+        model: name of the model, with or without its folder in brackets.
     """
     name = model.partition(" (")[0].lower()
     return [
@@ -171,7 +171,7 @@ def published_robustness(model: str) -> list[PublishedFigure]:
 
 
 def data_name(dataset: str | None, compression: str | None) -> str:
-    """Return what papers call a part of an evaluation."""
+    """Return the name of a dataset and compression in papers."""
     if dataset is None:
         return "all"
     return DATA_NAMES.get((dataset, compression), f"{dataset} {compression or ''}".strip())

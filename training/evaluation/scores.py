@@ -1,7 +1,7 @@
-"""`Scores`: what a detector said about every frame of an evaluation, as arrays, as Parquet, and per video.
+"""Tables of scores: a detector's score for each frame of an evaluation, as arrays, as Parquet, and by video.
 
-A row is one frame, or one clip of a model that judges clips as a whole. `to_videos` makes the table of the same form in
-which a row is one person of one video. Nothing here computes a metric: see `training.evaluation.statistics.metrics`.
+A row is one frame, or one clip for a model of clips. `to_videos` reduces the table to a row per person of a video.
+Metrics are computed in `training.evaluation.statistics.metrics`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from storage.format.arrays import require_array
 
 TextArray = npt.NDArray[np.object_]
 
-# Column → Arrow type, in the order of the file; behind them one float64 column `p_<class>` per class, if any.
+# Column → Arrow type, in the order of the file; followed by a float64 column `p_<class>` for each of several classes.
 COLUMN_TYPES: dict[str, str] = {
     "key": "string",
     "dataset": "string",
@@ -39,58 +39,58 @@ COLUMN_TYPES: dict[str, str] = {
     "class_label": "int64",  # only with classes
 }
 _NUMPY_TYPES: dict[str, npt.DTypeLike] = {"string": np.object_, "int64": np.int64, "float64": np.float64}
-_CLASS_NAMES_KEY = b"class_names"  # in the Parquet file's own metadata: the names in order, one per line
-_SUM_TOLERANCE = 1e-3  # of probabilities over classes: bfloat16 keeps some three digits
+_CLASS_NAMES_KEY = b"class_names"  # key in the metadata of the Parquet file: names in order, one per line
+_SUM_TOLERANCE = 1e-3  # of probabilities over classes; bfloat16 has about three digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """N scored frames (or clips, or videos), one row each, no row twice.
+    """N scored frames (or clips, or videos), one row each, without duplicates.
 
     Raises:
-        TypeError: an array of another dtype than its field says.
-        ValueError: arrays of different lengths, a score that is not a probability, a label other than 0 and 1, a row
-            that stands there twice, or classes without their names.
+        TypeError: an array has another dtype than its field states.
+        ValueError: arrays have different lengths, a score is not a probability, a label is neither 0 nor 1, a row is
+            duplicated, or the fields about classes are incomplete.
     """
 
     key: TextArray
-    """(N,) str, the record's key in its store; of a video `{video_id}/{track_id:02d}`."""
+    """(N,) str, key of the record; of a video `{video_id}/{track_id:02d}`."""
 
     dataset: TextArray
-    """(N,) str."""
+    """(N,) str, name of the dataset."""
 
     video_id: TextArray
-    """(N,) str; says manipulation and compression, too."""
+    """(N,) str, identifier of the video, which includes manipulation and compression."""
 
     track_id: npt.NDArray[np.int64]
-    """(N,) which person of the video."""
+    """(N,) int64, person of the video, 0-based."""
 
     frame_index: npt.NDArray[np.int64]
-    """(N,) of the (first) frame, position in the whole video, 0-based."""
+    """(N,) int64, position of the (first) frame in the whole video, 0-based."""
 
     num_frames: npt.NDArray[np.int64]
-    """(N,) how many frames the score is of: 1, or the frames of a clip or video."""
+    """(N,) int64, number of scored frames: 1, or the frames of a clip or video."""
 
     manipulation: TextArray
-    """(N,) str, or None for real."""
+    """(N,) str, manipulation; None for real."""
 
     compression: TextArray
-    """(N,) str, or None where the dataset has none."""
+    """(N,) str, compression; None where the dataset has none."""
 
     label: npt.NDArray[np.int64]
-    """(N,) 0 real, 1 fake."""
+    """(N,) int64, 0 real, 1 fake."""
 
     p_fake: npt.NDArray[np.float64]
-    """(N,) 0..1."""
+    """(N,) float64, 0..1, score: probability of fake."""
 
     class_names: tuple[str, ...] | None = None
-    """C names, the real one first; None for a model with two classes."""
+    """C names of classes, the real one first; None for a model with two classes."""
 
     class_label: npt.NDArray[np.int64] | None = None
-    """(N,) true class 0..C-1, or -1 where the model does not know the class."""
+    """(N,) int64, true class 0..C-1; -1 for a class that the model does not have."""
 
     class_probabilities: npt.NDArray[np.float64] | None = None
-    """(N,C) 0..1, rows sum to 1."""
+    """(N,C) float64, 0..1, rows sum to 1."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -105,7 +105,7 @@ class Scores:
         if repeated.any():
             raise ValueError(
                 f"Scores: got {int(repeated.sum())} rows twice, such as {self.key[repeated][0]!r}, expected each frame "
-                "once; a distributed sampler pads its last batch: join the parts with `join_scores`"
+                "once; if a distributed sampler padded its last batch, join the parts with `join_scores`"
             )
 
     def __len__(self) -> int:
@@ -113,47 +113,47 @@ class Scores:
 
     @property
     def repeated(self) -> npt.NDArray[np.bool_]:
-        """Return (N,) whether a row has been there before."""
+        """(N,) bool, whether a row duplicates an earlier one."""
         table = pd.DataFrame({"dataset": self.dataset, "key": self.key, "frame": self.frame_index})
         return np.asarray(table.duplicated(), dtype=np.bool_)
 
     def where(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Scores:
-        """Return the rows chosen by a (N,) mask or by their positions."""
+        """Return the rows selected by a (N,) mask or by positions."""
         names = [*_column_names(self), *(["class_probabilities"] if self.class_probabilities is not None else [])]
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
 
-def scores_from_columns(columns: Mapping[str, Any]) -> Scores:
-    """Return the table of some columns, converting lists and other number types.
+def scores_from_columns(columns: Mapping[str, object]) -> Scores:
+    """Build a table from columns, converting lists and other number types.
 
     Args:
-        columns: field of `Scores` → N values (`class_names`: C names). `num_frames` may be left out (1 each), and so
-            may the three fields about classes by a model with two.
+        columns: field of `Scores` → N values (`class_names`: C names). Optional: `num_frames` (1 each), and the three
+            fields about classes for a model with two.
 
     Raises:
-        ValueError: a column is missing or unknown, or as in `Scores`.
+        ValueError: a column is missing or unknown, or the table is invalid as in `Scores`.
     """
     wanted = [name for name in COLUMN_TYPES if name != "class_label"]
     unknown = set(columns) - {item.name for item in fields(Scores)}
     missing = set(wanted) - set(columns) - {"num_frames"}
     if unknown or missing:
         raise ValueError(f"columns of scores: got {sorted(columns)}, expected {wanted}")
-    columns = {"num_frames": np.ones(len(columns["key"])), **columns}
+    columns = {"num_frames": np.ones(len(np.asarray(columns["key"]))), **columns}
     converted: dict[str, Any] = {
         name: _as_array(columns[name], kind) for name, kind in COLUMN_TYPES.items() if columns.get(name) is not None
     }
     if columns.get("class_names") is not None:
-        converted["class_names"] = tuple(columns["class_names"])
+        converted["class_names"] = tuple(np.asarray(columns["class_names"], dtype=np.object_))
     if columns.get("class_probabilities") is not None:
         converted["class_probabilities"] = np.asarray(columns["class_probabilities"], dtype=np.float64)
     return Scores(**converted)
 
 
 def join_scores(parts: Sequence[Scores]) -> Scores:
-    """Return all rows in one table; a row that several parts have (a sampler's padding) comes from the first.
+    """Concatenate tables; duplicates, as from the padding of a sampler, are dropped.
 
     Raises:
-        ValueError: no part, or parts with different classes.
+        ValueError: there is no part, or parts have different classes.
     """
     if not parts:
         raise ValueError("parts of scores: got none, expected at least one")
@@ -174,9 +174,9 @@ def join_scores(parts: Sequence[Scores]) -> Scores:
 
 
 def to_videos(scores: Scores) -> Scores:
-    """Return one row per (dataset, video_id, track_id) with the mean of its scores, in order of first appearance.
+    """Reduce a table to one row per (dataset, video_id, track_id) with its mean score, in order of first appearance.
 
-    The `video_id` holds the manipulation, so the four forgeries of one pair of people stay four videos.
+    The `video_id` includes the manipulation, so the four forgeries of one pair of people remain four videos.
 
     Raises:
         ValueError: rows of one video differ in label, manipulation or compression.
@@ -201,16 +201,16 @@ def to_videos(scores: Scores) -> Scores:
         scores.where(first),
         key=np.array(keys, dtype=np.object_)[first],
         num_frames=num_frames,
-        p_fake=np.clip(means, 0.0, 1.0),  # a mean of ones may be a rounding above one
+        p_fake=np.clip(means, 0.0, 1.0),  # rounding may raise a mean of ones above 1
         class_probabilities=probabilities,
     )
 
 
-def group_rows(*columns: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Group rows that agree in all columns of (N,).
+def group_rows(*columns: npt.NDArray[np.generic]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Group rows with equal values in all (N,) columns.
 
     Returns:
-        (N,) the number of each row's group, by first appearance, and (G,) the first row of each group.
+        (N,) int64 group of each row, numbered by first appearance, and (G,) int64 first row of each group.
     """
     table = pd.DataFrame({str(number): column for number, column in enumerate(columns)})
     group = np.asarray(table.groupby(list(table.columns), sort=False, dropna=False).ngroup(), dtype=np.int64)
@@ -219,7 +219,7 @@ def group_rows(*columns: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.N
 
 
 def write_scores(path: Path, scores: Scores) -> None:
-    """Write the table as Parquet, complete or not at all."""
+    """Write a table as Parquet, atomically."""
     kinds = {name: pa.type_for_alias(COLUMN_TYPES[name]) for name in _column_names(scores)}
     columns = [pa.array(getattr(scores, name), type=kind) for name, kind in kinds.items()]
     names, metadata = list(kinds), {}
@@ -233,17 +233,17 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 
 def read_scores(path: Path) -> Scores:
-    """Return the table that `write_scores` wrote.
+    """Read a table that `write_scores` wrote.
 
     Raises:
-        UserError: it is not such a file.
+        UserError: the file cannot be read as a table of scores.
     """
     try:
         table = pq.read_table(path)
         packed = (table.schema.metadata or {}).get(_CLASS_NAMES_KEY)
         class_names = tuple(packed.decode().split("\n")) if packed is not None else None
         names = [name for name in COLUMN_TYPES if name != "class_label" or class_names is not None]
-        columns: dict[str, Any] = {name: table.column(name).to_pylist() for name in names}
+        columns: dict[str, object] = {name: table.column(name).to_pylist() for name in names}
         if class_names is not None:
             probabilities = [table.column(_probability_column(name)).to_numpy() for name in class_names]
             columns |= {"class_names": class_names, "class_probabilities": np.stack(probabilities, axis=1)}
@@ -255,13 +255,13 @@ def read_scores(path: Path) -> Scores:
 
 
 def _column_names(scores: Scores) -> list[str]:
-    """Return the names of the (N,) columns that this table has."""
+    """Return the names of the (N,) columns of this table."""
     return [
         item.name for item in fields(scores) if item.name in COLUMN_TYPES and getattr(scores, item.name) is not None
     ]
 
 
-def _as_array(values: Sequence[Any] | npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+def _as_array(values: object, kind: str) -> npt.NDArray[np.generic]:
     return np.asarray(values, dtype=_NUMPY_TYPES[kind])
 
 
@@ -270,17 +270,17 @@ def _probability_column(class_name: str) -> str:
 
 
 def _require_probabilities(name: str, values: npt.NDArray[np.float64], keys: TextArray) -> None:
-    wrong = ~((values >= 0.0) & (values <= 1.0))  # catches NaN, too
+    wrong = ~((values >= 0.0) & (values <= 1.0))  # includes NaN
     if wrong.any():
         row = int(np.nonzero(wrong)[0][0])
         raise ValueError(
             f"Scores.{name}: got {values[row]} for {keys[row]!r} (and {int(wrong.sum()) - 1} more), expected 0..1; "
-            "NaN means that the model has diverged: evaluate an earlier checkpoint"
+            "NaN means that the model has diverged: evaluate another checkpoint"
         )
 
 
 def _require_classes(scores: Scores) -> None:
-    """Refuse classes of which only a part is there, or that contradict `p_fake`."""
+    """Require all fields about classes or none, and that they agree with `p_fake`."""
     given = [scores.class_names is not None, scores.class_label is not None, scores.class_probabilities is not None]
     if not any(given):
         return

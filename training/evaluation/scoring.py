@@ -1,11 +1,11 @@
-"""A trained model on the items of stores: a score for each, and for some of them what the model looked at."""
+"""Scoring: a trained model on the items of stores, also under perturbations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,35 +28,36 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Perturbed:
-    """A transform that disturbs crops before they are resized to what the model takes; each item in its own way."""
+    """A transform that perturbs crops and resizes them; random numbers differ between items."""
 
     perturbation: Perturbation
+    """Kind of the perturbation."""
 
     level: int
-    """1 the weakest."""
+    """Level of the perturbation, 1 the weakest."""
 
     img_size: int
-    """Side of what comes out, pixels."""
+    """Side S of the result, pixels."""
 
     def __call__(self, crops: Pixels, masks: Pixels | None, seed: Sequence[int]) -> tuple[Pixels, Pixels | None]:
         """Return (T,S,S,3) crops and (T,S,S) masks; the masks are only resized."""
         first, *place = seed
-        disturbed = self.perturbation.apply(crops, self.level, first, key="/".join(map(str, place)))
-        return Resize(self.img_size)(disturbed, masks, seed)
+        perturbed = self.perturbation.apply(crops, self.level, first, key="/".join(map(str, place)))
+        return Resize(self.img_size)(perturbed, masks, seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringSettings:
-    """How items are scored; changes no score."""
+    """Settings of scoring that do not change scores."""
 
     batch_size: int = 32
-    """Items at a time."""
+    """Items in a batch."""
 
     workers: int = 0
     """Processes that decode."""
 
     device: str = "cpu"
-    """Of the network."""
+    """torch device of the network."""
 
 
 def dataset_for(
@@ -69,27 +70,29 @@ def dataset_for(
     manipulations: Iterable[str] | None = None,
     compressions: Iterable[str] | None = None,
 ) -> StoreDataset:
-    """Return the items of a split as a model takes them; a forgery that is none of its classes has the class −1.
+    """Return the dataset of a split for a model; manipulations that are not among its classes get the class −1.
 
     Args:
-        about: the model.
-        stores: their folders.
+        about: description of the model.
+        stores: folders of the stores.
         split: `train`, `val` or `test`.
-        transform: in place of the plain resize.
-        seed: of the transform.
-        manipulations: leave out the fakes of all others; None for all.
-        compressions: leave out videos of all others; None for all.
+        transform: transform of the crops; None: plain resizing.
+        seed: seed of the transform.
+        manipulations: use only fakes of these; None: all.
+        compressions: use only videos of these; None: all.
 
     Raises:
         StoreError: a store cannot be read.
-        ConfigError: there is nothing in the split.
+        ConfigError: the split is empty.
     """
-    classes = "binary" if about.class_names == BINARY_CLASSES else about.class_names
+    classes: Literal["binary"] | tuple[str, ...] = (
+        "binary" if about.class_names == BINARY_CLASSES else about.class_names
+    )
     return StoreDataset(
         stores,
         split,
         transform=transform or Resize(about.img_size),
-        classes=classes,  # type: ignore[arg-type]  # the one word, or names
+        classes=classes,
         frames="single" if about.clip_length is None else "clip",
         manipulations=manipulations,
         compressions=compressions,
@@ -105,13 +108,13 @@ def score(
     settings: ScoringSettings,
     on_items: Callable[[int], None] = lambda _: None,
 ) -> Scores:
-    """Return the model's score of every item, once each, in the dataset's order.
+    """Score every item of a dataset once, in order.
 
     Args:
-        model: in evaluation mode; it is moved to the device.
-        dataset: what is scored.
-        settings: how.
-        on_items: called with the number of items of each batch, when it is done.
+        model: the network; it is moved to the device and set to evaluation mode.
+        dataset: the items.
+        settings: batch size, workers and device.
+        on_items: called after each batch with its number of items.
     """
     device = torch.device(settings.device)
     model.to(device).eval()
@@ -127,7 +130,7 @@ def score(
 
 
 def probabilities(model: nn.Module, images: torch.Tensor) -> npt.NDArray[np.float64]:
-    """Return (B,C) float64 class probabilities of (B,3,S,S) or (B,T,3,S,S) normalised images."""
+    """Compute class probabilities: (B,3,S,S) or (B,T,3,S,S) normalised images → (B,C) float64 0..1."""
     half = images.device.type == "cuda"
     with torch.inference_mode(), torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
         output = cast(ModelOutput, model(images))
@@ -137,9 +140,9 @@ def probabilities(model: nn.Module, images: torch.Tensor) -> npt.NDArray[np.floa
 
 def _scored(model: nn.Module, batch: Batch, dataset: StoreDataset) -> Scores:
     found = probabilities(model, batch.images)
-    # By the class: a fake whose dataset names no manipulation is one all the same.
+    # Labels follow the class, since some datasets do not name the manipulation of fakes.
     labels: npt.NDArray[np.int64] = batch.labels.cpu().numpy()
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         "key": batch.keys,
         "dataset": batch.datasets,
         "video_id": batch.video_ids,

@@ -1,4 +1,8 @@
-"""What happens beside the steps of a run: the curve, the best model, where to go on, when to stop."""
+"""Callbacks of a run: curve, best model, checkpoints, random states, time limit.
+
+Lightning's `ModelCheckpoint` and `Timer` are not used: a resumed run must follow the same curve from the middle of an
+epoch, and a killed process must leave no partial file.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,12 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import TypedDict, cast
 
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from manifests.errors import ConfigError
 from manifests.files import publish, write_atomically
@@ -19,15 +23,15 @@ from training.models.checkpoint import AboutModel, save_model
 from training.run_folder import read_curve
 
 CURVE_EVERY_STEPS = 1
-MOST_NOT_FINITE = 10  # steps in a row; float16's scaler, which halves itself after each, has found its value by then
+MAX_NOT_FINITE = 10  # steps in a row; the scaler of float16, halved at each, has found its value by then
 
 
 class TimeIsUp(Exception):
-    """A run has had its minutes; it is written down where it stands."""
+    """Raised when the time limit of a run is over and its checkpoint is written."""
 
 
 class ModelKeeper(Callback):
-    """Writes `model.pt` whenever the model is the best so far on val; without val, at the end of each epoch."""
+    """Callback that writes `model.pt` when the validation AUC improves; without validation, after each epoch."""
 
     def __init__(self, path: Path, about: AboutModel, *, has_val: bool) -> None:
         self._path = path
@@ -36,28 +40,28 @@ class ModelKeeper(Callback):
         self.best: float | None = None
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Keep the model if no epoch was better."""
-        auc = float(trainer.callback_metrics["val_auc"])  # finite: ForgeryModule refuses scores that are none
+        """Save the model if its AUC is the best so far."""
+        auc = float(trainer.callback_metrics["val_auc"])  # finite, since ForgeryModule refuses other scores
         if self.best is None or auc > self.best:
             self.best = auc
             self._save(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Keep the latest model where nothing says which is best."""
+        """Save the latest model if there is no validation split."""
         if not self._has_val:
             self._save(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Leave a model even where no epoch was finished, as `max_minutes` may have it."""
+        """Save a model if there is none yet, as after `max_minutes` within the first epoch."""
         if not self._path.exists():
             self._save(trainer, pl_module)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what the next start needs to know."""
+    def state_dict(self) -> dict[str, float | None]:
+        """Return the best AUC, for the checkpoint."""
         return {"best": self.best}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
+    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
+        """Restore the best AUC."""
         self.best = state_dict["best"]
 
     def _save(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
@@ -66,17 +70,17 @@ class ModelKeeper(Callback):
 
 
 class ResumePoint(Callback):
-    """Writes `last.ckpt` every so many steps and at the end of each epoch, complete or not at all."""
+    """Callback that writes `last.ckpt` atomically, every N steps and after each epoch."""
 
     def __init__(self, path: Path, every_steps: int) -> None:
         self._path = path
         self._every_steps = every_steps
         self._saved_at = -1
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
         """Save in the middle of an epoch."""
         step = trainer.global_step
-        # After the last batch there is more to an epoch than batches: it is saved at its end.
+        # After the last batch of an epoch, `on_train_epoch_end` saves, when validation is done.
         if step and step % self._every_steps == 0 and step != self._saved_at and not trainer.is_last_batch:
             self.save(trainer)
 
@@ -93,40 +97,50 @@ class ResumePoint(Callback):
             publish(partial, self._path)
 
 
+class RandomStates(TypedDict):
+    """States of the random generators of one process."""
+
+    cpu: Tensor
+    """(5056,) uint8, state of torch's generator on the CPU."""
+
+    cuda: list[Tensor]
+    """(16,) uint8, state of the generator on the GPU of the process; empty without a GPU."""
+
+
 class RandomState(Callback):
-    """Keeps the random states of all processes with a checkpoint: dropout goes on as if there had been no interruption.
+    """Callback that keeps the random states of all processes in the checkpoint, so that dropout resumes exactly.
 
     Raises:
-        ConfigError: the run was begun with another number of processes, among which its epochs cannot be shared out.
+        ConfigError: the run was started with another number of processes, which its epochs are divided among.
     """
 
     def __init__(self) -> None:
-        self._states: list[dict[str, Any]] | None = None
+        self._states: list[RandomStates] | None = None
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the generators' states, a list over the processes."""
+    def state_dict(self) -> dict[str, list[RandomStates]]:
+        """Return the states of the generators, a list over the processes."""
         cuda = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
-        here = {"cpu": torch.get_rng_state(), "cuda": cuda}
+        here: RandomStates = {"cpu": torch.get_rng_state(), "cuda": cuda}
         if not distributed.is_initialized():
             return {"ranks": [here]}
-        states: list[Any] = [None] * distributed.get_world_size()
+        states = [here] * distributed.get_world_size()
         distributed.all_gather_object(states, here)
         return {"ranks": states}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Keep them until training begins: building loaders draws numbers, too."""
+    def load_state_dict(self, state_dict: dict[str, list[RandomStates]]) -> None:
+        """Keep the states until training begins, since building loaders draws numbers."""
         self._states = state_dict["ranks"]
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
         """Refuse another number of processes."""
         if self._states is not None and len(self._states) != trainer.world_size:
             raise ConfigError(
-                f"trainer.devices: got {trainer.world_size} processes, expected {len(self._states)} as the run was "
-                "begun with; an epoch under way cannot be shared out otherwise"
+                f"trainer.devices: got {trainer.world_size} processes, expected {len(self._states)} as at the "
+                "start of the run, whose epochs are divided among so many"
             )
 
-    def on_train_batch_start(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Put them back before the first step."""
+    def on_train_batch_start(self, trainer: lightning.Trainer, *_: object) -> None:
+        """Restore the states before the first step."""
         if self._states is None:
             return
         here = self._states[trainer.global_rank]
@@ -137,7 +151,7 @@ class RandomState(Callback):
 
 
 class Curve(Callback):
-    """Writes what is measured to `curve.jsonl`; what a killed run had written behind its checkpoint is dropped."""
+    """Callback that writes `curve.jsonl`; points of a killed run after its checkpoint are dropped."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -145,17 +159,17 @@ class Curve(Callback):
         self._num_not_finite = 0
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Drop points from behind the place where training goes on."""
+        """Drop points after the step that training resumes from."""
         kept = [point for point in read_curve(self._path.parent) if point["step"] <= trainer.global_step]
         if trainer.is_global_zero:
             text = "".join(json.dumps(point) + "\n" for point in kept)
             write_atomically(self._path, text.encode())
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
-        """Add the step's losses and the learning rate.
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: object) -> None:
+        """Add losses and learning rate of the step.
 
         Raises:
-            ConfigError: the loss has been no number for so many steps.
+            ConfigError: the loss was not finite for MAX_NOT_FINITE steps in a row.
         """
         if trainer.global_step == self._step or trainer.global_step % CURVE_EVERY_STEPS:
             return
@@ -164,14 +178,14 @@ class Curve(Callback):
         found["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         self._add(trainer, found)
         self._num_not_finite = 0 if math.isfinite(found["train_loss"]) else self._num_not_finite + 1
-        if self._num_not_finite == MOST_NOT_FINITE:
+        if self._num_not_finite == MAX_NOT_FINITE:
             raise ConfigError(
-                f"train_loss: got {found['train_loss']} in {MOST_NOT_FINITE} steps up to {trainer.global_step}, "
+                f"train_loss: got {found['train_loss']} in {MAX_NOT_FINITE} steps up to {trainer.global_step}, "
                 "expected a number; train into another --run with a smaller optim.lr"
             )
 
     def on_validation_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Add what was measured on val."""
+        """Add the metrics of the validation split."""
         metrics = trainer.callback_metrics.items()
         self._add(trainer, {name: float(value) for name, value in metrics if name.startswith("val_")})
 
@@ -184,14 +198,14 @@ class Curve(Callback):
 
 
 class TimeLimit(Callback):
-    """Ends a run after the step at which so many minutes are over; the next start goes on as if it had not stopped.
+    """Callback that ends a run after the step at which its minutes are over; the next start resumes exactly.
 
-    Not by `trainer.should_stop`: Lightning would call the epoch under way finished, and its schedules would move on.
+    It does not set `trainer.should_stop`, after which Lightning would count the current epoch as finished.
 
     Args:
-        minutes: how many.
-        resume_point: writes down where the run stands.
-        keeper: leaves a model, if there is none yet.
+        minutes: limit of the run, minutes.
+        resume_point: writes the checkpoint.
+        keeper: writes a model, if there is none yet.
     """
 
     def __init__(self, minutes: float, resume_point: ResumePoint, keeper: ModelKeeper) -> None:
@@ -201,18 +215,18 @@ class TimeLimit(Callback):
         self._step = self._first_step = -1
 
     def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
-        """Remember where this start begins."""
+        """Remember the step that this start begins with."""
         self._step = self._first_step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
-        """Look at the clock after a step, but for an epoch's last one: its end comes first."""
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: object) -> None:
+        """Check the time after each step but the last one of an epoch, whose end comes first."""
         has_stepped, self._step = trainer.global_step != self._step, trainer.global_step
         if has_stepped and not trainer.is_last_batch and self._is_over(trainer):
             self._resume_point.save(trainer)
             self._stop(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Look at the clock between two epochs: the checkpoint is written."""
+        """Check the time between two epochs, when the checkpoint is written."""
         if trainer.global_step > self._first_step and self._is_over(trainer):
             self._stop(trainer, pl_module)
 

@@ -1,11 +1,11 @@
-"""The training and validation splits of a run's stores, as Lightning takes them."""
+"""Lightning data module: the training and validation splits of the stores of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import lightning
 
@@ -18,27 +18,27 @@ from training.data.augment import PaperAugmentation, Resize, Transform
 from training.data.batch import Batch
 from training.data.dataset import StoreDataset
 from training.data.loader import Loader, make_loader
-from training.data.order import BlockShuffle, InOrder
+from training.data.order import BlockShuffle, InOrder, SamplerState
 from training.models.checkpoint import AboutModel
 
 
 class Feed:
-    """A loader as Lightning takes it: what it does not see (a sampler, a state) it leaves alone."""
+    """A plain iterable over a loader, whose sampler and state Lightning would replace if it saw them."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
 
     def __len__(self) -> int:
-        """Batches in a whole epoch."""
+        """Return the number of batches in a whole epoch."""
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield what is left of the epoch."""
+        """Yield the batches that are left of the epoch."""
         return iter(self._loader)
 
 
 class StoreData(lightning.LightningDataModule):
-    """The training and validation splits of the stores."""
+    """The data module of a training run."""
 
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
@@ -47,15 +47,15 @@ class StoreData(lightning.LightningDataModule):
         self._val_set = self._val_dataset()
         self._train_loader: Loader | None = None
         self._val_loader: Loader | None = None
-        self._resume: dict[str, Any] | None = None
+        self._resume: SamplerState | None = None
 
     @property
     def has_val(self) -> bool:
-        """Whether there is a validation split with both real and fake items."""
+        """Whether there is a validation split with real and fake items."""
         return self._val_set is not None
 
     def about_model(self) -> AboutModel:
-        """Return what a model that is trained on this data is."""
+        """Return the description of the model that is trained on this data."""
         model = self._config.model
         is_clip = self._config.data.frames == "clip"
         return AboutModel(
@@ -72,7 +72,7 @@ class StoreData(lightning.LightningDataModule):
         )
 
     def train_dataloader(self) -> Feed:
-        """Return the shuffled, balanced loader of this process."""
+        """Return the shuffled and balanced loader of this process."""
         trainer, data = self._trainer_of(), self._config.data
         sampler = BlockShuffle(
             self.train_set.labels,
@@ -91,23 +91,23 @@ class StoreData(lightning.LightningDataModule):
         self._train_loader = loader
         return Feed(loader)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return where the order of training stands. Lightning keeps the state of loaders within an epoch only."""
+    def state_dict(self) -> SamplerState:
+        """Return the state of the training order; Lightning would keep that of a loader within an epoch only."""
         return {} if self._train_loader is None else self._train_loader.state_dict()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there, once the loader is made."""
+    def load_state_dict(self, state_dict: SamplerState) -> None:
+        """Keep the state until the loader is created."""
         self._resume = state_dict
 
     def val_dataloader(self) -> Feed | list[Feed]:
-        """Return the loader of the validation split, in order; none where there is no such split."""
+        """Return the ordered loader of the validation split; an empty list without such a split."""
         if self._val_set is None:
             return []
         trainer = self._trainer_of()
         if len(self._val_set) < trainer.world_size:
             raise ConfigError(
                 f"trainer.devices: got {trainer.world_size} processes, expected at most {len(self._val_set)}, the "
-                "items of val; take fewer"
+                "items of val; choose fewer"
             )
         sampler = InOrder(len(self._val_set), rank=trainer.global_rank, world_size=trainer.world_size)
         loader = make_loader(self._val_set, sampler, self._config.data.batch_size, self._config.data.workers)
@@ -115,7 +115,7 @@ class StoreData(lightning.LightningDataModule):
         return Feed(loader)
 
     def close(self) -> None:
-        """End the processes that decode."""
+        """Stop the worker processes."""
         for loader in (self._train_loader, self._val_loader):
             if loader is not None:
                 loader.close()
@@ -142,19 +142,19 @@ class StoreData(lightning.LightningDataModule):
             found = self._dataset("val", Resize(self._config.model.img_size))
         except StoreError:
             raise
-        except ConfigError:  # nothing in it
+        except ConfigError:  # the split is empty
             return None
         return found if len(set((found.labels != 0).tolist())) == 2 else None
 
 
 def datasets_of(stores: Sequence[Path], split: str) -> tuple[str, ...]:
-    """Return the names of the datasets in a split of some stores, sorted."""
+    """Return the names of the datasets in a split of stores, sorted."""
     rows = (row for store in stores for row in read_rows(store / RECORDS_NAME, ["dataset", "split"]))
     return tuple(sorted({dataset for dataset, where in rows if where == split}))
 
 
 def transform_for(data: DataSettings, img_size: int) -> Transform:
-    """Return what is done to the crops of training."""
+    """Return the transform of training crops."""
     if data.augment == "paper":
         return PaperAugmentation(img_size)
     if data.augment == "flip":

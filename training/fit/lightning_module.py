@@ -1,9 +1,9 @@
-"""What Lightning is told: the step, the optimiser, what is measured while training."""
+"""Lightning module: training step, optimiser, validation metrics."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import cast
 
 import lightning
 import torch
@@ -20,11 +20,11 @@ from training.models.deepfake_detector import ModelOutput
 
 
 class ForgeryModule(lightning.LightningModule):
-    """A detector in training.
+    """A detector in training, with its loss.
 
     Args:
-        model: what is trained; a detector of frames or of clips.
-        config: the run's.
+        model: a detector of frames or of clips.
+        config: settings of the run.
     """
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
@@ -37,29 +37,30 @@ class ForgeryModule(lightning.LightningModule):
 
     @property
     def has_unused_parameters(self) -> bool:
-        """Whether a step may leave parameters without gradient, which several processes have to be told.
+        """Whether parameters may get no gradient, which DDP has to know.
 
-        A clip's head takes the frames' features, not their classifier or mask; no mask is learned without its loss.
+        The head of a clip model uses neither classifier nor mask of the frames; without its loss, a mask is unused.
         """
         has_decoder = getattr(self.model, "decoder", None) is not None
         return isinstance(self.model, ClipDetector) or (has_decoder and not self.config.loss.weights[1])
 
     def training_step(self, batch: Batch, _batch_idx: int) -> Tensor:
-        """Return a batch's loss; its parts are logged."""
+        """Return the loss of a batch; log its parts."""
         output = cast(ModelOutput, self.model(batch.images))
         masks = batch.masks if output.mask is not None else None
         parts = self.loss(output, batch.labels, masks, batch.has_mask if masks is not None else None)
-        options: dict[str, Any] = {"batch_size": len(batch), "sync_dist": True}  # the mean over all processes
         names = ("classification", "segmentation", "contrastive")
-        self.log_dict({f"train_{name}": getattr(parts, name) for name in names}, **options)
-        self.log("train_loss", parts.total.detach(), prog_bar=True, **options)
+        # Logged values are means over all processes.
+        logged = {f"train_{name}": getattr(parts, name) for name in names}
+        self.log_dict(logged, batch_size=len(batch), sync_dist=True)
+        self.log("train_loss", parts.total.detach(), prog_bar=True, batch_size=len(batch), sync_dist=True)
         return cast(Tensor, parts.total)
 
     def validation_step(self, batch: Batch, _batch_idx: int) -> None:
-        """Collect a batch's scores.
+        """Collect the scores of a batch.
 
         Raises:
-            ConfigError: a score is no number, of which an AUC could still be made.
+            ConfigError: a score is not finite, which torchmetrics would not notice.
         """
         p_fake = probability_of_fake(cast(ModelOutput, self.model(batch.images)).logits)
         if not p_fake.isfinite().all():
@@ -80,16 +81,17 @@ class ForgeryModule(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """Return the optimiser."""
         settings, parameters = self.config.optim, [p for p in self.model.parameters() if p.requires_grad]
-        options: dict[str, Any] = {"lr": settings.lr, "weight_decay": settings.weight_decay}
+        lr, decay = settings.lr, settings.weight_decay
         if settings.kind == "sgd":
-            return torch.optim.SGD(parameters, momentum=settings.momentum, **options)
-        return (torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW)(parameters, **options)
+            return torch.optim.SGD(parameters, lr=lr, momentum=settings.momentum, weight_decay=decay)
+        kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+        return kind(parameters, lr=lr, weight_decay=decay)
 
     def on_train_batch_start(self, _batch: Batch, _batch_idx: int) -> None:
-        """Set the epoch's learning rate.
+        """Set the learning rate of the epoch.
 
-        Not by a schedule of torch's, which Lightning moves on behind the last checkpoint of an epoch, nor at its start,
-        which it leaves out for a run that goes on there.
+        A scheduler of torch would be stepped after the last checkpoint of an epoch, and the hook at the start of an
+        epoch is not called when a run resumes there.
         """
         optimizer = cast(torch.optim.Optimizer, self.optimizers(use_pl_optimizer=False))
         for group in optimizer.param_groups:
@@ -97,7 +99,7 @@ class ForgeryModule(lightning.LightningModule):
 
 
 def learning_rate(settings: OptimSettings, epoch: int, num_epochs: int) -> float:
-    """Return the rate of an epoch, 0 first: that of torch's StepLR and CosineAnnealingLR."""
+    """Return the learning rate of an epoch (0-based), as torch's StepLR and CosineAnnealingLR do."""
     if settings.schedule == "step":
         return settings.lr * settings.step_factor ** (epoch // settings.step_epochs)
     if settings.schedule == "cosine":
@@ -106,5 +108,5 @@ def learning_rate(settings: OptimSettings, epoch: int, num_epochs: int) -> float
 
 
 def probability_of_fake(logits: Tensor) -> Tensor:
-    """Return (B,) float32 1 − the probability of the real class, of (B,C) raw logits."""
+    """Return 1 − the probability of the real class: (B,C) raw logits → (B,) float32 0..1."""
     return 1.0 - logits.float().softmax(dim=1)[:, REAL_CLASS]

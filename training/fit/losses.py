@@ -1,4 +1,4 @@
-"""What M2TR is trained to make small: L = L_cls + L_seg + 0.001 · L_con (arXiv 2104.09770), part by part."""
+"""The loss of M2TR: L = L_cls + L_seg + 0.001 · L_con (arXiv 2104.09770), and its parts."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from training.models.deepfake_detector import ModelOutput
 CLASSIFICATION_WEIGHT = 1.0  # paper
 SEGMENTATION_WEIGHT = 1.0  # paper
 CONTRASTIVE_WEIGHT = 0.001  # paper
-FOCAL_ALPHA = 1.0  # the authors' code
-FOCAL_GAMMA = 2.0  # the authors' code
-CENTRE_MOMENTUM = 0.99  # ours: share of the old centre that a batch of reals leaves
+FOCAL_ALPHA = 1.0  # code of M2TR's authors
+FOCAL_GAMMA = 2.0  # code of M2TR's authors
+CENTRE_MOMENTUM = 0.99  # chosen here: weight of the old centre in the running mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LossParts:
-    """A batch's loss and what it is made of; scalars, float32, the parts without their weights and without gradient."""
+    """The loss of a batch and its parts: float32 scalars, the parts unweighted and without gradient."""
 
     total: Tensor
-    """() with gradient."""
+    """() weighted sum of the parts, with gradient."""
 
     classification: Tensor
-    """()."""
+    """() classification loss."""
 
     segmentation: Tensor
-    """() 0 when no sample has a mask or the model makes none."""
+    """() segmentation loss; 0 if no mask is known, or the model computes none."""
 
     contrastive: Tensor
-    """() 0 as long as no real has been seen."""
+    """() contrastive loss; 0 before the first real."""
 
 
 class ForgeryLoss(nn.Module):
-    """Classification, segmentation and contrast, weighted.
+    """Weighted sum of classification, segmentation and contrastive loss.
 
-    Everything is computed in float32, outside of autocast: `binary_cross_entropy` refuses halves, rightly.
+    It is computed in float32 without autocast, since `binary_cross_entropy` refuses half precision.
 
     Args:
-        num_features: F, length of the features; None leaves the contrast out, whatever its weight.
-        classification: `cross_entropy`, or `focal`: binary, on one-hot labels, as the authors' code has it.
-        weights: of classification, segmentation and contrast.
+        num_features: F, length of the features; None: no contrastive loss.
+        classification: `cross_entropy`, or `focal`, binary on one-hot labels as in the code of M2TR's authors.
+        weights: weights of classification, segmentation and contrast.
 
     Raises:
-        ConfigError: an unknown classification, or a weight below 0.
+        ConfigError: the classification is unknown, or a weight is negative.
     """
 
     def __init__(
@@ -64,20 +64,20 @@ class ForgeryLoss(nn.Module):
                 f"classification: got {classification!r}, expected 'cross_entropy' or 'focal'; choose one"
             )
         if min(weights) < 0:
-            raise ConfigError(f"weights: got {weights}, expected none below 0; 0 leaves a part out")
+            raise ConfigError(f"weights: got {weights}, expected none below 0; 0 disables a part")
         self.classification, self.weights = classification, weights
         self.contrast = None if num_features is None else RealCentreContrast(num_features)
 
     def forward(
         self, output: ModelOutput, labels: Tensor, masks: Tensor | None = None, has_mask: Tensor | None = None
     ) -> LossParts:
-        """Return the loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
-            output: of the model.
+            output: output of the model.
             labels: (B,) int64, 0 real.
-            masks: (B,1,S,S) or (B,S,S), 0..1, 1 where altered; of reals and where there is none anything may stand.
-            has_mask: (B,) bool, whose masks are known; a real's is all zero and always known. None: those of all.
+            masks: (B,1,S,S) or (B,S,S) 0..1, 1 where altered; ignored for reals and where `has_mask` is False.
+            has_mask: (B,) bool, whether a mask is known; that of a real is always known, all zero. None: all are known.
         """
         with torch.autocast(output.logits.device.type, enabled=False):
             logits = output.logits.float()
@@ -86,7 +86,7 @@ class ForgeryLoss(nn.Module):
             segmentation = segmentation_loss(output.mask, labels, masks, has_mask)
             contrast = logits.new_zeros(()) if self.contrast is None else self.contrast(output.features, labels)
             parts = (classification, segmentation, contrast)
-            # A part of weight 0 is left out rather than multiplied: 0 times infinity is no number.
+            # Parts of weight 0 are skipped, since 0 times infinity is NaN.
             total = sum(
                 (weight * part for weight, part in zip(self.weights, parts, strict=True) if weight), 0 * logits.sum()
             )
@@ -99,12 +99,13 @@ class ForgeryLoss(nn.Module):
 
 
 class RealCentreContrast(nn.Module):
-    """Features of reals near their centre by cosine distance, those of fakes away from it.
+    """Contrastive loss: pulls features of reals towards their centre by cosine distance, pushes those of fakes away.
 
-    The mean over reals of 1 - cos, plus the mean over fakes of max(cos, 0): both at least 0, both 0 when every real
-    points where the centre does and no fake points to its side. (The authors' unfinished code has the sign reversed.)
-    The centre is a running mean of reals' directions: a buffer, without gradient, the same in every process only when
-    the trainer sees to it; the first batch with reals sets it. Evaluation leaves it alone.
+    The mean over reals of 1 - cos, plus the mean over fakes of max(cos, 0). Both terms are at least 0, and 0 if every
+    real points in the direction of the centre and no fake to its side. (The unfinished code of M2TR's authors has the
+    opposite sign.) The centre is a running mean of the directions of reals, a buffer without gradient. The first batch
+    with reals sets it; processes have different centres unless the trainer synchronises them; evaluation leaves it
+    unchanged.
 
     Args:
         num_features: F.
@@ -122,7 +123,7 @@ class RealCentreContrast(nn.Module):
         if self.training:
             self._follow(directions.detach()[is_real])
         cosines = directions @ F.normalize(self.centre, dim=0)
-        # Sums over a mask, so that an empty side costs 0 and keeps its place in the graph.
+        # Masked sums, so that a side without items gives 0 and stays in the graph.
         near = ((1 - cosines) * is_real).sum() / is_real.sum().clamp(min=1)
         away = (cosines.clamp(min=0) * ~is_real).sum() / (~is_real).sum().clamp(min=1)
         return (near + away) * self.centre.any()
@@ -134,24 +135,23 @@ class RealCentreContrast(nn.Module):
 
 
 def focal_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Binary focal loss on one-hot labels: (B,C) and (B,) → () mean over all B·C; alpha 1, gamma 2."""
+    """Compute the binary focal loss on one-hot labels: (B,C) and (B,) → () mean over all B·C; alpha 1, gamma 2."""
     targets = F.one_hot(labels, logits.shape[1]).to(logits.dtype)
     entropies = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return FOCAL_ALPHA * ((1 - torch.exp(-entropies)) ** FOCAL_GAMMA * entropies).mean()
 
 
 def segmentation_loss(made: Tensor | None, labels: Tensor, masks: Tensor | None, has_mask: Tensor | None) -> Tensor:
-    """Binary cross-entropy of the masks that are known, mean over their pixels.
+    """Compute the binary cross-entropy of the known masks, the mean over their pixels.
 
     Args:
-        made: (B,1,S,S) 0..1 of the model, or None.
-        labels: (B,) int64; reals have an all-zero mask, which needs no file.
-        masks: (B,1,M,M) or (B,M,M) true ones, 0..1; another size than S is brought to it by averaging. None: no fake's
-            is known.
-        has_mask: (B,) bool, or None: those of all are known.
+        made: (B,1,S,S) 0..1 masks of the model, or None.
+        labels: (B,) int64; the mask of reals is all zero.
+        masks: (B,1,M,M) or (B,M,M) 0..1 true masks, averaged to S if M differs. None: no mask of a fake is known.
+        has_mask: (B,) bool, whether a mask is known; None: all are known.
 
     Returns:
-        () float32; 0 when no mask is known or none is made.
+        () float32; 0 if no mask is known, or the model computes none.
     """
     if made is None:
         return torch.zeros((), device=labels.device)
@@ -168,5 +168,5 @@ def segmentation_loss(made: Tensor | None, labels: Tensor, masks: Tensor | None,
 
 
 def fit(masks: Tensor, side: int) -> Tensor:
-    """(B,1,M,M) → (B,1,side,side), by the mean of what falls into a pixel."""
+    """(B,1,M,M) → (B,1,side,side), by area averages."""
     return masks if masks.shape[-1] == side else F.interpolate(masks, (side, side), mode="area")

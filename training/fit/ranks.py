@@ -1,7 +1,7 @@
-"""Several processes that train together, one for each GPU, or as many as asked for on a CPU.
+"""Processes of distributed training on this machine: one per GPU, or a chosen number on a CPU.
 
-They are new processes of this machine that know their ranks from the environment; Lightning's own way would start the
-command line once more for each, which finds the run's folder locked by the first.
+They are spawned here, with their ranks in the environment. Lightning would start the command line again for each of
+them, which would find the run's folder locked by the first.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from multiprocessing.queues import SimpleQueue
-from typing import Any
 
 import torch
 from torch import multiprocessing
@@ -21,23 +20,23 @@ from manifests.errors import FaceshardsError
 Work = Callable[..., None]
 
 
-def run_on_ranks(work: Work, arguments: tuple[Any, ...], num_processes: int) -> None:
-    """Call a function in each of so many new processes; when one fails, the others are ended.
+def run_on_ranks(work: Work, arguments: tuple[object, ...], num_processes: int) -> None:
+    """Call a function in each of several new processes; if one fails, the others are terminated.
 
     Args:
-        work: a function of a module's top level; the first of its arguments is the rank.
-        arguments: its others; they are pickled.
-        num_processes: how many.
+        work: function at the top level of a module; its first argument is the rank.
+        arguments: further arguments, which are pickled.
+        num_processes: number of processes.
 
     Raises:
-        FaceshardsError: what one of them raised.
-        ProcessRaisedException: one of them raised anything else.
-        ProcessExitedException: one of them was killed.
+        FaceshardsError: a process raised it.
+        ProcessRaisedException: a process raised another exception.
+        ProcessExitedException: a process was killed.
     """
     faults: SimpleQueue[FaceshardsError] = multiprocessing.get_context("spawn").SimpleQueue()
-    port = get_free_port()  # type: ignore[no-untyped-call]
+    port = get_free_port()  # type: ignore[no-untyped-call]  # untyped in torch
     try:
-        spawn(_start, args=(work, arguments, num_processes, port, faults), nprocs=num_processes)  # type: ignore[no-untyped-call]
+        spawn(_start, args=(work, arguments, num_processes, port, faults), nprocs=num_processes)  # type: ignore[no-untyped-call]  # untyped in torch
     except ProcessRaisedException:
         if faults.empty():
             raise
@@ -45,9 +44,14 @@ def run_on_ranks(work: Work, arguments: tuple[Any, ...], num_processes: int) -> 
 
 
 def _start(
-    rank: int, work: Work, arguments: tuple[Any, ...], num_processes: int, port: int, faults: SimpleQueue[Any]
+    rank: int,
+    work: Work,
+    arguments: tuple[object, ...],
+    num_processes: int,
+    port: int,
+    faults: SimpleQueue[FaceshardsError],
 ) -> None:
-    """What a new process does."""
+    """Set up the environment of a new process, and call its function."""
     place = {"LOCAL_RANK": rank, "NODE_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in place.items()})
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // num_processes))

@@ -1,6 +1,6 @@
-"""A training run: a folder that is made once, goes on where it was interrupted, and ends with `model.pt`.
+"""Training runs: started or resumed in a folder, which in the end holds `model.pt`.
 
-See `training.run_folder` for what lies in the folder.
+See `training.run_folder` for the files of the folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import lightning
 import torch
@@ -42,6 +41,7 @@ from training.run_folder import (
     CURVE_NAME,
     MODEL_NAME,
     RESUME_NAME,
+    STATE_NAME,
     TENSORBOARD_DIR,
     RunState,
     read_state,
@@ -52,33 +52,33 @@ from training.run_folder import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
-    """What came of a run."""
+    """The outcome of a run."""
 
     model: Path
-    """The trained model's file."""
+    """Path of the trained model."""
 
     val_auc: float | None
-    """Of the model on the validation split, frames (or clips); None without one."""
+    """0..1, AUC of frames (or clips) on the validation split; None without one."""
 
     threshold: float | None
-    """p_fake from which a video is called fake, chosen on the validation split; None without one."""
+    """0..1, score from which a video is called fake, chosen on the validation split; None without one."""
 
     num_steps: int
     """Optimiser steps of the whole run."""
 
     is_complete: bool
-    """False if it was stopped by `max_minutes` before its last epoch."""
+    """Whether the last epoch is done; False after a stop by `max_minutes`."""
 
     had_nothing_to_do: bool
-    """Whether an earlier start had completed it."""
+    """Whether an earlier start had completed the run."""
 
 
 def train(config: TrainConfig) -> TrainResult:
-    """Train a model on stores, or go on with the run that lies in the folder.
+    """Train a model on stores, or resume the run in its folder.
 
     Raises:
-        ConfigError: a setting does not fit the stores, the folder holds a run with other settings, or the loss is no
-            number any more.
+        ConfigError: a setting does not fit the stores, the folder holds a run with other settings, or the loss is not
+            finite.
         StoreError: a store cannot be read.
     """
     require_same_run(config)
@@ -93,7 +93,9 @@ def train(config: TrainConfig) -> TrainResult:
         run_on_ranks(fit, (config, num_processes), num_processes)
     state = read_state(config.run)
     if state is None:
-        raise ConfigError(f"run {config.run}: got no state of its end, expected one; was the folder changed meanwhile?")
+        raise ConfigError(
+            f"run {config.run}: got no {STATE_NAME}, expected one; was the folder changed during training?"
+        )
     if state.val_auc is not None:
         state = replace(state, threshold=_keep_threshold(config))
         write_state(config.run, state)
@@ -101,10 +103,10 @@ def train(config: TrainConfig) -> TrainResult:
 
 
 def count_processes(config: TrainConfig) -> int:
-    """Return how many processes train together.
+    """Return the number of training processes.
 
     Raises:
-        ConfigError: a GPU is asked for and not there, or more of them than there are.
+        ConfigError: there is no GPU, or there are fewer than the settings ask for.
     """
     asked, num_gpus = config.trainer.devices, _count_gpus(config)
     if config.trainer.accelerator == "gpu" and not num_gpus:
@@ -115,19 +117,19 @@ def count_processes(config: TrainConfig) -> int:
 
 
 def fit(rank: int, config: TrainConfig, num_processes: int) -> None:
-    """Train in this process, one of several; the first of them leaves `state.json`.
+    """Train in this process, one of several; the first one writes `state.json`.
 
     Args:
-        rank: which of them it is.
-        config: the run's.
-        num_processes: how many there are.
+        rank: number of this process.
+        config: settings of the run.
+        num_processes: number of processes.
     """
     lightning.seed_everything(config.trainer.seed, verbose=False)
-    torch.set_flush_denormal(True)  # peaked attention makes denormals, which halve the speed on a CPU
+    torch.set_flush_denormal(True)  # peaked attention produces denormals, which halve the speed on a CPU
     data = StoreData(config)
     about = data.about_model()
     module = ForgeryModule(_starting_model(config, about), config)
-    if rank:  # another dropout on each; the first draws as a process alone does
+    if rank:  # processes draw different dropout; the first one draws as a single process does
         torch.manual_seed(config.trainer.seed + rank)
     if not rank:
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
@@ -142,21 +144,21 @@ def fit(rank: int, config: TrainConfig, num_processes: int) -> None:
         state = RunState(
             num_epochs=trainer.current_epoch,
             num_steps=trainer.global_step,
-            stopped_early=trainer.should_stop,  # nothing but patience sets it
+            stopped_early=trainer.should_stop,  # only set by patience
             val_auc=keeper.best,
         )
         write_state(config.run, state)
 
 
 def _result(config: TrainConfig, state: RunState, *, had_nothing_to_do: bool) -> TrainResult:
-    """Return what is told of a run.
+    """Return the outcome of a run.
 
     Raises:
-        ConfigError: its model is gone.
+        ConfigError: its model file is missing.
     """
     model = config.run / MODEL_NAME
     if not model.exists():
-        raise ConfigError(f"run {config.run}: got no {MODEL_NAME}, expected that of its end; choose another --run")
+        raise ConfigError(f"run {config.run}: got no {MODEL_NAME}, expected the trained model; choose another --run")
     return TrainResult(
         model=model,
         val_auc=state.val_auc,
@@ -168,10 +170,10 @@ def _result(config: TrainConfig, state: RunState, *, had_nothing_to_do: bool) ->
 
 
 def _keep_threshold(config: TrainConfig) -> float | None:
-    """Return the score from which a video is called fake, chosen on the validation split and kept in the model."""
+    """Choose the threshold of a video's score on the validation split, save it in the model, and return it."""
     path = config.run / MODEL_NAME
     model, about = load_model(path)
-    if about.threshold is None:  # else the kept model is that of the start before
+    if about.threshold is None:  # otherwise the model is that of an earlier start
         settings = ScoringSettings(
             batch_size=config.data.batch_size,
             workers=config.data.workers,
@@ -191,7 +193,7 @@ def _keep_threshold(config: TrainConfig) -> float | None:
 
 
 def _count_gpus(config: TrainConfig) -> int:
-    """Return how many GPUs a run may use."""
+    """Return the number of GPUs that a run may use."""
     wants_gpu = config.trainer.accelerator != "cpu"
     return torch.cuda.device_count() if wants_gpu and torch.cuda.is_available() else 0
 
@@ -219,7 +221,7 @@ def _trainer(
     resume_point = ResumePoint(config.run / RESUME_NAME, settings.save_every_steps)
     callbacks: list[Callback] = [RandomState(), Curve(config.run / CURVE_NAME), keeper, resume_point]
     if settings.patience and has_val:
-        # Counted before the epoch's checkpoint is written, which then knows of it.
+        # Updated before the checkpoint of the epoch is written, so that it includes the count.
         patience = EarlyStopping("val_auc", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
         callbacks.append(patience)
     if settings.max_minutes is not None:
@@ -227,7 +229,7 @@ def _trainer(
     precision = settings.precision
     if precision == "auto":
         precision = "bf16-mixed" if has_gpu and torch.cuda.is_bf16_supported() else "16-mixed" if has_gpu else "32-true"
-    strategy: Any = "auto"
+    strategy: str | DDPStrategy = "auto"
     if num_processes > 1:
         strategy = DDPStrategy(
             cluster_environment=LightningEnvironment(), find_unused_parameters=module.has_unused_parameters
@@ -243,8 +245,8 @@ def _trainer(
         logger=TensorBoardLogger(config.run, name="", version=TENSORBOARD_DIR),
         log_every_n_steps=1,
         num_sanity_val_steps=0,
-        use_distributed_sampler=False,  # the samplers know their ranks
-        enable_checkpointing=False,  # ResumePoint and ModelKeeper write complete files or none
+        use_distributed_sampler=False,  # the samplers distribute items themselves
+        enable_checkpointing=False,  # ResumePoint and ModelKeeper write files atomically
         enable_model_summary=False,
         enable_progress_bar=sys.stderr.isatty(),
     )
@@ -252,7 +254,7 @@ def _trainer(
 
 @contextlib.contextmanager
 def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
-    """Let Ctrl-C be a KeyboardInterrupt: Lightning makes it an exit with 1, and the process deaf to the next one."""
+    """Raise KeyboardInterrupt at Ctrl-C; Lightning exits with 1, and ignores further signals."""
     is_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGINT) if is_main else None
     try:
@@ -268,7 +270,7 @@ def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence what Lightning says about itself; our own words and its progress bar remain."""
+    """Silence Lightning's log messages and warnings; its progress bar remains."""
     names = ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:
@@ -276,7 +278,7 @@ def _quiet() -> Iterator[None]:
     os.environ.setdefault("LIGHTNING_DISABLE_TIPS", "1")
     try:
         with warnings.catch_warnings():
-            # On workers, logging intervals and `spawn`: decided here, not by the user.
+            # Warnings about workers, logging intervals and `spawn`, which users do not choose.
             warnings.filterwarnings("ignore", module=r"lightning\..*")
             yield
     finally:

@@ -1,7 +1,7 @@
-"""Grad-CAM (arXiv 1610.02391) through captum: which part of a crop speaks for a class, as a map, an overlay, a sheet.
+"""Grad-CAM (arXiv 1610.02391) by captum: the regions of a crop that raise the logit of a class, as maps and sheets.
 
-A map shows where the layer's features raise the class's logit for this one image. It says nothing about whether the
-model is right, and a coarse layer (10×10 for a crop of 320) cannot point at anything smaller than its cells.
+A map shows where the features of a layer raise the logit of a class for one image. It does not tell whether the model
+is right, and a coarse layer (10×10 for a crop of 320) cannot resolve anything smaller than its cells.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -24,11 +24,11 @@ from training.models.deepfake_detector import ModelOutput
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 
-# Model's name → names of modules, best first, as regular expressions; each also stands for any module whose dotted name
-# ends with it, and of several for the last. A name that is a prefix of the model's (`swin…`) serves its sizes.
+# Prefix of a model's name → names of modules, best first, as regular expressions. A name matches any module whose
+# dotted name ends with it; of several, the last one is taken.
 DEFAULT_LAYERS: dict[str, tuple[str, ...]] = {
     "m2tr-swin": ("layers.3", "layers_3", "backbone.norm"),
-    "m2tr": ("backbone.net.bn2", "bn2", "conv_head"),  # the last map, 1792×10×10 at 320: after its norm and SiLU
+    "m2tr": ("backbone.net.bn2", "bn2", "conv_head"),  # last map, 1792×10×10 at 320 px, after norm and SiLU
     "xception": ("act4", "bn4", "conv4"),
     "legacy_xception": ("act4", "bn4", "conv4"),
     "efficientnet": ("bn2", "conv_head"),
@@ -38,58 +38,59 @@ DEFAULT_LAYERS: dict[str, tuple[str, ...]] = {
     "convnext": ("stages.3", "stages_3"),
     "vit": ("norm",),
 }
-# How the layers above say their maps where that is not (B,C,h,w).
+# Layouts of these layers' outputs where they are not (B,C,h,w).
 DEFAULT_LAYOUTS: dict[str, Layout] = {"m2tr-swin": "nhwc", "swin": "nhwc", "vit": "tokens"}
 
-# Finer maps that lie earlier in the network, where there is one worth looking at: 32×80×80 for a crop of 320.
+# Layers with finer maps earlier in the network: 32×80×80 for a crop of 320.
 FINE_LAYERS: dict[str, tuple[str, ...]] = {"m2tr": (r"stages\.\d+",)}
-LAST, FINE = "last", "fine"  # words for these two, in place of a module's name
+LAST, FINE = "last", "fine"  # accepted in place of a module's name
 
-OVERLAY_SHARE = 0.45  # of the colour map over the crop
-UNUSED = "used in the graph"  # part of what torch says of a tensor without gradient
-NUM_NAMED = 8  # modules that a message names, the last ones of the model
-CAPTION_PX = 18  # height of a line under a picture
-GAP_PX = 4  # between pictures
+OVERLAY_SHARE = 0.45  # weight of the colour map in an overlay
+UNUSED = "used in the graph"  # part of torch's message for a tensor without gradient
+NUM_NAMED = 8  # modules named in a message, the last ones of the model
+CAPTION_PX = 18  # height of the caption below an image, pixels
+GAP_PX = 4  # pixels between images
 _PAPER, _INK = 255, 32  # grey values of the sheet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """A module whose output is a map."""
+    """A module whose output is a map of features."""
 
     name: str
-    """Dotted."""
+    """Dotted name in the model."""
 
     module: nn.Module
+    """The module."""
 
     layout: Layout
-    """Of its output."""
+    """Layout of its output."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SheetItem:
-    """One picture of a sheet and its map."""
+    """A crop of a sheet with its map."""
 
     crop: npt.NDArray[np.uint8]
     """(S,S,3) uint8 RGB."""
 
     cam: npt.NDArray[np.float32]
-    """(S,S) float32 0..1."""
+    """(S,S) float32 0..1, Grad-CAM map."""
 
     caption: str
     """ASCII, such as `fake 0.93 Deepfakes`."""
 
 
 def find_layer(model: nn.Module, model_name: str, wanted: str = LAST) -> Layer:
-    """Return the layer of a model whose map Grad-CAM is made of.
+    """Return the layer of a model that Grad-CAM explains.
 
     Args:
         model: the network.
-        model_name: what it was configured as, such as `m2tr`, `xception`, `efficientnet_b4`.
-        wanted: `last`, `fine` for a finer map earlier in the network, or a module's dotted name.
+        model_name: its name in the settings, such as `m2tr`, `xception`, `efficientnet_b4`.
+        wanted: `last`, `fine` for a finer map earlier in the network, or the dotted name of a module.
 
     Raises:
-        ConfigError: no layer is known for that model, or it has none of that name.
+        ConfigError: no layer is known for the model, or it has no module of this name.
     """
     modules = {path: module for path, module in model.named_modules() if path}
     key = max((name for name in DEFAULT_LAYOUTS if model_name.startswith(name)), key=len, default="")
@@ -117,18 +118,18 @@ def find_layer(model: nn.Module, model_name: str, wanted: str = LAST) -> Layer:
 
 
 def grad_cam(model: nn.Module, layer: Layer, images: Tensor, target: int | Tensor) -> npt.NDArray[np.float32]:
-    """Return (B,S,S) float32 maps in 0..1, the highest value of each 1; all 0 where nothing speaks for the class.
+    """Compute (B,S,S) float32 maps 0..1, with maximum 1; all 0 where nothing raises the logit of the class.
 
     Args:
-        model: returns a ModelOutput; it is judged in evaluation mode and left in the mode that it had.
-        layer: one of its modules, used once in a forward pass: its output is `nchw` (B,C,h,w), `nhwc` (B,h,w,C) or
-            `tokens` (B,N,C), N a square, or one more with a class token in front.
-        images: (B,3,S,S), normalised as for the model.
-        target: the class whose logit is explained, one for all or (B,).
+        model: network that returns a ModelOutput; it runs in evaluation mode, and its mode is restored.
+        layer: a module that is called once per forward pass. Its output is `nchw` (B,C,h,w), `nhwc` (B,h,w,C) or
+            `tokens` (B,N,C), where N is a square, or a square and a leading class token.
+        images: (B,3,S,S) float32, normalised as for the model.
+        target: class whose logit is explained, one for all or (B,) int64.
 
     Raises:
-        ConfigError: the layer gives no map, or none that the logits depend on.
-        ValueError: images of another shape.
+        ConfigError: the output of the layer is not a map, or the logits do not depend on it.
+        ValueError: the images have another shape.
     """
     from captum.attr import LayerGradCam
 
@@ -142,11 +143,11 @@ def grad_cam(model: nn.Module, layer: Layer, images: Tensor, target: int | Tenso
     was_training, probe = model.training, nn.Identity()
     model.eval()
     try:
-        # float32: bfloat16's three digits make maps blotchy. A leaf of its own, so that frozen models work, too.
+        # float32, since bfloat16 makes maps blotchy; a leaf that requires gradients, so that frozen models work.
         inputs = images.detach().float().clone().requires_grad_()
         with _probed(layer, probe), torch.enable_grad(), torch.autocast(images.device.type, enabled=False):
             maps = LayerGradCam(logits, probe).attribute(inputs, target=target, relu_attributions=True)
-    except (AssertionError, RuntimeError) as error:  # captum's, of a layer that was not called, and torch's
+    except (AssertionError, RuntimeError) as error:  # of captum for a layer that was not called, and of torch
         if isinstance(error, RuntimeError) and UNUSED not in str(error):
             raise
         raise ConfigError(
@@ -159,7 +160,7 @@ def grad_cam(model: nn.Module, layer: Layer, images: Tensor, target: int | Tenso
 
 
 def overlay(crop: npt.NDArray[np.uint8], cam: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Return the (S,S,3) uint8 RGB crop under its (S,S) map, dark blue for 0, red for 1.
+    """Blend a (S,S,3) uint8 RGB crop with its (S,S) map, dark blue for 0, red for 1.
 
     Raises:
         ValueError: the map has another size.
@@ -172,15 +173,15 @@ def overlay(crop: npt.NDArray[np.uint8], cam: npt.NDArray[np.float32]) -> npt.ND
 
 
 def sheet(items: Sequence[SheetItem], *, columns: int = 4, side: int = 160) -> npt.NDArray[np.uint8]:
-    """Return a (H,W,3) uint8 RGB picture: every crop beside its overlay, a caption below, row by row.
+    """Lay out a sheet, (H,W,3) uint8 RGB: each crop beside its overlay, with a caption below.
 
     Args:
-        items: what is shown, at least one.
-        columns: pairs in a row.
-        side: of a picture, pixels.
+        items: crops with maps, at least one.
+        columns: pairs per row.
+        side: side of an image, pixels.
 
     Raises:
-        ValueError: no item.
+        ValueError: there is no item.
     """
     if not items:
         raise ValueError("items of a sheet: got none, expected at least one")
@@ -199,7 +200,7 @@ def sheet(items: Sequence[SheetItem], *, columns: int = 4, side: int = 160) -> n
 
 @contextmanager
 def _probed(layer: Layer, probe: nn.Module) -> Iterator[None]:
-    """Lead the layer's output through `probe` as (B,C,h,w) and back, since captum takes no other layout."""
+    """Pass the output of a layer through `probe` as (B,C,h,w), the only layout that captum takes, and back."""
     handle = layer.module.register_forward_hook(lambda _module, _inputs, output: _through(probe, output, layer))
     try:
         yield
@@ -207,7 +208,7 @@ def _probed(layer: Layer, probe: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _through(probe: nn.Module, output: Any, layer: Layer) -> Tensor:
+def _through(probe: nn.Module, output: object, layer: Layer) -> Tensor:
     layout = layer.layout
     dimensions = 3 if layout == "tokens" else 4
     if not isinstance(output, Tensor) or output.ndim != dimensions:
@@ -231,7 +232,7 @@ def _through(probe: nn.Module, output: Any, layer: Layer) -> Tensor:
 
 
 def _spread(maps: Tensor, size: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Return (B,1,h,w) maps enlarged to (B,S,S), each divided by its highest value."""
+    """Enlarge (B,1,h,w) maps to (B,S,S), each divided by its maximum."""
     large = functional.interpolate(maps.float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
     highest = large.amax(dim=(1, 2), keepdim=True)
     return np.asarray((large / highest.clamp_min(torch.finfo(torch.float32).tiny)).cpu().numpy(), dtype=np.float32)

@@ -1,7 +1,7 @@
-"""Metrics on resampled units: what each unit adds to every metric is counted once, a resample is a product of matrices.
+"""Metrics on bootstrap resamples: counts per unit are computed once, and a resample is a matrix product.
 
-Units are videos with all their frames and persons; see
-`training.evaluation.statistics.metrics` for what is done with the values.
+Units are videos with all their frames and persons. `training.evaluation.statistics.metrics` makes intervals of the
+values.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from scipy import sparse
 
 from training.evaluation.statistics.calibration import NUM_BINS, FloatArray, IntArray, calibration_bin
 
-DEFAULT_THRESHOLD = 0.5  # p(fake) from which a row is called fake
+DEFAULT_THRESHOLD = 0.5  # score from which a row is called fake
 
 FPR_OF: dict[str, float] = {"tpr_at_1_fpr": 0.01, "tpr_at_0.1_fpr": 0.001}
 AT_THRESHOLD = "_at_threshold"
 
-# Resampled curves are computed on so many distinct scores at most; a table with fewer is treated exactly. With more,
-# the grid keeps the highest scores of reals apart (low FPR is decided there) and takes quantiles for the rest.
+# Maximum number of distinct scores of resampled curves; tables with fewer are computed exactly. With more, the grid
+# keeps the highest scores of reals, which determine the TPR at low FPR, and quantiles of the others.
 MAX_GRID = 4096
 _RESAMPLES_AT_ONCE = 250  # × MAX_GRID × float64 = 8 MB an array
 
@@ -35,16 +35,16 @@ def resample(
     seed: int,
     num_resamples: int,
 ) -> dict[str, FloatArray]:
-    """Return (R,) values of metrics on resampled units.
+    """Compute (R,) float64 values of metrics on resampled units.
 
     Args:
-        labels: (N,) 0 real, 1 fake.
-        p_fake: (N,) 0..1.
-        units: (N,) 0..U-1, which rows are drawn together.
-        strata: (U,) of which class each unit is: classes are drawn separately.
-        names: of METRICS.
-        threshold: chosen on the validation split.
-        seed: of the draws.
+        labels: (N,) int64, 0 real, 1 fake.
+        p_fake: (N,) float64, 0..1.
+        units: (N,) int64, unit 0..U-1 of each row; rows of a unit are drawn together.
+        strata: (U,) int64, class of each unit; classes are drawn separately.
+        names: keys of METRICS.
+        threshold: 0..1, chosen on the validation split; None without one.
+        seed: seed of the draws.
         num_resamples: R.
     """
     rng = np.random.default_rng(seed)
@@ -58,7 +58,7 @@ def resample(
 
 
 def draw(strata: IntArray, rng: np.random.Generator, num_resamples: int) -> FloatArray:
-    """Return (R,U) how often each unit is drawn, with replacement, as many of each class as there are."""
+    """Draw units with replacement, as many of each class as there are; return (R,U) float64 counts."""
     weights = np.zeros((num_resamples, len(strata)))
     for stratum in np.unique(strata):
         members = np.nonzero(strata == stratum)[0]
@@ -68,7 +68,7 @@ def draw(strata: IntArray, rng: np.random.Generator, num_resamples: int) -> Floa
 
 
 class _UnitCounts:
-    """What each unit adds to every metric, so that a resample is a product of matrices."""
+    """Counts of each unit for every metric, from which a resample is a matrix product."""
 
     def __init__(
         self, labels: IntArray, p_fake: FloatArray, units: IntArray, num_units: int, threshold: float | None
@@ -78,7 +78,7 @@ class _UnitCounts:
         shape = (len(grid) + 1, num_units)
         fake = labels == 1
         ones = np.ones(len(labels))
-        # (B,U) rows by place on the grid, highest first
+        # (B,U) number of rows by position on the grid, highest score first
         self._reals, self._fakes = (
             sparse.coo_matrix((ones[mask], (place[mask], units[mask])), shape=shape).tocsr() for mask in (~fake, fake)
         )
@@ -89,7 +89,7 @@ class _UnitCounts:
         bin_of = calibration_bin(p_fake)
         columns = np.zeros((num_units, NUM_BINS))
         np.add.at(columns, (units, bin_of), p_fake - labels)
-        self._miscalibrated = columns  # (U,bins) said minus true
+        self._miscalibrated = columns  # (U,bins) predicted minus true
         self._num_rows = np.bincount(units, minlength=num_units).astype(np.float64)
 
     def values(self, weights: FloatArray, names: list[str]) -> dict[str, FloatArray]:
@@ -109,21 +109,21 @@ def _called(p_fake: FloatArray, threshold: float | None) -> Iterator[tuple[str, 
 
 
 def sums_of(units: IntArray, num_units: int, chosen: list[npt.NDArray[np.bool_]]) -> FloatArray:
-    """Return (U,k) how many rows of each unit are chosen by each mask."""
+    """Return the (U,k) float64 number of rows of each unit that each of k masks selects."""
     return np.stack([np.bincount(units[mask], minlength=num_units) for mask in chosen], axis=1).astype(np.float64)
 
 
 def _decisions(counts: FloatArray) -> dict[str, FloatArray]:
-    """Return metrics of (R,4) counts: fakes found, fakes missed, reals accused, reals let go."""
-    found, missed, accused, let_go = counts.T
-    with np.errstate(invalid="ignore", divide="ignore"):  # one class only: not asked for
-        balanced = (found / (found + missed) + let_go / (accused + let_go)) / 2.0
-        f1 = 2.0 * found / (2.0 * found + missed + accused)
-    return {"accuracy": (found + let_go) / counts.sum(axis=1), "balanced_accuracy": balanced, "f1": f1}
+    """Compute metrics from (R,4) counts of true positives, false negatives, false positives, true negatives."""
+    found, missed, false_alarms, passed = counts.T
+    with np.errstate(invalid="ignore", divide="ignore"):  # undefined with one class, and then not used
+        balanced = (found / (found + missed) + passed / (false_alarms + passed)) / 2.0
+        f1 = 2.0 * found / (2.0 * found + missed + false_alarms)
+    return {"accuracy": (found + passed) / counts.sum(axis=1), "balanced_accuracy": balanced, "f1": f1}
 
 
 def _curves(reals: FloatArray, fakes: FloatArray) -> dict[str, FloatArray]:
-    """Return metrics of the ROC and of precision over recall from (R,B) counts by falling score."""
+    """Compute metrics of the ROC and the precision-recall curve from (R,B) counts, highest score first."""
     zero = np.zeros((len(reals), 1))
     false, true = np.hstack([zero, reals.cumsum(axis=1)]), np.hstack([zero, fakes.cumsum(axis=1)])
     fpr, tpr = false / false[:, -1:], true / true[:, -1:]
@@ -140,14 +140,14 @@ def _curves(reals: FloatArray, fakes: FloatArray) -> dict[str, FloatArray]:
 
 
 def _crossing(x: FloatArray, y: FloatArray, before: IntArray, at: float) -> FloatArray:
-    """Return (R,) y where x passes `at`, on the line from point `before` to the next one, of (R,B) points."""
+    """Return (R,) y at x = `at`, interpolated between point `before` and the next one of (R,B) curves."""
     rows = np.arange(len(x))
     x0, x1, y0, y1 = x[rows, before], x[rows, before + 1], y[rows, before], y[rows, before + 1]
     return np.asarray(y0 + (at - x0) / (x1 - x0) * (y1 - y0))
 
 
 def _grid(labels: IntArray, p_fake: FloatArray) -> FloatArray:
-    """Return rising scores between which resampled curves take no notice of differences; MAX_GRID at most."""
+    """Return rising scores, MAX_GRID at most; resampled curves do not distinguish scores between two of them."""
     distinct = np.unique(p_fake)
     if len(distinct) <= MAX_GRID:
         return distinct

@@ -1,12 +1,12 @@
-"""Metrics of p(fake) at the level of frames and of videos, with bootstrap intervals over videos.
+"""Metrics of p(fake) for frames and for videos, with bootstrap intervals over videos.
 
-The values are scikit-learn's and torchmetrics'; EER and TPR at a fixed FPR are read off scikit-learn's ROC by linear
-interpolation. A metric that the data cannot answer is None and says why: one class only, too few reals for the FPR
-asked for, no threshold. A score equal to the threshold counts as fake.
+The values are those of scikit-learn and torchmetrics; EER and TPR at a fixed FPR are interpolated linearly on the ROC
+of scikit-learn. A metric that is undefined on the data is None with a reason: one class only, too few reals for the
+FPR, no threshold. A score equal to the threshold counts as fake.
 
-Intervals: percentile bootstrap. Videos are drawn with replacement (all frames and persons of a video stay together),
-reals and fakes separately, since how many of each there are is the dataset's choice and no result. An interval of zero
-width means that no resample differed, not that there is no doubt.
+Intervals are percentile bootstrap intervals. Videos are drawn with replacement (with all their frames and persons),
+reals and fakes separately, since their numbers are a choice of the dataset. An interval of zero width means that no
+resample differed, not that the value is certain.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 NUM_RESAMPLES = 1000
 CONFIDENCE = 0.95
-MIN_VIDEOS = 5  # of a class, below which an interval would only look like one
-NOT_SAID = "not said"  # the compression of a dataset that names one for some videos only
+MIN_VIDEOS = 5  # of a class; with fewer, an interval would be meaningless
+NOT_SAID = "not said"  # compression of the other videos of a dataset that names one for some videos only
 
-# Name → what it is, in the order of tables.
+# Name → description, in the order of tables.
 METRICS: dict[str, str] = {
     "auc": "area under the ROC curve, ties by rank",
     "ap": "average precision",
@@ -60,103 +60,103 @@ _WITH_ONE_CLASS = frozenset({"accuracy", "accuracy_at_threshold", "ece"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One number of a table, or why there is none."""
+    """One number of a table, or the reason why it is missing."""
 
     value: float | None
-    """0..1."""
+    """0..1; None if it is undefined."""
 
     low: float | None = None
-    """Lower end of the interval."""
+    """0..1, lower end of the interval."""
 
     high: float | None = None
-    """Upper end of the interval."""
+    """0..1, upper end of the interval."""
 
     reason: str | None = None
-    """Why there is no value, or no interval."""
+    """Reason why there is no value, or no interval."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupMetrics:
-    """All metrics of some rows at one level."""
+    """All metrics of a group of rows at one level."""
 
     level: Level
-    """What was counted."""
+    """Whether rows are frames or videos."""
 
     dataset: str | None
-    """None: all together."""
+    """Dataset; None: all datasets together."""
 
     compression: str | None
-    """None: all of them, or the dataset has none."""
+    """Compression; None: all of them, or the dataset has none."""
 
     manipulation: str | None
-    """Whose fakes, against all reals of dataset and compression; None: all fakes."""
+    """Manipulation of the fakes, against all reals of dataset and compression; None: all fakes."""
 
     num_reals: int
-    """rows: frames or videos."""
+    """Rows of reals."""
 
     num_fakes: int
-    """Rows."""
+    """Rows of fakes."""
 
     figures: dict[str, Figure]
-    """By name, as in METRICS."""
+    """Metrics by name, as in METRICS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusion:
-    """What became of reals and fakes at a threshold."""
+    """Confusion matrix of reals and fakes at a threshold."""
 
     level: Level
-    """What was counted."""
+    """Whether rows are frames or videos."""
 
     threshold: float
-    """P(fake) from which a row is called fake."""
+    """0..1, score from which a row is called fake."""
 
     real_as_real: int
-    """True negatives."""
+    """Rows: true negatives."""
 
     real_as_fake: int
-    """False positives."""
+    """Rows: false positives."""
 
     fake_as_real: int
-    """False negatives."""
+    """Rows: false negatives."""
 
     fake_as_fake: int
-    """True positives."""
+    """Rows: true positives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MultiClass:
-    """Metrics over several classes, of the rows whose class the model knows."""
+    """Metrics over several classes, for rows whose class the model has."""
 
     level: Level
-    """What was counted."""
+    """Whether rows are frames or videos."""
 
     class_names: tuple[str, ...]
-    """C names."""
+    """C names of classes, the real one first."""
 
     num_rows: int
-    """Counted."""
+    """Rows of these classes."""
 
     num_unknown: int
-    """Rows of other classes, left out."""
+    """Rows of other classes, which are excluded."""
 
     accuracy: Figure
     """Share of rows whose most probable class is the true one."""
 
     macro_auc: Figure
-    """Mean over the classes of AUC one against the rest."""
+    """Mean over the classes of the AUC of one class against the others."""
 
     confusion: tuple[tuple[int, ...], ...]
-    """(C,C) rows: true class, columns: most probable class."""
+    """(C,C) rows of the table by true class (row) and most probable class (column)."""
 
 
 def measure(labels: IntArray, p_fake: FloatArray, *, threshold: float | None = None) -> dict[str, Figure]:
-    """Return every metric without intervals.
+    """Compute every metric without intervals.
 
     Args:
-        labels: (N,) 0 real, 1 fake.
-        p_fake: (N,) 0..1.
-        threshold: chosen on the validation split; None if there was none.
+        labels: (N,) int64, 0 real, 1 fake.
+        p_fake: (N,) float64, 0..1.
+        threshold: 0..1, chosen on the validation split; None without one.
     """
     num_reals, num_fakes = int((labels == 0).sum()), int((labels == 1).sum())
     figures = {}
@@ -175,14 +175,14 @@ def measure_with_intervals(
     num_resamples: int = NUM_RESAMPLES,
     confidence: float = CONFIDENCE,
 ) -> dict[str, Figure]:
-    """Return every metric of a table of frames or videos with its bootstrap interval over videos.
+    """Compute every metric of a table of frames or videos, with bootstrap intervals over videos.
 
     Args:
-        scores: the rows.
-        threshold: chosen on the validation split; None if there was none.
-        seed: of the resampling; the same seed and rows give the same intervals.
-        num_resamples: how many; 0 for no intervals.
-        confidence: share of the resamples that an interval holds, 0..1.
+        scores: table of frames or videos.
+        threshold: 0..1, chosen on the validation split; None without one.
+        seed: seed of the resampling; the same seed and rows give the same intervals.
+        num_resamples: number of resamples; 0 for no intervals.
+        confidence: 0..1, share of the resamples inside an interval.
     """
     figures = measure(scores.label, scores.p_fake, threshold=threshold)
     if not num_resamples or not len(scores):
@@ -210,13 +210,13 @@ def measure_with_intervals(
 def measure_groups(
     frames: Scores, *, threshold: float | None = None, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> tuple[GroupMetrics, ...]:
-    """Return all metrics at both levels: of everything, of each dataset, of each of its compressions and manipulations.
+    """Compute all metrics at both levels: for all data, each dataset, each of its compressions and manipulations.
 
     Args:
-        frames: the frames' scores.
-        threshold: chosen on the validation split; None if there was none.
-        seed: of the resampling.
-        num_resamples: how many; 0 for no intervals.
+        frames: scores of frames.
+        threshold: 0..1, chosen on the validation split; None without one.
+        seed: seed of the resampling.
+        num_resamples: number of resamples; 0 for no intervals.
     """
     found = []
     for level, rows in zip(LEVELS, (frames, to_videos(frames)), strict=True):
@@ -241,7 +241,7 @@ def measure_groups(
 def measure_classes(
     scores: Scores, level: Level, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> MultiClass | None:
-    """Return the metrics over several classes, or None for a model with two."""
+    """Compute the metrics over several classes; None for a model with two classes."""
     if scores.class_names is None or scores.class_label is None or scores.class_probabilities is None:
         return None
     num_classes = len(scores.class_names)
@@ -265,7 +265,7 @@ def measure_classes(
 
 
 def confusion_at(scores: Scores, level: Level, threshold: float) -> Confusion:
-    """Return how many reals and fakes were called what at a threshold."""
+    """Count true and false decisions at a threshold."""
     called_fake, fake = scores.p_fake >= threshold, scores.label == 1
     return Confusion(
         level=level,
@@ -278,14 +278,14 @@ def confusion_at(scores: Scores, level: Level, threshold: float) -> Confusion:
 
 
 def choose_threshold(labels: IntArray, p_fake: FloatArray) -> float | None:
-    """Return the threshold with the best balanced accuracy, for a validation split; None if a class is missing.
+    """Choose the threshold with the best balanced accuracy on a validation split; None if a class is missing.
 
-    It lies halfway between the lowest score called fake and the highest one called real; of several equally good ones
-    it is the nearest to 0.5.
+    It is halfway between the lowest score called fake and the highest one called real; of several equally good ones,
+    the nearest to 0.5 is taken.
 
     Args:
-        labels: (N,) 0 real, 1 fake.
-        p_fake: (N,) 0..1.
+        labels: (N,) int64, 0 real, 1 fake.
+        p_fake: (N,) float64, 0..1.
     """
     from sklearn.metrics import roc_curve
 
@@ -301,7 +301,7 @@ def choose_threshold(labels: IntArray, p_fake: FloatArray) -> float | None:
 
 
 def roc(labels: IntArray, p_fake: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return false and true positive rates, rising from (0, 0) to (1, 1); both classes must be there."""
+    """Return false and true positive rates, rising from (0, 0) to (1, 1); both classes are required."""
     from sklearn.metrics import roc_curve
 
     fpr, tpr, _ = roc_curve(labels, p_fake)
@@ -309,19 +309,19 @@ def roc(labels: IntArray, p_fake: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def equal_error_rate(labels: IntArray, p_fake: FloatArray) -> float:
-    """Return where the ROC, joined by straight lines, crosses FPR = 1 − TPR; both classes must be there."""
+    """Return the FPR at which the linearly interpolated ROC crosses FPR = 1 − TPR; both classes are required."""
     fpr, tpr = roc(labels, p_fake)
     return float(np.interp(0.0, fpr + tpr - 1.0, fpr))
 
 
 def tpr_at_fpr(labels: IntArray, p_fake: FloatArray, fpr: float) -> float:
-    """Return the true positive rate of the ROC, joined by straight lines, at a false positive rate."""
+    """Return the true positive rate of the linearly interpolated ROC at a false positive rate."""
     found_fpr, tpr = roc(labels, p_fake)
     return float(np.interp(fpr, found_fpr, tpr))  # of several points at one FPR `interp` takes the last, the highest
 
 
 def _why_undefined(name: str, num_reals: int, num_fakes: int, threshold: float | None) -> str | None:
-    """Return why a metric has no value on so many rows."""
+    """Return why a metric is undefined on these numbers of rows; None if it is defined."""
     if not num_reals + num_fakes:
         return "no rows"
     if name.endswith(AT_THRESHOLD) and threshold is None:
@@ -337,7 +337,7 @@ def _why_undefined(name: str, num_reals: int, num_fakes: int, threshold: float |
 
 
 def _value(name: str, labels: IntArray, p_fake: FloatArray, at: float) -> float:
-    """Return a metric that is defined."""
+    """Compute a metric that is defined."""
     from sklearn.metrics import (
         accuracy_score,
         average_precision_score,
@@ -364,7 +364,7 @@ def _value(name: str, labels: IntArray, p_fake: FloatArray, at: float) -> float:
 def _groups(
     rows: Scores,
 ) -> Iterator[tuple[tuple[str | None, str | None, str | None], npt.NDArray[np.bool_]]]:
-    """Yield (dataset, compression, manipulation) and (N,) its rows; None stands for all."""
+    """Yield groups as (dataset, compression, manipulation), None for all, with the (N,) mask of their rows."""
     datasets = sorted(set(rows.dataset))
     if len(datasets) > 1:
         yield (None, None, None), np.ones(len(rows), dtype=np.bool_)
@@ -384,9 +384,9 @@ def _groups(
 
 
 def _class_accuracy(known: Scores, correct: npt.NDArray[np.bool_], seed: int, num_resamples: int) -> Figure:
-    """Return the share of right classes with its interval over videos, drawn class by class."""
+    """Return the share of correct classes with its interval over videos, drawn per class."""
     if not len(known):
-        return Figure(value=None, reason="no row is of a class that the model knows")
+        return Figure(value=None, reason="no row is of a class of the model")
     value = float(correct.mean())
     units, first = group_rows(known.dataset, known.video_id)
     strata = np.zeros(0, dtype=np.int64) if known.class_label is None else known.class_label[first]

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from flows.cli.parser import main
-from flows.config.training import load_train_config
+from flows.config.training import PredictConfig, load_train_config
 from flows.evaluate import evaluate_model
+from flows.predict import predict_video
 from flows.preprocess import preprocess_ffpp
 from flows.train import train_m2tr
 from training.config import EvaluateConfig
@@ -64,7 +65,7 @@ def test_the_command_line_from_store_to_verdict(
 
 
 @pytest.mark.long
-def test_the_flows_of_training_and_evaluation(store: Path, tmp_path: Path) -> None:
+def test_the_flows_of_training_evaluation_and_prediction(store: Path, miniature: Path, tmp_path: Path) -> None:
     training = load_train_config(
         None, list(QUICK), {"stores": [str(store)], "run": str(tmp_path / "run")}, "m2tr-small"
     )
@@ -74,6 +75,9 @@ def test_the_flows_of_training_and_evaluation(store: Path, tmp_path: Path) -> No
         checkpoints=(Path(trained["model"]),), stores=(store,), out=tmp_path / "page", workers=0, explain=False
     )
     assert Path(evaluate_model(config)).is_file()
+    video = next((miniature / "original_sequences/youtube/c23/videos").iterdir())
+    prediction = PredictConfig(checkpoint=Path(trained["model"]), video=video, out=tmp_path / "scores", device="cpu")
+    assert len(predict_video(prediction).frames) == 3
 
 
 def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -257,7 +257,7 @@ def _unchanged(batch: T) -> T:
 
 
 def _start_worker(_number: int) -> None:
-    """Limit a worker to one thread, since there are as many workers as cores."""
+    """Limit a worker to one thread, since workers share the cores."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 

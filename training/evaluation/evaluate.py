@@ -111,7 +111,10 @@ class _ModelEvaluation:
     """The evaluation of one model: its scores, metrics and pictures."""
 
     scores: Scores
+    """Scores of the unperturbed crops, after `score`."""
+
     evaluation: Evaluation
+    """Metrics of these scores, after `score`."""
 
     def __init__(self, checkpoint: Path, title: str, config: EvaluateConfig, device: str, say: Say) -> None:
         self._config, self._say = config, say

@@ -23,7 +23,7 @@ from training.models.checkpoint import AboutModel, save_model
 from training.run_folder import read_curve
 
 CURVE_EVERY_STEPS = 1
-MAX_NOT_FINITE = 10  # steps in a row; the scaler of float16, halved at each, has found its value by then
+MAX_NOT_FINITE = 10  # steps in a row; the loss scaler of float16 is halved at each, and has settled after so many
 
 
 class TimeIsUp(Exception):

@@ -112,6 +112,7 @@ class RealCentreContrast(nn.Module):
     """
 
     centre: Tensor
+    """(F,) float32, running mean of the directions of reals; zeros before the first one."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()

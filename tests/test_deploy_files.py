@@ -204,7 +204,8 @@ def test_ports_are_offered_to_this_machine_only(services: dict[str, dict[str, An
 
 
 def test_datasets_are_read_only_unless_asked_and_stores_are_not(services: dict[str, dict[str, Any]]) -> None:
-    mounts = dict(re.fullmatch(r"\$\{.*?\}:([^:]+):(.*)", volume).groups() for volume in services["worker"]["volumes"])  # type: ignore[union-attr, misc]
+    mounts = dict(re.findall(r"^\$\{.*?\}:([^:]+):(.*)$", "\n".join(services["worker"]["volumes"]), re.MULTILINE))
+    assert len(mounts) == len(services["worker"]["volumes"])
 
     assert mounts == {"/app/data": "${FACESHARDS_DATASETS_MODE:-ro}", "/app/stores": "rw", "/app/runs": "rw"}
     assert services["gpu-worker"]["volumes"] == services["worker"]["volumes"]
@@ -325,7 +326,7 @@ def test_a_file_without_named_deployments_is_refused(tmp_path: Path, content: st
 
 
 class FakePools(AbstractContextManager[Any]):
-    """A client that knows one work pool, called as every name, which starts containers."""
+    """A client that answers every pool name with a work pool of type docker."""
 
     def __exit__(self, *_: object) -> None:
         """Keep nothing open."""
@@ -341,7 +342,7 @@ def test_a_pool_of_another_type_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         ensure_work_pool()
 
 
-def test_last_message_are_the_exception_or_the_last_line() -> None:
+def test_the_last_message_is_the_exception_or_the_last_line() -> None:
     traceback = (
         "a log line\nTraceback (most recent call last):\n  File 'x', line 1\n    f()\nValueError: first\nsecond\n"
     )
@@ -372,7 +373,7 @@ def crashed() -> Any:
 
 
 def covers(trigger: Any, event: Event) -> bool:
-    """Whether the server would count the event, by its own words for it."""
+    """Whether the server's own trigger logic counts the event."""
     related = any(trigger.match_related.matches(resource) for resource in event.related)
     return trigger.match.includes([event.resource]) and related
 
@@ -422,7 +423,7 @@ def test_the_documentation_lists_every_deployment(deployments: list[dict[str, An
 
 
 class FakeAutomations(AbstractContextManager[Any]):
-    """A client over a table of automations; it counts what it is asked to change."""
+    """A client with a table of automations, which records the requested changes."""
 
     def __init__(self) -> None:
         self.rows: dict[str, Any] = {}
@@ -465,7 +466,7 @@ def test_automations_are_made_once_and_mended_where_they_differ(monkeypatch: pyt
 
 
 class FakeClient:
-    """A client with the two methods that the shim touches, over a table of deployments."""
+    """A client with the replaced method and `read_flows`, and a table of deployments."""
 
     full_names = ("ffpp/nightly", "celeb/nightly", "ffpp/only-here")
 
@@ -481,7 +482,7 @@ class FakeClient:
 
 
 class TaughtClient(FakeClient):
-    """A copy to patch: the original stays what it is."""
+    """A copy to patch; the original is not changed."""
 
 
 @pytest.fixture
@@ -520,17 +521,17 @@ def test_teaching_twice_replaces_once(read: Any) -> None:
 
 
 class OtherParameters(FakeClient):
-    async def read_deployment_by_name(self, flow: str, name: str) -> str:  # type: ignore[override]
+    async def read_deployment_by_name(self, flow: str, name: str) -> str:  # type: ignore[override]  # differs on purpose
         return f"{flow}/{name}"
 
 
 class NotCoroutines(FakeClient):
-    def read_deployment_by_name(self, name: str) -> str:  # type: ignore[override]
+    def read_deployment_by_name(self, name: str) -> str:  # type: ignore[override]  # differs on purpose
         return name
 
 
 class OtherQuestions(FakeClient):
-    async def read_flows(self, *, query: str) -> list[SimpleNamespace]:  # type: ignore[override]
+    async def read_flows(self, *, query: str) -> list[SimpleNamespace]:  # type: ignore[override]  # differs on purpose
         return [SimpleNamespace(name=query)]
 
 

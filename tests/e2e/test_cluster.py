@@ -1,4 +1,4 @@
-"""The topology of docker-compose.yml on loopback, by `scripts/cluster-local`; then its parts are killed under a run."""
+"""The topology of docker-compose.yml on loopback, by `scripts/cluster-local`; its processes are killed during runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ wait = partial(wait_for, seconds=WAIT_SECONDS, every=0.2)
 
 
 def missing_programs() -> str:
-    """Return what the cluster lacks here, as the script itself says it; empty when it lacks nothing."""
+    """Return the script's message about what is missing on this machine, or an empty string."""
     asked = subprocess.run([sys.executable, str(SCRIPT), "--check", "."], capture_output=True, text=True, check=False)
     return asked.stderr.strip()
 
@@ -53,11 +53,11 @@ class Cluster(Server):
     folder: Path
 
     def process_id(self, part: str) -> int:
-        """Return the process id of one of its parts, such as `server`; it changes when the part is started again."""
+        """Return the process id of a part, such as `server`; it changes when the part is restarted."""
         return int((self.folder / f"{part}.pid").read_text())
 
     def ask_for(self, deployment: str, config: dict[str, Any]) -> str:
-        """Ask for a run; return its id."""
+        """Request a run; return its id."""
         asked = self.run("prefect", "deployment", "run", deployment, "--param", f"config={json.dumps(config)}")
         assert asked.returncode == 0, asked.stderr
         return next(line.split()[-1] for line in asked.stdout.splitlines() if "UUID:" in line)
@@ -69,7 +69,7 @@ class Cluster(Server):
         return []
 
     def engine(self) -> tuple[str, int]:
-        """Return the worker that carries a run out, and the process id of the run."""
+        """Return the worker that executes a run, and the process id of the run."""
         for part in ("worker-1", "worker-2"):
             for child in children_of(self.process_id(part)):
                 return part, child
@@ -104,7 +104,7 @@ def cluster() -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def shorter_silence(cluster: Cluster) -> Iterator[None]:
-    """Let a silent run be marked sooner than in earnest, inside the block."""
+    """Mark a silent run as crashed sooner than in production, inside the block."""
     rows = {row["name"]: row for row in cluster.ask("POST", "/automations/filter", {})}
     row = rows["faceshards: silent runs have crashed"]
     wanted = {name: row[name] for name in ("name", "description", "enabled", "trigger", "actions")}
@@ -117,7 +117,7 @@ def shorter_silence(cluster: Cluster) -> Iterator[None]:
 
 
 def configuration(root: Path, out: Path, num_frames: int) -> dict[str, Any]:
-    """Return a configuration; the more frames, the longer there is something to disturb."""
+    """Return a configuration; more frames make a longer run."""
     return {
         "dataset": {"name": "ffpp", "root": str(root)},
         "out": str(out),
@@ -128,7 +128,7 @@ def configuration(root: Path, out: Path, num_frames: int) -> dict[str, Any]:
 
 
 def begin(cluster: Cluster, root: Path, out: Path) -> tuple[str, dict[str, bytes]]:
-    """Ask for a run and wait until it is in the middle of its work; return its id and the shards that are complete."""
+    """Request a run and wait until it has made a shard; return its id and the complete shards."""
     run_id = cluster.ask_for("preprocess-ffpp", configuration(root, out, num_frames=32))
     wait(lambda: list((out / SHARDS_DIR).glob("[!.]*.lmdb")))
     stored = {path.name: path.read_bytes() for path in (out / SHARDS_DIR).glob("[!.]*.lmdb")}
@@ -139,7 +139,7 @@ def begin(cluster: Cluster, root: Path, out: Path) -> tuple[str, dict[str, bytes
 
 
 def require_complete(out: Path, stored: dict[str, bytes]) -> None:
-    """Everything is there, and what was complete before is what it was."""
+    """Assert that the store is complete, and that the earlier shards have not changed."""
     assert verify_store(out).problems == ()
     assert {name: (out / SHARDS_DIR / name).read_bytes() for name in stored} == stored
     with RecordStore(out) as store:

@@ -1,4 +1,4 @@
-"""Deployed for real: a Prefect server on a loopback port, `deploy()`, the commands as typed, and a worker."""
+"""Deployment on a Prefect server on a loopback port: `deploy()`, commands as a user types them, and a worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A download, whole: from a server that misbehaves to a tree that the index reads, whatever happens on the way."""
+"""Whole downloads, from a server with faults to a tree that can be indexed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def configure(web: WebServer, out: Path, **settings: Any) -> DownloadConfig:
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """Every file but the lock."""
+    """Return every file except the lock."""
     files = (path for path in root.rglob("*") if path.is_file() and path.name != ".lock")
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 

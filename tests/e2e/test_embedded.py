@@ -1,4 +1,4 @@
-"""A run with the embedded server, ended by a signal to all of its processes at once."""
+"""A run on the embedded server that is ended by a signal to all of its processes at once."""
 
 from __future__ import annotations
 

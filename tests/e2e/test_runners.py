@@ -1,4 +1,4 @@
-"""One dataset, every runner: the same records, also where a worker is lost while it is at work."""
+"""One dataset on every runner: the same records, also where a worker is killed during the run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ needs = {
 
 @pytest.fixture(scope="module")
 def environment(server: Server) -> dict[str, str]:
-    """What points other processes at the server; Ray keeps no secrets at home."""
+    """Return variables by which other processes find the server; Ray keeps no token in the home folder."""
     return {**server.environment, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
@@ -68,14 +68,14 @@ def running(
 
 
 def require_success(run: subprocess.Popen[str]) -> str:
-    """Wait for the end of a run; return what it told."""
+    """Wait for the end of a run; return its output."""
     told, _ = run.communicate()
     assert run.returncode == 0, told
     return told
 
 
 def digests(out: Path) -> dict[str, str]:
-    """`records_sha256` of each shard of a store that is whole."""
+    """Return `records_sha256` of each shard of a complete store."""
     report = verify_store(out)
     assert report.problems == ()
     assert not list((out / "shards").glob(".*"))
@@ -86,7 +86,7 @@ def digests(out: Path) -> dict[str, str]:
 
 
 def carriers(out: Path) -> set[int]:
-    """Process ids of those that are writing a shard of the store."""
+    """Return the ids of processes that are writing a shard of the store."""
     begun, found = str(out / "shards" / ".partial-"), set()
     for handle in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):  # it is gone
@@ -96,7 +96,7 @@ def carriers(out: Path) -> set[int]:
 
 
 def kill_one_at_work(out: Path, run: subprocess.Popen[str], is_victim: Callable[[int], bool] = lambda _: True) -> None:
-    """Wait until two workers have begun, and kill one of them."""
+    """Wait until two workers have started a shard, and kill one of them."""
 
     def victims() -> list[int]:
         found = carriers(out)
@@ -109,7 +109,7 @@ def kill_one_at_work(out: Path, run: subprocess.Popen[str], is_victim: Callable[
 
 @pytest.fixture(scope="module")
 def expected(miniature: Path, environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """What threads make of the dataset."""
+    """The store that the thread runner makes of the dataset."""
     out = tmp_path_factory.mktemp("thread") / "store"
     with running(environment, miniature, out) as run:
         require_success(run)

@@ -1,4 +1,4 @@
-"""A download's settings, plan, survey, progress and command line; the flows themselves are in tests/e2e."""
+"""The settings, plan, survey and command line of a download; tests/e2e runs the flows."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def web() -> Iterator[WebServer]:
-    """A server of FaceForensics++ with originals and Deepfakes of two pairs."""
+    """A server of FaceForensics++ with the originals and Deepfakes of two pairs."""
     names = [f"{ORIGINALS}/{name}" for pair in PAIRS for name in pair]
     names += [f"manipulated_sequences/Deepfakes/c23/videos/{a}_{b}" for a, b in PAIRS + [pair[::-1] for pair in PAIRS]]
     files = {f"/ff/v3/{name}.mp4": mp4_like(1000, seed) for seed, name in enumerate(names)}
@@ -73,7 +73,7 @@ Configure = Callable[..., DownloadConfig]
 
 
 def run(*words: object) -> int:
-    """Run a command as the command line does, but for its treatment of errors."""
+    """Run a command as the command line does, but let its exceptions pass."""
     options = _parser().parse_args(["download", *map(str, words)])
     return int(options.run(options))
 

@@ -1,4 +1,4 @@
-"""`faceshards index` on empty files: names and lists are enough to say what a folder is worth."""
+"""`faceshards index` on empty files: names and lists alone are enough for layout, split and leakage report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture
 def celeb_df(tmp_path: Path) -> Path:
-    """Four people in two circles, and a list of test videos that tears one apart."""
+    """Four people in two leakage groups, and a list of test videos that splits one of the groups."""
     root = tmp_path / "Celeb-DF"
     names = [
         *(f"Celeb-real/id{person}_0000" for person in range(4)),
@@ -109,7 +109,7 @@ def test_mistakes(celeb_df: Path, capsys: Output, words: list[str], message: str
 
 
 def test_settings_of_other_commands_are_left_aside(celeb_df: Path, tmp_path: Path) -> None:
-    """A store's own config.yaml says how it was split, among other things."""
+    """The config.yaml of a store has sections that `index` does not use."""
     (tmp_path / "config.yaml").write_text("frames:\n  count: 8\nsplit:\n  policy: video\n")
     assert index(celeb_df, "--config", tmp_path / "config.yaml") == 0
 

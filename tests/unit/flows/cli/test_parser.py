@@ -1,4 +1,4 @@
-"""The command line: what it prints, where it prints it, and the exit status that a script can rely on."""
+"""The command line: its output on stdout and stderr, and its exit statuses."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Undo what a command sets for its own process."""
+    """Undo the environment variables that a command sets."""
     for name, value in QUIET_PREFECT.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def dataset(tmp_path: Path, make_video: VideoMaker) -> Path:
-    """Two originals, a fake of them, and two files that are none."""
+    """Two originals, one fake, and two files that are not videos."""
     originals = tmp_path / "ffpp/original_sequences/youtube/c23/videos"
     make_video(originals / "000.mp4", 3)
     make_video(originals / "003.mp4", 3)
@@ -49,7 +49,7 @@ def dataset(tmp_path: Path, make_video: VideoMaker) -> Path:
 
 @pytest.fixture
 def empty_store(tmp_path: Path) -> Path:
-    """A finished store of no video."""
+    """A complete store without a video."""
     config = load_config(None, [], {"dataset": {"root": "/data"}, "out": tmp_path / "store"})
     ledger = Ledger(config.out, config.store_settings(), config.config_digest)
     ledger.begin([])
@@ -58,7 +58,7 @@ def empty_store(tmp_path: Path) -> Path:
 
 
 def run(*words: object) -> int:
-    """Run a command; leave pytest's log handlers as they are."""
+    """Run a command without changing pytest's log handlers."""
     logger = logging.getLogger()
     before, logger.handlers = logger.handlers, []
     try:
@@ -68,7 +68,7 @@ def run(*words: object) -> int:
 
 
 def refused(capsys: Output, *words: object, status: int = 2) -> str:
-    """Run a command that a person got wrong; return the one line that it says."""
+    """Run a command that fails for a user's mistake; return its one line on stderr."""
     assert run(*words) == status
     said = capsys.readouterr()
     assert said.out == ""
@@ -344,7 +344,7 @@ def test_verbose(monkeypatch: pytest.MonkeyPatch, words: list[str], level: int) 
 
 @pytest.fixture
 def flow_result(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Make the flow return or raise something known, without a server."""
+    """Make the flow return or raise a given result, without a server."""
     import flows.preprocess
     import flows.server.embedded
 

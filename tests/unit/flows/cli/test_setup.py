@@ -1,4 +1,4 @@
-"""`faceshards weights …`: what is printed, and the exit status."""
+"""`faceshards weights …`: its output and its exit status."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILES = {"one": saved(1.0), "two": saved(2.0)}
 
 @pytest.fixture(autouse=True)
 def web(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WebServer]:
-    """Two weight files on a server, and a machine that has neither."""
+    """Two weight files on a server; neither is on this machine."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
@@ -57,7 +57,7 @@ def weights(*words: object) -> int:
 
 
 def row_of(name: str, printed: str) -> list[str]:
-    """Cells of a table's row, without the frame."""
+    """Return the cells of a table's row, without the frame."""
     (line,) = [line for line in printed.splitlines() if f" {name} " in line and f" {name}.pth " in line]
     return [cell.strip() for cell in line.strip("│").split("│")]
 

@@ -1,4 +1,4 @@
-"""`versions`, `rollback` and `compact` on the command line: what they say, and what they leave alone."""
+"""`versions`, `rollback` and `compact` on the command line: their output, and records that they do not change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENTRIES = [entry_of(f"{number:03d}") for number in range(4)]
 
 
 def run_once(store_dir: Path, entries: Sequence[VideoEntry], keep: int = 9) -> None:
-    """A run as the flow does it, with a report of what it changed."""
+    """Run the steps of the flow on a store, with a report of the changes."""
     ledger = Ledger(store_dir, CONFIG, DIGEST)
     before = keep_current(store_dir)
     ledger.begin((ledger.rows | {entry.video_id: pending(entry) for entry in entries}).values())
@@ -42,14 +42,14 @@ def run_once(store_dir: Path, entries: Sequence[VideoEntry], keep: int = 9) -> N
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """Two versions: four videos, then one of them changed."""
+    """A store of two versions: four videos, then one of them changed."""
     run_once(tmp_path / "store", ENTRIES)
     run_once(tmp_path / "store", [entry_of("001", content=OTHER_CONTENT)])
     return tmp_path / "store"
 
 
 def said(capsys: Output, *words: object, status: int = 0) -> str:
-    """Run a command; return what it says on stdout, or on stderr where it fails, without line breaks."""
+    """Run a command; return its stdout, or its stderr where it fails, without line breaks."""
     assert main([str(word) for word in words]) == status
     captured = capsys.readouterr()
     return " ".join((captured.err if status else captured.out).split())

@@ -1,4 +1,4 @@
-"""Progress: what a watcher sees of a run, and how seldom the server is asked."""
+"""Progress of a run: bar, log lines and artifact, and how often the server is asked."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REJECTED = DONE.as_rejected(Rejected(video_id="a", stage=Stage.DETECT, reason=Re
 
 
 class Server:
-    """Keeps what Prefect's server would be told, and the time that it is told."""
+    """Records the requests to Prefect's server, and is the clock."""
 
     def __init__(self) -> None:
         self.created: list[str] = []

@@ -1,4 +1,4 @@
-"""`index.json`: which shards make up a store, what they hold, and the configuration that made them."""
+"""The index of a store, `index.json`: its shards, their contents, and the configuration that made them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JsonObject: TypeAlias = dict[str, Any]  # settings by section, or another JSON o
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardEntry:
-    """One shard, as the index knows it.
+    """The index entry of one shard.
 
     Raises:
         ValueError: a name that is not made of split and number, or a negative count.
@@ -47,19 +47,19 @@ class ShardEntry:
     """Hex digest of the file."""
 
     records_sha256: str
-    """Hex digest of keys and records alone: equal for equal records, whoever wrote them and when."""
+    """Hex digest of keys and records alone: equal for equal records, in whatever run they were made."""
 
     config_digest: str
     """Hex digest of the settings that made the records."""
 
     superseded: tuple[str, ...] = ()
-    """video_ids in this shard whose records no longer count, sorted: a later shard holds them anew."""
+    """video_ids in this shard whose records no longer count, sorted: a later shard replaces them."""
 
     num_superseded_records: int = 0
     """Records of those videos."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check what types cannot express."""
         if self.name != shard_name(self.split, self.number):
             expected = shard_name(self.split, self.number)
             raise ValueError(f"name of a shard: got {self.name!r}, expected {expected!r} for its split and number")
@@ -93,17 +93,17 @@ class ShardEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreIndex:
-    """Everything that a reader has to know before it opens a shard.
+    """The index of a store: everything that a reader needs before it opens a shard.
 
     Raises:
         ValueError: a shard is listed twice.
     """
 
     format_version: int = FORMAT_VERSION
-    """Of index, shards and records together."""
+    """Format of index, shards and records together."""
 
     faceshards_version: str
-    """Of the program that wrote the index."""
+    """Version of the package that wrote the index."""
 
     complete: bool
     """Whether every video of the last run has its outcome."""
@@ -121,22 +121,22 @@ class StoreIndex:
     """Datasets that are for testing only, sorted."""
 
     leakage_allowed: bool = False
-    """Whether a run was told to store a split even if it breaks its policy's promise."""
+    """Whether a run was allowed to store a split that breaks its policy's promise."""
 
     store_id: str = ""
-    """Of the folder's first run, hex: copies of one store have the same; empty before there were copies."""
+    """Identity that all copies of one store share, hex; empty for stores older than copies."""
 
     version: int = 0
-    """Which version of the store this is, or was before the run that is at work: `storage.upkeep.versions`."""
+    """Number of this version, or of the one that a run in progress began from: `storage.upkeep.versions`."""
 
     redoing: bool = False
-    """Whether the store is being made anew: a run that is told so again goes on with it."""
+    """Whether a run with `reprocess` is recomputing the store: another such run resumes it."""
 
     discarded: tuple[str, ...] = ()
     """Shard files that lie in the folder, no longer count, and are deleted once the store is complete again; sorted."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see, and bring the shards into order."""
+        """Check what types cannot express, and sort the shards."""
         names = [shard.name for shard in self.shards]
         if len(names) != len(set(names)):
             raise ValueError(f"shards of an index: got {names}, expected each name once")

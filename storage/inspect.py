@@ -1,8 +1,8 @@
-"""Look into a store: `python -m storage.inspect OUT`.
+"""Command line for stores: `python -m storage.inspect OUT` summarises, lists, verifies or exports one.
 
 (Not `python storage/inspect.py`: run by path, the file would hide the standard library's `inspect`.)
 
-Exit status: 0; 1 when `--verify` finds problems; 2 for a mistake in the call or a store that cannot be read.
+Exit status: 0; 1 when `--verify` finds problems; 2 for wrong options or a store that cannot be read.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_USAGE
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. Python would complain again when it flushes at exit.
+        # The reader, such as `head`, closed the pipe. Python would report it again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m storage.inspect", description="Summarise, list, verify or export a store of face records."
+        prog="python -m storage.inspect", description="Summarise, list, verify or export a store of face crops."
     )
     parser.add_argument("store", metavar="OUT", type=Path, help="the store's folder")
     view = parser.add_mutually_exclusive_group()
-    view.add_argument("--key", help="show one record; the start of a key, such as a video_id, lists its records")
-    view.add_argument("--verify", action="store_true", help="read everything and report what is not as promised")
+    view.add_argument("--key", help="show one record; for the start of a key, such as a video_id, list the keys")
+    view.add_argument("--verify", action="store_true", help="read every byte, decode every image, and report problems")
     view.add_argument("--export", metavar="DIR", type=Path, help="write images and records.csv into an empty folder")
     parser.add_argument("--export-as", metavar="NAME", help="exporter for --export (default: plain_files)")
     parser.add_argument("--split", choices=SPLITS, help="only this split (not with --verify)")
-    parser.add_argument("--json", action="store_true", help="the same as JSON")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
@@ -97,7 +97,7 @@ def _verify(store_dir: Path, as_json: bool) -> int:
             _write(problem)
         read = f"{report.num_records} records and {report.num_images} images in {report.num_shards} shards"
         num_problems = len(report.problems)
-        verdict = "all as promised" if report.ok else f"{num_problems} problem{'s' if num_problems > 1 else ''}"
+        verdict = "no problems" if report.ok else f"{num_problems} problem{'s' if num_problems > 1 else ''}"
         _write(f"{store_dir}: {read}: {verdict}")
     return EXIT_OK if report.ok else EXIT_PROBLEMS
 
@@ -150,7 +150,7 @@ def _show_key(store: RecordStore, key: str, as_json: bool) -> None:
             for name, value in fields.items():
                 _write(f"{name:<16} {_shown(value)}")
         return
-    # A whole video first: `…/01_02` is not meant to list `…/01_020`.
+    # Keys of a whole video come first, so that `…/01_02` does not list `…/01_020`.
     found = [known for known in keys if known.startswith(f"{key.rstrip('/')}/")]
     found = found or [known for known in keys if known.startswith(key)]
     if not found:
@@ -164,7 +164,7 @@ def _show_key(store: RecordStore, key: str, as_json: bool) -> None:
 
 
 def _record_fields(store: RecordStore, key: str) -> dict[str, object]:
-    """Every field of a record as JSON, images by format and size."""
+    """Return every field of a record as plain values, images by format and size."""
     import numpy as np
 
     from storage.format.encoding import ARRAY_DTYPES, SCALAR_TYPES
@@ -183,7 +183,7 @@ def _record_fields(store: RecordStore, key: str) -> dict[str, object]:
 
 
 def _shown(value: object) -> str:
-    """One line for a field."""
+    """Return one line for a field."""
     if isinstance(value, dict):
         shape = ", ".join(str(length) for length in value["shape"])
         return f"({shape}) {value['dtype']}  {json.dumps(value['values'])}"

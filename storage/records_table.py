@@ -1,4 +1,4 @@
-"""`records.parquet`: one row per record that counts, for looking things up without opening a shard."""
+"""The table `records.parquet`: one row per record that counts, readable without opening a shard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One LMDB file per shard: written once, complete or not there, and read by any number of processes.
+"""Shards: LMDB files of records, written once and whole, read by any number of processes.
 
 The default database holds each record under its key (ASCII, at most 511 bytes) and, under the reserved key
 `__faceshards__`, the shard's own description as JSON: `ShardMeta`. There is no lock file and no named database, so
@@ -42,16 +42,16 @@ _LENGTH = struct.Struct("<I")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardMeta:
-    """What a shard says about itself."""
+    """Description of a shard, stored in it as JSON."""
 
     format_version: int
     """Of index, shards and records together."""
 
     split: str
-    """Of every record in it."""
+    """Split of every record in it: `train`, `val` or `test`."""
 
     number: int
-    """Counted within the split."""
+    """Number within the split, from 0."""
 
     config_digest: str
     """Hex digest of the settings that made the records."""
@@ -66,7 +66,7 @@ class ShardMeta:
     """Outcome of each video, stored or rejected, as JSON; each has `video_id` and `content_digest`."""
 
     made_with: dict[str, str]
-    """Versions by distribution name."""
+    """Records version, versions by distribution name, digests by `model/<name>`."""
 
 
 class RecordsDigest:
@@ -108,7 +108,7 @@ class ShardWriter:
     ) -> None:
         self.path = shards_dir / shard_name(split, number)
         self._split, self._number, self._config_digest = split, number, config_digest
-        # Not the process's number: another machine's process may have the same, and be at the same shard.
+        # Not the process ID: a process of another machine may have the same, and write the same shard.
         self._partial = shards_dir / f"{PARTIAL_PREFIX}{split}-{number:05d}-{uuid4().hex}{SHARD_SUFFIX}"
         self._is_on_network = False
         self._pending: list[tuple[bytes, bytes]] = []
@@ -123,12 +123,12 @@ class ShardWriter:
             shards_dir.mkdir(parents=True, exist_ok=True)
             self._is_on_network = is_on_network(shards_dir)
             draft = Path(gettempdir(), f"faceshards{self._partial.name}") if self._is_on_network else self._partial
-            # Nothing is synced before `finish`: a file that is half done is never read.
+            # Nothing is synced before `finish`: an unfinished file is never read.
             self._environment: lmdb.Environment | None = lmdb.open(
                 str(draft), map_size=map_bytes, subdir=False, lock=False, sync=False, metasync=False, **oldest
             )
             if self._is_on_network:
-                draft.unlink()  # it lives as long as it is open, and nobody else finds it
+                draft.unlink()  # the open file stays usable, and a killed process leaves nothing behind
         except (OSError, lmdb.Error) as error:
             raise StoreError(f"shard {self.path}: got {error}, expected a folder to write to") from error
 
@@ -140,7 +140,7 @@ class ShardWriter:
             value: what `encode_record` returned.
 
         Raises:
-            ValueError: a key that is not like that.
+            ValueError: another key.
             StoreError: the disk is full, or fails.
         """
         self._opened()
@@ -166,11 +166,11 @@ class ShardWriter:
             made_with: versions by distribution name.
 
         Returns:
-            What the index has to say about the shard.
+            The index entry of the shard.
 
         Raises:
             StoreError: the disk is full, or fails.
-            ValueError: an outcome that does not say whose it is.
+            ValueError: an outcome without `video_id` or `content_digest`.
         """
         _check_videos(videos)
         meta = ShardMeta(
@@ -210,7 +210,7 @@ class ShardWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove what was not finished."""
+        """Delete the file if it was not finished."""
         self._close()
         self._partial.unlink(missing_ok=True)
 
@@ -266,7 +266,7 @@ class ShardReader:
 
     @property
     def meta(self) -> ShardMeta:
-        """What the shard says about itself, read at each access.
+        """The description of the shard, read at each access.
 
         Raises:
             StoreCorrupt: there is no such description.
@@ -311,7 +311,7 @@ class ShardReader:
                     yield self._decode_key(bytes(key)), view
 
     def close(self) -> None:
-        """Let go of the file; reading afterwards is an error."""
+        """Close the file; reading afterwards is an error."""
         if self._shared is not None:
             release(self._shared)
         self._shared = None
@@ -341,7 +341,7 @@ class ShardReader:
 
 
 def describe_shard(path: Path) -> ShardEntry:
-    """Return the index entry of a finished shard that no index lists: a run was killed between the two.
+    """Return the index entry of a finished shard that no index lists, since its run was killed before that.
 
     Raises:
         StoreCorrupt: it is not a shard, or not under its own name.
@@ -354,7 +354,7 @@ def describe_shard(path: Path) -> ShardEntry:
 
 
 def _entry(meta: ShardMeta, path: Path) -> ShardEntry:
-    """What the index says about a shard whose bytes lie at `path`."""
+    """Return the index entry of a shard file."""
     return ShardEntry(
         name=shard_name(meta.split, meta.number),
         split=meta.split,

@@ -43,7 +43,7 @@ class RecordStore:
     Args:
         path: the store's folder.
         split: `train`, `val` or `test`; None for all three.
-        allow_incomplete: also open a store whose last run was interrupted, or is at work.
+        allow_incomplete: also open a store whose last run was interrupted, or is in progress.
 
     Raises:
         StoreMissing: there is no store.
@@ -86,7 +86,7 @@ class RecordStore:
         return decode_record(value, key)
 
     def encoded(self, position: SupportsIndex) -> tuple[str, bytes]:
-        """Return a record's key and its bytes as they are stored, unchecked; see `storage.format.encoding`.
+        """Return a record's key and its stored bytes, unchecked; see `storage.format.encoding`.
 
         Raises:
             IndexError: the number is not below `len`.
@@ -132,7 +132,7 @@ class RecordStore:
     def views(self) -> Iterator[tuple[str, str, memoryview]]:
         """Yield (shard's file name, key, encoded record) in the store's order.
 
-        A view is valid until the next one is asked for, and costs no reading of what is not looked at.
+        A view is valid until the next one is requested; bytes that are not accessed are not read.
         """
         for entry in self._shards:
             with ShardReader(self.path / SHARDS_DIR / entry.name, entry.num_bytes) as reader:
@@ -157,11 +157,11 @@ class RecordStore:
         self.close()
 
     def __repr__(self) -> str:
-        """Say where it is and how much is in it."""
+        """Return the folder, the split and the number of records."""
         return f"RecordStore({str(self.path)!r}, split={self.split!r}): {len(self)} records"
 
     def __getstate__(self) -> dict[str, object]:
-        """What goes to another process: everything but open files and what was read from them."""
+        """Return the state for another process: everything but open files and what was read from them."""
         return {name: getattr(self, name) for name in ("path", "split", "index", "_shards", "_ends")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
@@ -182,7 +182,7 @@ class RecordStore:
         return self._lock
 
     def _reader(self, shard: int) -> ShardReader:
-        """The open shard at a position, at the cost of the one that was not used for longest."""
+        """Return the open shard at a position; beyond MAX_OPEN_SHARDS the least recently used one is closed."""
         if shard not in self._readers:
             entry = self._shards[shard]
             self._readers[shard] = ShardReader(self.path / SHARDS_DIR / entry.name, entry.num_bytes)

@@ -1,7 +1,7 @@
-"""Does a store hold what it promises? Every byte is read and every image decoded; nothing is changed.
+"""Verification of a store: every byte is read and every image decoded; nothing is changed.
 
 A shard is opened only when its size and SHA-256 are the index's, since LMDB maps files into memory and trusts their
-inner structure. So a damaged shard is one line of the report and never a crash.
+inner structure. So a damaged shard is one line of the report and never crashes the process.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Progress = Callable[[int, int], None]  # (records read, records to read)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyReport:
-    """What was read, and what is wrong."""
+    """Result of a verification: what was read, and the problems found."""
 
     num_shards: int
     """Shards that are intact as files."""
@@ -42,34 +42,48 @@ class VerifyReport:
     """Crops and masks decoded."""
 
     problems: tuple[str, ...]
-    """One line each; none if the store is what it promises."""
+    """One line each; empty if there are none."""
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether no problem was found."""
         return not self.problems
 
 
 @dataclass(slots=True, kw_only=True)
 class _Seen:
-    """What has been read so far."""
+    """State of a verification: what has been read so far."""
 
     problems: list[str] = field(default_factory=list)
+    """One line each."""
+
     num_shards: int = 0
+    """Shards that are intact as files."""
+
     num_records: int = 0
+    """Records read; superseded ones do not count."""
+
     num_images: int = 0
+    """Crops and masks decoded."""
+
     crop_px: int | None = None
-    """Of the first record; all others must agree."""
+    """Side of the first record's crops, pixels; all others must agree."""
 
     shard_of_video: dict[str, str] = field(default_factory=dict)
+    """video_id → file name of the first shard with its records."""
+
     split_of_group: dict[str, str] = field(default_factory=dict)
+    """group_id → split of its first record."""
+
     records_of_video: Counter[str] = field(default_factory=Counter)
+    """video_id → records that count."""
+
     keeps_groups: bool = True
     """Whether the store promises that no leakage group is in two splits."""
 
 
 def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyReport:
-    """Read a whole store and report everything that is not as promised.
+    """Read a whole store and report every problem.
 
     Args:
         store_dir: the store's folder.
@@ -94,7 +108,7 @@ def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyRep
     for entry in index.shards:
         _verify_shard(store_dir / SHARDS_DIR / entry.name, entry, seen, lambda done: progress and progress(done, total))
     _find_strays(store_dir / SHARDS_DIR, index, seen)
-    # With a shard missing the tables cannot agree, and to say so once for each video would bury the cause.
+    # If a shard is missing, the tables cannot agree: a line for each video would hide the cause.
     if seen.num_shards == len(index.shards):
         _compare_tables(store_dir, index, seen)
     return VerifyReport(
@@ -123,7 +137,7 @@ def _verify_shard(path: Path, entry: ShardEntry, seen: _Seen, progress: Callable
 
 
 def _damage(path: Path, entry: ShardEntry) -> str | None:
-    """What is wrong with the file as such, before LMDB may map it."""
+    """Return the problem of the file itself, checked before LMDB maps it; None for none."""
     try:
         num_bytes = path.stat().st_size
         if num_bytes != entry.num_bytes:
@@ -183,7 +197,7 @@ def _verify_records(
 
 
 def _faults_of_record(key: str, data: memoryview, entry: ShardEntry, seen: _Seen) -> list[str]:
-    """Problems of one record: its bytes, its images, its identity, and its place among the others."""
+    """Return the problems of one record: its bytes, images and identity, and how it fits with the others."""
     try:
         record = decode_record(data, key)
         sizes = [decode_rgb(crop).shape[:2] for crop in record.crops_encoded]
@@ -206,7 +220,7 @@ def _faults_of_record(key: str, data: memoryview, entry: ShardEntry, seen: _Seen
 
 
 def _identities(key: str, record: Record, entry: ShardEntry, seen: _Seen) -> list[tuple[str, object, object]]:
-    """(what, got, expected) of everything that a record says about itself and others say about it."""
+    """Return (what, got, expected) of each field that must agree with the key, the shard or other records."""
     key_parts = f"{record.video_id}/{record.track_id:02d}/{record.frame_indices[0]:06d}"
     group_split = seen.split_of_group.setdefault(record.group_id, record.split) if seen.keeps_groups else record.split
     shard = seen.shard_of_video.setdefault(record.video_id, entry.name)
@@ -237,7 +251,7 @@ def _find_strays(shards_dir: Path, index: StoreIndex, seen: _Seen) -> None:
 
 
 def _compare_tables(store_dir: Path, index: StoreIndex, seen: _Seen) -> None:
-    """Compare the tables, as far as they are there, with the records that were read."""
+    """Compare the tables that exist with the records that were read."""
     try:
         if (store_dir / RECORDS_NAME).exists():
             _compare_records_table(store_dir / RECORDS_NAME, seen)
@@ -270,7 +284,7 @@ def _compare_videos_table(path: Path, complete: bool, seen: _Seen) -> None:
 
 
 def _compare_counts(name: str, promised: Counter[str], seen: _Seen) -> None:
-    """Report every video of which a table promises more or fewer records than there are."""
+    """Report each video for which a table has another number of records than the shards."""
     for video_id in sorted(promised.keys() | seen.records_of_video.keys()):
         if promised[video_id] != seen.records_of_video[video_id]:
             seen.problems.append(

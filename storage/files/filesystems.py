@@ -1,7 +1,7 @@
-"""Which file systems are another machine's.
+"""Network file systems, on which LMDB must not write.
 
 LMDB maps its file into memory for writing, and a network file system does not keep such a map and the file together:
-pages are lost without a word. A shard for such a folder is written on a local disk first, then copied.
+pages are lost without an error. A shard for such a folder is written on a local disk first, then copied.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes spaces in paths: `
 
 
 def is_on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
-    """Whether a path lies on a network file system; False where the system does not say.
+    """Whether a path lies on a network file system; False if the system does not tell.
 
     Args:
         path: need not exist.

@@ -1,8 +1,8 @@
 """Read-only LMDB environments, one per file and process.
 
-py-lmdb refuses to open a file twice in one process, and two readers of one store are ordinary (training and a look at
-single records). So all readers of a file share one environment; the last one to let go closes it. A forked child starts
-with none: what it inherits is closed and each reader opens its own.
+py-lmdb refuses to open a file twice in one process, and two readers of one store are common (training, and inspection
+of single records). So all readers of a file share one environment; the last one to release it closes it. A forked child
+closes the environments that it inherits, and each reader opens its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SharedEnvironment:
     """Device and inode."""
 
     num_users: int
-    """Readers that have not let go."""
+    """Readers that have not released it."""
 
 
 class _OpenFiles:
@@ -76,7 +76,7 @@ def acquire(path: Path, num_bytes: int | None = None) -> SharedEnvironment:
 
 
 def release(shared: SharedEnvironment) -> None:
-    """Say that one reader is done with an environment; the last one closes it."""
+    """Release an environment for one reader; the last one closes it."""
     with _open_files.guard:
         shared.num_users -= 1
         if shared.num_users == 0 and _open_files.shared.get(shared.identity) is shared:
@@ -89,7 +89,7 @@ def lmdb_errors_of(path: Path) -> Iterator[None]:
     """Turn LMDB's errors while reading a file into ours.
 
     Raises:
-        StoreCorrupt: LMDB finds its own structures broken.
+        StoreCorrupt: LMDB reports broken structures.
         StoreError: anything else.
     """
     try:

@@ -1,4 +1,4 @@
-"""Record ↔ bytes. Nothing here executes what it reads: the parts are JSON, arrays of numbers and encoded images.
+"""Encoding of records as bytes: JSON, arrays of numbers and encoded images; reading executes nothing.
 
     offset        bytes  what (all integers and numbers little-endian)
     0             4      magic, b"FSR1"
@@ -74,7 +74,7 @@ SCALAR_TYPES: dict[str, tuple[type, ...]] = {
     "geometry_from": _OPTIONAL_TEXT,
     "mask_source": _OPTIONAL_TEXT,
 }
-# The first records had none of these: what is missing is null.
+# Fields that the first records lack; they are read as null.
 _LATER_FIELDS = dict.fromkeys(("track_choice", "geometry_from", "mask_source"))
 
 
@@ -212,7 +212,7 @@ def decode_record(data: bytes | memoryview, key: str | None = None) -> Record:
 
 
 def check_record(data: bytes | memoryview, key: str | None = None) -> RecordHeader:
-    """Return the header of a record whose every byte has been checked; for whoever wants a part of it only.
+    """Check every byte of a record and return its header, for readers that need a part of the record only.
 
     Args:
         data: what `encode_record` returned.

@@ -1,6 +1,6 @@
 """Images ↔ bytes: crops as JPEG (4:4:4), PNG or lossless WebP, masks as PNG.
 
-OpenCV is imported at first use, so that whoever only asks for `--help` or for a table of records does not wait for it.
+OpenCV is imported at first use: `--help` and tables of records do not need it.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def size_of(data: bytes | memoryview) -> tuple[int, int]:
     """Return (height, width) in pixels from an image's header, without decoding it.
 
     Raises:
-        StoreCorrupt: the header does not say.
+        StoreCorrupt: the header has no size.
     """
     suffix = suffix_of(data)
     try:

@@ -19,7 +19,7 @@ TrackChoice = Literal["mask", "longest", "original", "bystander"]
 # Whose mask it is: the dataset's, or the difference between a fake and its original.
 MaskSource = Literal["dataset", "difference"]
 
-# Arrays that a record may do without: whoever made it did not know.
+# Arrays that a record may lack, since what made it did not provide them.
 OPTIONAL_ARRAYS = frozenset({"found_by", "landmark_scores"})
 
 

@@ -1,7 +1,7 @@
-"""Compaction: the records that count move out of shards of which much no longer does, so that the old files can go.
+"""Compaction: records that count are copied out of shards with many superseded ones, and the old files are deleted.
 
-Nothing is decoded: a record's bytes are copied as they are. A compacted shard is a shard like any other, made in the
-same way as those of a run: what it holds supersedes the older records, and killed at any point the next run goes on.
+Records are copied byte for byte, without decoding. A compacted shard is an ordinary shard whose records supersede the
+older ones, so the next run resumes a compaction that was killed at any point.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ MadeWith = tuple[tuple[str, str], ...]  # `ShardMeta.made_with`, sorted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compaction:
-    """What a compaction did."""
+    """Result of a compaction."""
 
     num_old: int = 0
-    """Shards of which nothing counts any more."""
+    """Shards that were compacted."""
 
     num_new: int = 0
-    """Shards that took over."""
+    """Shards that replace them."""
 
     num_bytes_old: int = 0
-    """Size of the former."""
+    """Size of the compacted shards."""
 
     num_bytes_new: int = 0
-    """Size of the latter."""
+    """Size of the shards that replace them."""
 
 
 def sparse_shards(shards: Iterable[ShardEntry], above: float) -> list[ShardEntry]:
-    """Return the shards of whose records more than this share (0..1) no longer counts.
+    """Return the shards with a larger share of superseded records than this, 0..1.
 
-    Shards of which no video at all counts are not among them: they go anyway.
+    Shards without any video that counts are not among them: they are deleted anyway.
     """
     return [
         shard
@@ -53,10 +53,10 @@ def sparse_shards(shards: Iterable[ShardEntry], above: float) -> list[ShardEntry
 
 
 def compact(ledger: Ledger, store_dir: Path, above: float) -> Compaction:
-    """Write what counts in sparse shards into new ones, and list these; the ledger's `finish` removes the old files.
+    """Copy the records that count out of sparse shards into new ones; the ledger's `finish` deletes the old files.
 
     Records keep their bytes, videos their splits, and a new shard is no larger than the store's largest, in videos.
-    Only what the same versions made comes together, so that a shard still says what made it. Equal stores give equal
+    Only shards made by the same versions are merged, so that `made_with` stays true. Equal stores give equal
     shards. The caller holds the store's lock and has called the ledger's `begin`.
 
     Args:
@@ -102,7 +102,7 @@ def _live_rows(rows: Iterable[ManifestRow], shards: dict[str, ShardEntry]) -> di
 
 
 def _alike(shards: Sequence[ShardEntry], shards_dir: Path) -> Iterator[tuple[MadeWith, list[ShardEntry]]]:
-    """Yield the shards that may come together: one split, one configuration, one set of versions."""
+    """Yield groups of shards that may be merged: same split, configuration and versions."""
     groups: dict[tuple[str, str, MadeWith], list[ShardEntry]] = defaultdict(list)
     for shard in shards:
         with ShardReader(shards_dir / shard.name, shard.num_bytes) as reader:
@@ -115,7 +115,7 @@ def _alike(shards: Sequence[ShardEntry], shards_dir: Path) -> Iterator[tuple[Mad
 def _write(
     shards_dir: Path, like: ShardEntry, number: int, rows: Sequence[ManifestRow], made_with: dict[str, str]
 ) -> tuple[ShardEntry, list[ManifestRow]]:
-    """Write one shard with the records of these videos; return its entry, and the rows as they stand in it."""
+    """Write one shard with the records of these videos; return its entry and rows."""
     names = sorted({row.shard for row in rows if row.shard is not None})
     with ExitStack() as stack:
         readers = {name: stack.enter_context(ShardReader(shards_dir / name)) for name in names}

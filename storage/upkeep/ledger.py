@@ -1,6 +1,6 @@
-"""The writer's view of a store: what is already in it, what is still missing, what a run adds.
+"""The ledger: a store as its writer sees it, with what is stored, what is missing and what a run adds.
 
-The shards are the truth. Each carries the rows of its videos, so whatever a killed run left behind can be told from the
+The shards are the source of truth. Each holds the rows of its videos, so what a killed run left behind follows from the
 files alone:
 
     complete, listed in index.json       counts
@@ -35,13 +35,13 @@ from storage.records_table import write_records_table
 from storage.shard import ShardReader, describe_shard
 from storage.upkeep.versions import next_version, protected_shards
 
-# Rejections that another try may overcome: the next run makes it.
+# Rejections that may be temporary: the next run tries these videos again.
 TRANSIENT = frozenset({Reason.CRASHED, Reason.DECODE_TIMEOUT, Reason.UNREADABLE})
 
 # Finished shards are listed together once they are this part of the store, so that all writing together is linear in
 # the number of shards: each of the first 16 is listed at once.
 LISTED_PER_UNLISTED = 16
-# … or once the index is this old: who looks at a run sees what it has done.
+# … or once the index is this old, so that readers see the progress of a run.
 MAX_INDEX_AGE_SECONDS = 30.0
 
 
@@ -52,7 +52,7 @@ class Ledger:
         store_dir: the store's folder.
         config: the settings that every shard of the store must share, as plain values.
         config_digest: their hex digest.
-        redo: drop what another configuration made, instead of refusing.
+        redo: discard what another configuration made, instead of refusing.
 
     Raises:
         StoreChanged: the store was made with another configuration.
@@ -69,7 +69,7 @@ class Ledger:
             raise StoreChanged(
                 f"store {store_dir}: got configuration {stored.config_digest[:12]}, not {config_digest[:12]}"
             )
-        # A redo that was interrupted is gone on with: what it has made already is what it is asked to make.
+        # A redo that was interrupted is resumed: its finished shards already have the requested configuration.
         is_begun = stored is not None and stored.redoing and stored.config_digest == config_digest
         redo = redo and not is_begun
         self._shards_dir.mkdir(parents=True, exist_ok=True)
@@ -84,10 +84,10 @@ class Ledger:
         on_disk = set(self._shards_on_disk())
         gone = {shard.name for shard in listed} - {shard.name for shard in kept}
         discarded = on_disk if redo else on_disk & (gone | set(stored.discarded if stored else ()))
-        # Without an index nothing is known but the shards: then those of earlier versions are taken up, too.
+        # Without an index only the shards are known: then those of earlier versions are adopted, too.
         others = protected_shards(store_dir) if stored else frozenset()
         unlisted = on_disk - discarded - others - {shard.name for shard in kept}
-        # Of a complete store, no run can have left them: they are of a version, or a worker, that was given up.
+        # A complete store has no shards of an unfinished run: these belong to an abandoned version or worker.
         strays = unlisted if was_complete else set()
         discarded |= strays
         found = self._unlisted(unlisted - strays, config_digest)
@@ -116,7 +116,7 @@ class Ledger:
 
     @property
     def index(self) -> StoreIndex:
-        """The index as it stands, made at each access."""
+        """The current index, built at each access."""
         return replace(self._header, shards=tuple(self._shards.values()))
 
     def known_entries(self) -> dict[str, VideoEntry]:
@@ -132,8 +132,8 @@ class Ledger:
 
         Args:
             entry: the video as it is on disk.
-            relatives_digest: of what its records would depend on of other videos; where these are not there today,
-                nothing that was made with them has become wrong.
+            relatives_digest: digest of what its records depend on in other videos; None where these are not on disk
+                today, which makes no record invalid.
         """
         row = self.rows.get(entry.video_id)
         return (
@@ -148,12 +148,12 @@ class Ledger:
         )
 
     def is_up_to_date(self, rows: Sequence[ManifestRow]) -> bool:
-        """Whether the store was complete when it was opened, and its table says exactly this: nothing to write."""
+        """Whether the store was complete when it was opened and its table has exactly these rows."""
         has_tables = (self._store_dir / RECORDS_NAME).exists()
         return self.is_complete and has_tables and list(rows) == self._written
 
     def next_number(self, split: str) -> int:
-        """Return the number of the split's next shard: above every one that lies in the folder, or is in any list."""
+        """Return the number of the split's next shard: higher than that of any shard on disk or in any index."""
         listed = {name: parse_shard_name(name) for name in {*self._shards, *protected_shards(self._store_dir)}}
         known = self._shards_on_disk() | {name: found for name, found in listed.items() if found is not None}
         return max((number + 1 for found, number in known.values() if found == split), default=0)
@@ -161,12 +161,12 @@ class Ledger:
     def begin(
         self, rows: Iterable[ManifestRow], *, test_datasets: Iterable[str] = (), leakage_allowed: bool = False
     ) -> None:
-        """Write down what is going to be done, so that a killed run keeps its splits and measurements.
+        """Record what the run is going to do, so that a killed run keeps its splits and measurements.
 
         Args:
             rows: every indexed file.
-            test_datasets: datasets for testing only, beside those of earlier runs.
-            leakage_allowed: whether this run may store a split that breaks its promise; said of the store from now on.
+            test_datasets: datasets for testing only, in addition to those of earlier runs.
+            leakage_allowed: whether this run may store a split that breaks its promise; the index records it for good.
         """
         self._header = replace(
             self._header,
@@ -178,7 +178,7 @@ class Ledger:
         write_table(self._store_dir / VIDEOS_NAME, rows)
 
     def add(self, shard: ShardEntry, rows: Sequence[ManifestRow]) -> None:
-        """Count a finished shard, and not the older records of its videos; the index lists it now or a little later."""
+        """Add a finished shard and supersede older records of its videos; the index may be written a little later."""
         self._take(shard, rows)
         self._num_unlisted += 1
         is_old = time.monotonic() - self._index_written_seconds >= MAX_INDEX_AGE_SECONDS
@@ -186,7 +186,7 @@ class Ledger:
             self._write_index()
 
     def retract(self, video_ids: Iterable[str]) -> None:
-        """Stop counting the records of videos that can no longer be used; their files have changed for the worse."""
+        """Stop counting the records of videos whose files have become unusable."""
         held: dict[str, dict[str, int]] = defaultdict(dict)  # shard → video_id → its records
         for row in (self.rows[video_id] for video_id in set(video_ids) & self.rows.keys()):
             if row.shard is not None:
@@ -195,7 +195,7 @@ class Ledger:
             self._shards[name] = self._shards[name].supersede(held[name])
 
     def forget(self, video_ids: Iterable[str]) -> None:
-        """Stop counting the records of videos that no longer exist under these names, as if they had never been."""
+        """Remove videos that no longer exist under these names, rows and records."""
         gone = set(video_ids)
         self.retract(gone)
         for video_id in gone:
@@ -216,7 +216,7 @@ class Ledger:
                 f"accounts: got {len(pending)} videos without an outcome ({pending[:3]}), expected none"
             )
         self._drop_empty()
-        self._write_index()  # before the files go: an index never lists what is not there
+        self._write_index()  # before the files are deleted: an index never lists a missing file
         self._remove_unlisted()
         write_table(self._store_dir / VIDEOS_NAME, rows)
         num_records = write_records_table(self._store_dir)
@@ -255,22 +255,22 @@ class Ledger:
         if foreign and stored_index(self._store_dir) is None:
             raise StoreChanged(
                 f"store {self._store_dir}: got shards of another configuration ({foreign[0]}) and no index, expected "
-                "both or none; choose another --out, or make this store anew with --reprocess"
+                "both or none; choose another --out, or recompute this store with --reprocess"
             )
         return [shard for shard in described if shard.config_digest == config_digest]
 
     def _remove_unlisted(self) -> None:
-        """Delete shards that no longer count, now that the new ones are complete, and that no kept version needs."""
+        """Delete shards that neither the store nor a kept version needs, now that the new ones are complete."""
         for name in self._shards_on_disk().keys() - self._shards.keys() - protected_shards(self._store_dir):
             (self._shards_dir / name).unlink()
         self._header = replace(self._header, discarded=())
 
     def _drop_empty(self) -> None:
-        """Take shards out of the index of which every video has been superseded."""
+        """Remove shards from the index if all their videos are superseded."""
         self._shards = {name: shard for name, shard in self._shards.items() if len(shard.superseded) < shard.num_videos}
 
     def _rows_of(self, shard: ShardEntry) -> list[ManifestRow]:
-        """Return the rows that a shard carries, less those that a later shard has replaced.
+        """Return the rows of a shard, without those that a later shard has replaced.
 
         The manifest's measurements are newer than the shard's where they describe the same content: a file may have
         been moved or touched since.
@@ -282,14 +282,14 @@ class Ledger:
         return [remeasured(row, self._measured.get(row.video_id)) for row in rows]
 
     def _take(self, shard: ShardEntry, rows: Sequence[ManifestRow]) -> None:
-        """Put a shard among those that count, and its videos' rows over the older ones."""
+        """Add a shard, and let its rows replace older ones of the same videos."""
         self.retract(row.video_id for row in rows)
         self._shards[shard.name] = shard
         self.rows.update((row.video_id, row) for row in rows)
 
 
 def remeasured(row: ManifestRow, entry: VideoEntry | None) -> ManifestRow:
-    """Return a video's outcome with newer measurements of the same content; another content changes nothing."""
+    """Return a video's row with newer measurements of the same content; other content changes nothing."""
     if row.entry is None or entry is None or not (row.entry.is_probed and entry.is_probed):
         return row
     if row.entry.content_digest != entry.content_digest:
@@ -298,6 +298,6 @@ def remeasured(row: ManifestRow, entry: VideoEntry | None) -> ManifestRow:
 
 
 def _pending(entry: VideoEntry, *, keep_split: bool) -> ManifestRow:
-    """Return the row of a video of which only the measurements are known: its outcome is for a shard to tell."""
+    """Return the row of a video with measurements and no outcome, which only a shard knows."""
     kept = entry if keep_split else replace(entry, split=None)
     return ManifestRow(video_id=entry.video_id, path=entry.path, entry=kept)

@@ -1,11 +1,11 @@
-"""A store's copy on another file system: on a share, or on S3-compatible storage, through fsspec.
+"""Copies of a store on another file system: a network share, or S3-compatible storage, through fsspec.
 
     push    1 shards that are not there   2 index.json, as incomplete   3 tables and reports
             4 index.json, complete        5 shards that it does not list are deleted
     pull    shards that are not here, each checked against its SHA-256; tables and reports; index.json; as above
 
-A copy says of itself whether it is complete, as every store does: a copy whose push was killed is refused, and the next
-push completes it. Shards never change, so what is there already is not sent again. A copy has no versions of its own.
+The index of a copy says whether it is complete, as that of every store: readers refuse a copy whose push was killed,
+and the next push completes it. Shards never change, so none is sent twice. A copy has no versions of its own.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """What a push or a pull did."""
+    """Result of a push or a pull."""
 
     num_copied: int
-    """Shards."""
+    """Shards that were copied."""
 
     num_already_there: int
-    """Shards."""
+    """Shards that were there already."""
 
     num_deleted: int
     """Shards that the store no longer lists."""
 
     num_bytes: int
-    """Of the shards that were copied."""
+    """Size of the shards that were copied."""
 
 
 class Remote:
@@ -151,7 +151,7 @@ class Remote:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
-        """Turn what implementations raise, which is no family, into one error that names the place."""
+        """Turn any error of an fsspec backend into a StoreError with the URL: backends share no base exception."""
         try:
             yield
         except FaceshardsError:
@@ -164,7 +164,7 @@ class Remote:
 
 
 def push(store_dir: Path, url: str, on_shard: Callable[[int, int], None] = lambda _done, _all: None) -> Copied:
-    """Bring a complete store's copy up to date; where it is, nothing is written.
+    """Bring the copy of a complete store up to date; nothing is written if it already is.
 
     Args:
         store_dir: the store's folder.
@@ -191,7 +191,7 @@ def push(store_dir: Path, url: str, on_shard: Callable[[int, int], None] = lambd
     for shard in index.shards:
         is_there = known.get(shard.name) == shard.sha256 and sizes.get(shard.name) == shard.num_bytes
         (arrived if is_there else missing).append(shard)
-    # Who reads a complete copy goes on with it, unless a file that it consists of has to be replaced.
+    # Readers can use a complete copy during a push, unless a file of it has to be replaced.
     is_readable = there is not None and there.complete and not known.keys() & {shard.name for shard in missing}
     for number, shard in enumerate(missing, start=len(arrived)):
         on_shard(number, len(index.shards))
@@ -263,7 +263,7 @@ def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambd
 
 
 def _copied(shards: Sequence[ShardEntry], index: StoreIndex, num_deleted: int) -> Copied:
-    """Say what was done, of the shards that an index lists."""
+    """Return the counts of a push or pull."""
     return Copied(
         num_copied=len(shards),
         num_already_there=len(index.shards) - len(shards),
@@ -282,7 +282,7 @@ def _send_shard(remote: Remote, store_dir: Path, shard: ShardEntry) -> None:
 
 
 def _send_beside(remote: Remote, folder: Path) -> None:
-    """Make the copy's small files those of a folder."""
+    """Replace the copy's small files by those of a folder."""
     for name in BESIDE_INDEX:
         if (folder / name).exists():
             remote.send(folder / name, name)
@@ -291,7 +291,7 @@ def _send_beside(remote: Remote, folder: Path) -> None:
 
 
 def _is_here(path: Path, shard: ShardEntry, known: Mapping[str, str]) -> bool:
-    """Whether a file is the shard; one that no index lists, of a pull that was killed, is read for that."""
+    """Whether a file is the shard; one that no index lists, left by a killed pull, is read to find out."""
     if not path.exists() or path.stat().st_size != shard.num_bytes:
         return False
     return (known.get(shard.name) or sha256_of(path)) == shard.sha256
@@ -324,7 +324,7 @@ def _require_complete(index: StoreIndex, where: str) -> None:
 
 
 def _refuse_other(there: StoreIndex | None, index: StoreIndex, where: str) -> None:
-    """Refuse to write over a store that is not a copy of this one, nor this one of it.
+    """Refuse to overwrite a store that is no copy of this one, and of which this one is no copy.
 
     Raises:
         StoreError: it has another `store_id`; or, where one has none, shards in which nothing is the same.

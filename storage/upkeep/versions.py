@@ -1,4 +1,4 @@
-"""Versions of a store: what it was after each run that changed it, kept so that it can become that again.
+"""Versions of a store: its small files after each run that changed it, kept for rollback.
 
     OUT/versions/00002/
     ├── version.json      number, moment, and how much there was: `Version`
@@ -6,8 +6,8 @@
     └── …                 videos.parquet, records.parquet, config.yaml, report.json, report.html, difference.json
 
 Shards are not copied. They never change, and one that a version lists is not deleted while the version is kept.
-`OUT/index.json` says in `version` which one the store is. A folder appears complete or not at all, and a version goes
-after its shards: killed in between, it is still in the list and goes the next time.
+`OUT/index.json` says in `version` which one the store is. A folder appears complete or not at all. Of a deleted version
+the shards go first: if the process is killed in between, the version is still listed and deleted the next time.
 
 Versions form a line, as in an editor: after a rollback the newer ones stay until a run has changed something, and that
 run's version follows the one that was rolled back to.
@@ -45,16 +45,16 @@ class Version:
     """Counted from 1; 0 is a store that was made before there were versions."""
 
     completed_at: str
-    """When its run completed the store, UTC, ISO 8601 to the second."""
+    """Time when its run completed the store, UTC, ISO 8601 to the second."""
 
     num_videos: int
     """Stored videos."""
 
     folder: Path
-    """Where its files lie."""
+    """Folder of its files."""
 
     index: StoreIndex
-    """Which shards it consists of."""
+    """Its index, with its shards."""
 
     @property
     def num_records(self) -> int:
@@ -68,7 +68,7 @@ class Version:
 
 
 def list_versions(store_dir: Path) -> list[Version]:
-    """Return the kept versions of a store, oldest first; none where there is no such folder.
+    """Return the kept versions of a store, oldest first; none without such a folder.
 
     Raises:
         StoreCorrupt: a version's files cannot be read.
@@ -88,19 +88,18 @@ def protected_shards(store_dir: Path) -> frozenset[str]:
 
 
 def next_version(store_dir: Path, current: int) -> int:
-    """Return the number of the version that a run on top of `current` makes: one that no kept version has."""
+    """Return the number of the version that a run on top of `current` makes: above that of every kept one."""
     return max([current, *(version.number for version in list_versions(store_dir))]) + 1
 
 
 def keep_current(store_dir: Path) -> Version | None:
-    """Make a version of a complete store that is none yet, and return the one that the store is, or was last.
+    """Keep a complete store as a version if it is not one yet; return the version that the store is, or was last.
 
-    A run asks for it before it changes anything: a store may be from before there were versions, or the run that made
-    it was killed between completing the store and keeping it. Where there is nothing to do, nothing is written. The
-    caller holds the store's lock.
+    A run calls it before it changes anything: a store may be older than versions, or its run was killed between
+    completing the store and keeping it. Nothing is written if nothing is to be done. The caller holds the store's lock.
 
     Returns:
-        The version that the next run begins from; None where there is none.
+        The version that the next run begins from; None if there is none.
     """
     index = stored_index(store_dir)
     if index is None:
@@ -113,12 +112,12 @@ def keep_current(store_dir: Path) -> Version | None:
 
 
 def keep_version(store_dir: Path, *, keep: int, since: int | None = None, is_same: bool = False) -> None:
-    """Make a version of the store that a run has just completed; older ones go, and the shards that only they need.
+    """Keep a store that a run has just completed as a version; delete older ones and the shards that only they need.
 
     Args:
         store_dir: the store's folder; the caller holds its lock.
         keep: versions that stay, the current one among them; 1 or more.
-        since: number of the version that the run began from; newer ones, which a rollback had left behind, go.
+        since: number of the version that the run began from; newer ones, left by a rollback, are deleted.
         is_same: no video differs from that version, so the new one takes its place, and the newer ones stay.
     """
     keep_current(store_dir)
@@ -130,7 +129,7 @@ def keep_version(store_dir: Path, *, keep: int, since: int | None = None, is_sam
 
 
 def prune(store_dir: Path, keep: int) -> list[Version]:
-    """Drop all versions but the current one and the newest of the others, `keep` in all, and return what went.
+    """Delete all versions but the current one and the newest of the others, `keep` in all; return the deleted ones.
 
     Raises:
         ValueError: nothing would be left.
@@ -145,7 +144,7 @@ def prune(store_dir: Path, keep: int) -> list[Version]:
 
 
 def remove_versions(store_dir: Path, doomed: Iterable[Version]) -> None:
-    """Delete versions, their shards first, less those that the store or another version needs."""
+    """Delete versions, first their shards that neither the store nor another version needs."""
     going = {version.number: version for version in doomed}
     if not going:
         return
@@ -173,10 +172,10 @@ def missing_shards(store_dir: Path, version: Version) -> list[str]:
 
 
 def roll_back(store_dir: Path, number: int | None = None) -> Version:
-    """Make a kept version the current one; what the store was stays a version, so that this can be undone.
+    """Make a kept version the current one; the store stays available as a version, so this can be undone.
 
     Readers see one version or the other: `index.json` is replaced in one step, after everything else. The shards of an
-    interrupted run are given up. Killed at any point, the same call completes it.
+    interrupted run are deleted. If the process is killed at any point, the same call completes the rollback.
 
     Args:
         store_dir: the store's folder; the caller holds its lock.
@@ -194,8 +193,8 @@ def roll_back(store_dir: Path, number: int | None = None) -> Version:
     keep_current(store_dir)
     if index.complete and not _folder_of(store_dir, index.version).exists():
         raise StoreError(
-            f"store {store_dir}: got no {VIDEOS_NAME}, expected it, or nobody could go back to what the store is now; "
-            "run the preprocessing again first"
+            f"store {store_dir}: got no {VIDEOS_NAME}, expected it, since the current store could not be restored "
+            "without it; run the preprocessing again first"
         )
     target = _chosen(store_dir, index, number)
     gone = missing_shards(store_dir, target)
@@ -212,7 +211,7 @@ def roll_back(store_dir: Path, number: int | None = None) -> Version:
             (store_dir / name).unlink(missing_ok=True)
     on_disk = {path.name for path in (store_dir / SHARDS_DIR).iterdir() if parse_shard_name(path.name) is not None}
     strays = sorted(on_disk - protected_shards(store_dir))
-    if strays:  # said before they go, or a next run would take them for work that was not listed yet
+    if strays:  # recorded before they are deleted, or the next run would adopt them as unlisted work
         write_index(store_dir, replace(target.index, store_id=index.store_id, discarded=tuple(strays)))
         for name in strays:
             (store_dir / SHARDS_DIR / name).unlink()
@@ -235,9 +234,9 @@ def _chosen(store_dir: Path, index: StoreIndex, number: int | None) -> Version:
 
 
 def files_of(store_dir: Path, index: StoreIndex) -> Path:
-    """Return the folder with the small files that belong to a store's index: its version's, which nobody changes.
+    """Return the folder with the small files that belong to an index: that of its version, which never changes.
 
-    A run, or a rollback that was killed, may have changed those of the store since the index was read.
+    A run, or a killed rollback, may have changed those of the store since the index was read.
     """
     folder = _folder_of(store_dir, index.version)
     version = _read_version(folder) if folder.exists() else None

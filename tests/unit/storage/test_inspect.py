@@ -397,7 +397,7 @@ def test_the_start_of_a_key_lists_its_records(store_dir: Path, capsys: pytest.Ca
 
 def test_verification_has_an_exit_status(store_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(store_dir), "--verify"]) == 0
-    assert capsys.readouterr().out == f"{store_dir}: 6 records and 11 images in 3 shards: all as promised\n"
+    assert capsys.readouterr().out == f"{store_dir}: 6 records and 11 images in 3 shards: no problems\n"
     flip_a_byte(shard_path(store_dir))
     assert main([str(store_dir), "--verify"]) == 1
     problem, verdict = capsys.readouterr().out.splitlines()

@@ -48,13 +48,12 @@ class Folder(TreeDataset):
     def recognise(self, root: Path) -> str | None:
         """Return the CSV, or the folders real and fake; None without either."""
         tables = _tables_in(root)
-        folders = [name for name in glance(root) if name.lower() in LABELS and is_folder(root / name)]
-        is_complete = {name.lower() for name in folders} == LABELS.keys()
+        folders = _labelled_folders(root)
         if tables:
             names = " and ".join(path.name for path in tables)
-            besides = ", which counts instead of the folders real and fake" if is_complete else ""
+            besides = ", which counts instead of the folders real and fake" if folders else ""
             return f"{names} with the columns path and label{besides}"
-        return " and ".join(f"{name}/" for name in folders) if is_complete else None
+        return " and ".join(f"{name}/" for name in folders) or None
 
     def folders_in(self, root: Path) -> list[str]:
         """Return the folders real and fake if both are there, or the whole root if a CSV lists its videos.
@@ -68,9 +67,7 @@ class Folder(TreeDataset):
             raise DatasetError(
                 f"folder {root}: got {listed}, expected one CSV with path and label; move the others away"
             )
-        folders = [name for name in glance(root) if name.lower() in LABELS]
-        is_complete = {name.lower() for name in folders} == LABELS.keys()
-        return [WHOLE_ROOT] if tables else folders if is_complete else []
+        return [WHOLE_ROOT] if tables else _labelled_folders(root)
 
     def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
         """Yield an entry or a rejection for each file, by the CSV or else by the folders.
@@ -80,6 +77,12 @@ class Folder(TreeDataset):
         """
         tables = _tables_in(root)
         return _from_table(root, tables[0], files) if tables else map(_from_folders, files)
+
+
+def _labelled_folders(root: Path) -> list[str]:
+    """Return the folders real and fake, none unless both are there."""
+    folders = [name for name in glance(root) if name.lower() in LABELS and is_folder(root / name)]
+    return folders if {name.lower() for name in folders} == LABELS.keys() else []
 
 
 def _from_folders(file: TreeFile) -> VideoEntry | Rejected | None:

@@ -37,7 +37,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from manifests.errors import StageMissing
+from manifests.errors import StageMissing, did_you_mean
 from tasks.models.weights import find, require
 
 
@@ -91,7 +91,8 @@ class OneOf(GroupedMetadata):
 
     def _check(self, value: str | None) -> str | None:
         if value not in self.registry and not (self.or_none and value is None):
-            raise PydanticCustomError("one_of", "expected one of {allowed}", {"allowed": ", ".join(self.registry)})
+            known = ", ".join(self.registry) + did_you_mean(value or "", self.registry)
+            raise PydanticCustomError("one_of", "expected one of {known}", {"known": known})
         return value
 
 

@@ -71,6 +71,18 @@ def test_a_folder_has_at_most_fifteen_entries() -> None:
     assert full == {}
 
 
+def test_a_file_fits_in_450_lines_and_a_function_on_a_screen() -> None:
+    long = [str(path) for path in python_files(*PACKAGES) if len(source_tree.text(path).splitlines()) > 450]
+    functions = [
+        f"{path}: {node.name}"
+        for path in python_files(*PACKAGES)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        if (node.end_lineno or 0) - node.lineno >= 60
+    ]
+    assert long + functions == []
+
+
 # 2: families
 
 

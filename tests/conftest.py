@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -11,8 +12,14 @@ import av
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+# Examples are timed by the wall clock, and slower where their lines are counted.
+settings.register_profile("coverage", deadline=None)
+if "COVERAGE" in os.environ:
+    settings.load_profile("coverage")
 
 VideoMaker = Callable[..., Path]
 FrameNumberReader = Callable[[npt.NDArray[np.uint8]], int]

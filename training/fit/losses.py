@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812 - its name in the documentation of torch
 
 from manifests.entry import REAL_CLASS
 from manifests.errors import ConfigError

@@ -26,7 +26,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.norm_act import BatchNormAct2d
 from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F  # noqa: N812 - its name in the documentation of torch
 
 from manifests.errors import ConfigError
 from training.models.deepfake_detector import BACKBONE, ModelOptions, ModelOutput

@@ -28,7 +28,7 @@ from flows.config.download import ArchiveConfig, DownloadConfig, ServerSettings,
 from flows.run.bars import advancing
 from flows.run.download_plan import Survey, plan_archives, plan_ffpp, require_room_for, survey
 from flows.run.progress import DownloadProgress
-from flows.run.task_runs import TASKS_PER_WINDOW, in_chunks, let_own_loggers_speak, results
+from flows.run.task_runs import TASKS_PER_WINDOW, enable_own_loggers, in_chunks, results
 from manifests.errors import AccountingError, ConfigError, FaceshardsError
 from storage.files.layout import lock_store
 from tasks.download.archives import ArchiveBroken, ArchiveError
@@ -210,7 +210,7 @@ def extract_one(path: Path, out: Path, on_bytes: Callable[[int], None], fetcher:
 @contextmanager
 def at_work(out: Path, config: ServerSettings) -> Iterator[Fetcher]:
     """Lock the folder and yield a fetcher, which stops when the block ends for any reason."""
-    let_own_loggers_speak()
+    enable_own_loggers()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.run.task_runs import let_own_loggers_speak
+from flows.run.task_runs import enable_own_loggers
 from tasks.workers.devices import resolve_devices
 from training.config import EvaluateConfig
 
@@ -30,7 +30,7 @@ def evaluate_model(config: EvaluateConfig) -> str:
     from training.evaluation.evaluate import evaluate
     from training.evaluation.report.write import MARKDOWN_NAME
 
-    let_own_loggers_speak()
+    enable_own_loggers()
     (device, *_) = resolve_devices(config.device, "device")
     page, _ = evaluate(config, device)
     text = (config.out / MARKDOWN_NAME).read_text(encoding="utf-8")

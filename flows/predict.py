@@ -10,7 +10,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from flows.config.training import PredictConfig
 from flows.run.prediction import Prediction, predict, summary
-from flows.run.task_runs import let_own_loggers_speak
+from flows.run.task_runs import enable_own_loggers
 
 
 @flow(name="predict", flow_run_name="{config.video.name}", persist_result=False)
@@ -23,7 +23,7 @@ def predict_video(config: PredictConfig) -> Prediction:
     Raises:
         UserError: the checkpoint or the video cannot be used.
     """
-    let_own_loggers_speak()
+    enable_own_loggers()
     prediction = predict(config)
     create_markdown_artifact("\n\n".join(summary(prediction)), key="prediction", description=str(config.video))
     return prediction

@@ -1,14 +1,14 @@
 """The flow `preprocess-ffpp`: a dataset on disk becomes a store of training-ready records.
 
-1 index     every file is found, and probed or rejected           manifests/
-2 split     whole leakage groups go to train, val and test        manifests/splits
-3 plan      what the store lacks is cut into shards               flows/run/shards
+1 index     find every file, and probe or reject it               manifests/
+2 split     whole leakage groups into train, val and test         manifests/splits
+3 plan      group the videos that the store lacks                 flows/run/shards
 4 process   decode → detect → track → align → write, per shard    tasks/
-5 compact   shards of which much no longer counts are replaced    storage/upkeep/compact
-6 account   everything adds up, tables and index are written      storage/upkeep/ledger
-7 report    what changed; report.json, report.html, artifacts     flows/report
-8 keep      the store as it is now becomes a version              storage/upkeep/versions
-9 copy      to where `mirror` says, if it does                    storage/upkeep/mirror
+5 compact   rewrite shards with many superseded records           storage/upkeep/compact
+6 account   check the totals, write tables and index              storage/upkeep/ledger
+7 report    differences, report.json, report.html, artifacts      flows/report
+8 keep      keep the store as a version                           storage/upkeep/versions
+9 copy      update the copy at `mirror`, if it is set             storage/upkeep/mirror
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from flows.report.totals import Report
 from flows.run.bars import items_bar, shown
 from flows.run.preflight import preflight
 from flows.run.progress import RunProgress
-from flows.run.runners import carry
+from flows.run.runners import process_shards
 from flows.run.sources import Indexed, Source, index_sources
-from flows.run.task_runs import let_own_loggers_speak
+from flows.run.task_runs import enable_own_loggers
 from flows.run.workload import Workload
 from flows.server.events import warn_of_rejections
 from manifests.errors import NothingStored, StoreError
@@ -58,7 +58,7 @@ def run_name() -> str:
     try:
         stored = stored_index(config.out)
         number = next_version(config.out, stored.version if stored else 0)
-    except StoreError:  # the run itself will say what is wrong
+    except StoreError:  # the run itself will report it
         return f"{config.dataset.name}-{compressions}-{config.out.name}"
     return f"{config.dataset.name}-{compressions}-{config.out.name}-v{number}"
 
@@ -72,7 +72,7 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
     """Turn a dataset on disk into LMDB shards of face crops, or complete the store that is already there.
 
     Args:
-        config: everything that the run can be told.
+        config: every setting of the run.
 
     Returns:
         How many videos this run processed and changed, and the totals of the store's report.
@@ -83,7 +83,7 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         NothingStored: every video was rejected.
         AccountingError: the totals do not add up.
     """
-    let_own_loggers_speak()
+    enable_own_loggers()
     prepared = preflight(config)
     config, of_store = prepared.config.run, prepared.config
     with store_run(config.out, of_store.settings, of_store.digest, redo=config.reprocess) as run:
@@ -110,7 +110,7 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
 def result(
     report: Report, config: PreprocessConfig, *, num_processed: int, difference: Difference | None = None
 ) -> dict[str, Any]:
-    """Return what the flow returns.
+    """Return the result of the flow.
 
     Raises:
         NothingStored: every video was rejected.
@@ -124,10 +124,10 @@ def result(
 
 
 def copy_to_mirror(config: PreprocessConfig) -> None:
-    """Bring the store's copy up to date, where there is to be one.
+    """Update the store's copy at `mirror`, if it is set.
 
     Raises:
-        StoreError: another store lies there, or it cannot be reached; this store is complete all the same.
+        StoreError: the place has another store or cannot be reached; this store is complete nevertheless.
     """
     if config.mirror is not None:
         copied = push(config.out, config.mirror)
@@ -136,7 +136,7 @@ def copy_to_mirror(config: PreprocessConfig) -> None:
 
 @contextmanager
 def geometry_kept(store_dir: Path) -> Iterator[None]:
-    """Keep what fakes take over from their originals while a run lasts, and nothing of an earlier run."""
+    """Keep the geometry of originals for their fakes while a run lasts; delete that of earlier runs."""
     folder = store_dir / GEOMETRY_DIR
     shutil.rmtree(folder, ignore_errors=True)
     try:
@@ -157,9 +157,9 @@ def index_videos(config: PreprocessConfig, sources: Sequence[Source], ledger: Le
 
 
 def run_shards(plans: Sequence[ShardPlan], config: PreprocessConfig, ledger: Ledger) -> None:
-    """Process the shards where `runner` says, and have each listed in the store's index, at once or a little later."""
+    """Process the shards on the configured task runner, and add each to the store."""
     with RunProgress(sum(len(plan.entries) for plan in plans)) as progress:
-        carry(
+        process_shards(
             plans,
             config,
             on_video=progress.count,
@@ -169,7 +169,7 @@ def run_shards(plans: Sequence[ShardPlan], config: PreprocessConfig, ledger: Led
 
 
 def publish(report: Report, difference: Difference | None, config: PreprocessConfig) -> None:
-    """Show the outcome in Prefect: a summary, what changed, the rejections, and where the report lies."""
+    """Show the outcome in Prefect: a summary, what changed, the rejections, and the path of the report."""
     where = f"\n\nReport: `{config.out / REPORT_HTML_NAME}`"
     create_markdown_artifact(summary_markdown(report) + where, key="preprocess-summary", description=str(config.out))
     if difference is not None:

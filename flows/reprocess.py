@@ -1,7 +1,7 @@
-"""The flow `reprocess`: for a schedule. It brings a store up to date with its dataset, settings and code.
+"""The flow `reprocess`, for schedules: it updates a store to its dataset and settings.
 
-It is `preprocess-ffpp` with one thing decided: where the settings have changed, the store is made anew, since nobody is
-there to ask. What it was stays a version: `faceshards rollback`. One deployment keeps one store.
+It is `preprocess-ffpp`, except that a store made with other settings is recomputed instead of refused, since a schedule
+cannot ask. The former store stays a version for `faceshards rollback`. One deployment updates one store.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from manifests.errors import StoreChanged
 
 @flow(name="reprocess", flow_run_name=lambda: f"reprocess-{run_name()}", persist_result=False)
 def reprocess(config: PreprocessConfig) -> dict[str, Any]:
-    """Process what is new or has changed on disk; where nothing has, write nothing.
+    """Process new and changed files; write nothing if there are none.
 
     Args:
-        config: as of `preprocess-ffpp`; `reprocess` asks to make the store anew even with the settings that it has.
+        config: as of `preprocess-ffpp`; with `reprocess` the store is recomputed even if its settings are the same.
 
     Returns:
-        What `preprocess-ffpp` returns.
+        The result of `preprocess-ffpp`.
 
     Raises:
-        DatasetError: a dataset's folder is not there, such as that of a disk that is not mounted; nothing was changed.
+        DatasetError: a dataset's folder is missing, such as that of an unmounted disk; nothing was changed.
         UserError, StoreError, NothingStored, AccountingError: as in `preprocess-ffpp`.
     """
     return preprocess_ffpp(config.model_copy(update={"reprocess": config.reprocess or has_other_settings(config)}))

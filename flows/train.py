@@ -10,7 +10,7 @@ from typing import TypedDict
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from flows.run.task_runs import let_own_loggers_speak
+from flows.run.task_runs import enable_own_loggers
 from storage.files.layout import lock_store
 from training.config import TrainConfig
 
@@ -44,7 +44,7 @@ def train_m2tr(config: TrainConfig) -> TrainedModel:
     """
     from training.fit.train import train
 
-    let_own_loggers_speak()
+    enable_own_loggers()
     with lock_store(config.run):
         result = train(config)
     auc = "no validation split" if result.val_auc is None else f"AUC {result.val_auc:.4f} on val"

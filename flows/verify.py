@@ -1,8 +1,8 @@
-"""The flow `verify-store`: do stores hold what they promise?
+"""The flow `verify-store`: reads stores and reports their faults.
 
 1 read      every byte, every image, of every store           storage/verify
-2 publish   what was read and what is wrong, as artifacts     Prefect
-3 judge     a run that found a fault has failed               schedules and automations hear of it
+2 publish   counts and faults, as artifacts                   Prefect
+3 fail      if there is any fault, for schedules and automations
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from pydantic import Field
 
-from flows.run.task_runs import let_own_loggers_speak
+from flows.run.task_runs import enable_own_loggers
 from manifests.errors import StoreCorrupt, StoreError
 from storage.pages.markdown import table
 from storage.verify import VerifyReport, verify_store
@@ -28,7 +28,7 @@ MAX_LISTED = 1000  # rows of the table artifact; the log has all of them
 
 
 class VerifyConfig(Settings):
-    """Which stores are verified."""
+    """Stores to verify."""
 
     stores: tuple[Path, ...] = Field(min_length=1)
     """Folders of stores; nothing in them is changed."""
@@ -36,18 +36,18 @@ class VerifyConfig(Settings):
 
 @flow(name="verify-store", flow_run_name="verify-{config.stores[0].name}", persist_result=False)
 def verify_stores(config: VerifyConfig) -> dict[str, Any]:
-    """Read whole stores and say everything that is not as promised.
+    """Read whole stores and report their faults.
 
     Args:
-        config: which stores.
+        config: the stores.
 
     Returns:
         By store: `num_shards`, `num_records`, `num_images` that were read.
 
     Raises:
-        StoreCorrupt: something is not as promised; all of it is in the artifact and in the log.
+        StoreCorrupt: there are faults; the artifact and the log have all of them.
     """
-    let_own_loggers_speak()
+    enable_own_loggers()
     reports = {str(store): report_on(store) for store in config.stores}
     publish(reports)
     require_sound(reports)
@@ -58,7 +58,7 @@ def verify_stores(config: VerifyConfig) -> dict[str, Any]:
 
 
 def report_on(store: Path) -> VerifyReport:
-    """Return what is wrong with a store; one that cannot be read at all does not keep the others from being told."""
+    """Return the report on a store; a store that cannot be read gives one with that problem."""
     try:
         return verify_store(store)
     except StoreError as error:
@@ -72,11 +72,11 @@ def publish(reports: Mapping[str, VerifyReport]) -> None:
     for row in faults:
         logger.error("%s: %s", row["store"], row["fault"])
     if faults:
-        create_table_artifact(faults[:MAX_LISTED], key="verify-faults", description="What is not as promised")
+        create_table_artifact(faults[:MAX_LISTED], key="verify-faults", description="Faults of stores")
 
 
 def summary_markdown(reports: Mapping[str, VerifyReport]) -> str:
-    """Return a table: what was read of each store, and how many faults there are."""
+    """Return a table with the counts and the number of faults of each store."""
     rows = [
         (
             f"`{store}`",
@@ -94,7 +94,7 @@ def fault_rows(reports: Mapping[str, VerifyReport]) -> list[dict[str, str]]:
 
 
 def require_sound(reports: Mapping[str, VerifyReport]) -> None:
-    """Raise when anything was found.
+    """Raise if there is any fault.
 
     Raises:
         StoreCorrupt: with the first fault of each store, and how many more there are.

@@ -46,7 +46,7 @@ Model = TypeVar("Model", bound=BaseModel)
 AUTO: Final = "auto"
 LAYOUTS: Final[ChainMap[str, Any]] = ChainMap(DATASETS, {AUTO: None})  # `auto` first, and new datasets as they come
 
-# Settings of `split` that decide no record: what lists say decides, not where they lie.
+# Settings of `split` that decide no record: the contents of lists decide, not their paths.
 IN_SPLIT_NO_RECORD: Final = ("official_dir", "file", "allow_leakage")
 
 
@@ -54,7 +54,7 @@ class DatasetSettings(Settings):
     """Which dataset, and which part of it."""
 
     name: Annotated[str, OneOf(LAYOUTS)] = AUTO
-    """Layout; auto: found by a look at the root."""
+    """Layout; auto: recognised by the contents of the root."""
 
     root: Path
     """The dataset's folder."""
@@ -101,7 +101,7 @@ class SplitSettings(Settings):
     """CSV with video_id or path, and split, for the policy file."""
 
     allow_leakage: bool = False
-    """Store a split that breaks its policy's promise; the store says so, changes no record."""
+    """Store a split that breaks its policy's promise; recorded in the store, changes no record."""
 
 
 class ShardSettings(Settings):
@@ -111,11 +111,11 @@ class ShardSettings(Settings):
     """Videos per shard; a shard is also the unit of work that a kill loses."""
 
     compact_above: float = Field(0.3, ge=0, le=1)
-    """Share of superseded records above which a shard is written anew without them."""
+    """Share of superseded records above which a shard is rewritten without them."""
 
 
 class VersionSettings(Settings):
-    """What is kept of a store as it was."""
+    """Which earlier states of the store are kept."""
 
     keep: int = Field(2, ge=1)
     """Versions of the store that are kept, the current one among them."""
@@ -125,7 +125,7 @@ class RunnerSettings(Settings):
     """Where the work runs."""
 
     kind: Literal["thread", "process", "dask", "ray"] = "thread"
-    """Prefect task runner that carries the shards; all but thread need a Prefect server of their own."""
+    """Prefect task runner for the shards; all but thread need a Prefect server of their own."""
 
     workers: int = Field(0, ge=0)
     """Worker processes on this machine, 0 for one per core; thread: each takes a video, of GPUs each serves its share
@@ -152,7 +152,7 @@ class RunnerSettings(Settings):
 
 
 class ReportSettings(Settings):
-    """What of a run's outcome others are told."""
+    """When others are notified of a run's outcome."""
 
     max_rejected_share: float = Field(0.1, ge=0, le=1)
     """Rejected share of the indexed videos above which faceshards.rejections-high goes out."""
@@ -162,22 +162,33 @@ class IndexConfig(Settings):
     """What a manifest depends on: which videos, and how they are split."""
 
     dataset: DatasetSettings
+    """Which dataset, and which part of it."""
+
     test_datasets: tuple[HeldOutSettings, ...] = ()
     """Other datasets, for testing only; each with the settings of `dataset`, and only_listed."""
 
     split: SplitSettings = SplitSettings()
+    """How videos are split."""
 
 
 class PreprocessConfig(StageSettings, IndexConfig):
-    """Everything that a run of `preprocess` can be told."""
+    """Configuration of a run of `preprocess`."""
 
     out: Path
     """The store's folder."""
 
     shard: ShardSettings = ShardSettings()
+    """How records are grouped into files."""
+
     runner: RunnerSettings = RunnerSettings()
+    """Where the work runs."""
+
     report: ReportSettings = ReportSettings()
+    """When others are notified of a run's outcome."""
+
     versions: VersionSettings = VersionSettings()
+    """Which earlier states of the store are kept."""
+
     vanished: Literal["keep", "drop"] = "keep"
     """Stored videos whose files are gone; keep: a disk may be unmounted."""
 
@@ -188,7 +199,7 @@ class PreprocessConfig(StageSettings, IndexConfig):
     """Where each run copies the finished store: a folder, or a URL such as s3://bucket/store."""
 
     reprocess: bool = False
-    """Make the store anew where it was made with another configuration."""
+    """Recompute the store if it was made with other settings."""
 
     @field_validator("out")
     @classmethod
@@ -209,7 +220,7 @@ class PreprocessConfig(StageSettings, IndexConfig):
         """Return the settings that decide the bytes of a store's records, as plain values: the same in every run."""
         split = self.split.model_dump(mode="json", exclude=set(IN_SPLIT_NO_RECORD))
         if self.split.policy == "official" and self.split.official_dir is not None:
-            # What the lists say counts, not where they lie. A file of the user's own may grow: it moves nothing.
+            # The contents of the lists decide, not their path. The user's split file may grow: no stored video moves.
             split["lists_sha256"] = lists_digest(self.split.official_dir)
         return record_settings(self.stages) | {"split": split}
 

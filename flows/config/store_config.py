@@ -83,7 +83,7 @@ def store_config(config: PreprocessConfig) -> StoreConfig:
         lines = "\n  ".join(changed)
         raise StoreChanged(
             f"store {config.out}: got other settings than those it was made with (stored → asked for):\n  {lines}\n"
-            "expected the same; choose another --out, or make this store anew with --reprocess"
+            "expected the same; choose another --out, or recompute this store with --reprocess"
         )
     return StoreConfig(run=_completed(config, stored.config), settings=stored.config, digest=stored.config_digest)
 
@@ -123,7 +123,7 @@ def _completed(config: PreprocessConfig, stored: Mapping[str, object]) -> Prepro
     except ConfigError as error:
         raise StoreChanged(
             f"store {config.out}: got settings that this version of faceshards refuses ({error}), expected settings "
-            "that it knows; process with the version that made the store, or make it anew with --reprocess"
+            "that it knows; process with the version that made the store, or recompute it with --reprocess"
         ) from error
 
 
@@ -170,7 +170,7 @@ def _paths_of_store(store_dir: Path, stored: Mapping[str, object]) -> dict[str, 
     """Return the paths in a store's config.yaml of files whose contents decide its records."""
     try:
         values = read_yaml(store_dir / CONFIG_NAME)
-    except ConfigError:  # then the digests differ, and the message says of which file
+    except ConfigError:  # then the digests differ, and the message names the file
         return {}
     split: Settings = {"split": {name: _section(values, "split").get(name) for name in ("official_dir", "file")}}
     known = dict(dotted(values))

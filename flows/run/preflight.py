@@ -73,7 +73,7 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
     if config.out.resolve() in {source.root.resolve() for source in (config.dataset, *config.test_datasets)}:
         raise ConfigError(f"out: got {config.out}, expected another folder than the dataset's")
     split = config.split
-    # Ratios say at once whether they are usable, lists only when they are compared with the videos' names.
+    # Ratios can be checked alone, lists only against the names of the videos.
     by_list = split.policy in ("official", "file")
     assign(
         [row.entry for row in indexed.rows if by_list and row.entry is not None],
@@ -100,7 +100,7 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
 
 
 def require_runner(settings: RunnerSettings) -> None:
-    """Have at hand what carries the shards.
+    """Check that the task runner can start.
 
     Raises:
         ConfigError: an extra is not installed, there is no server, or an address that nothing uses.
@@ -140,7 +140,7 @@ def devices_of_run(config: PreprocessConfig) -> tuple[str, ...]:
 
 
 def require_models(config: StageSettings) -> None:
-    """Have every package and weight file at hand that the stages load; a published weight file is fetched once.
+    """Check every package and weight file that the stages load; fetch missing published weight files.
 
     Raises:
         StageMissing: one is not there, and cannot be fetched.

@@ -111,7 +111,7 @@ class RunProgress(FlowProgress):
         super().__init__(items_bar("videos"), num_videos, artifact, clock)
 
     def count(self, row: ManifestRow) -> None:
-        """Count a finished video; called from the threads that carry the shards."""
+        """Count a finished video; called from the threads of the shards."""
         self._count(failed=row.status == "rejected", advance=1)
 
     def _description(self) -> str:

@@ -1,4 +1,4 @@
-"""What videos know of each other: fakes their originals, originals the mask of one of their fakes."""
+"""Relatives of videos: the original of each fake, and for originals a fake whose mask shows the manipulated person."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from tasks.settings import StageSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relatives:
-    """Of some videos."""
+    """Originals and mask footage of a set of videos."""
 
     originals: dict[str, VideoEntry]
-    """video_id of a fake → its footage."""
+    """video_id of a fake → its original."""
 
     masked: dict[str, VideoEntry]
     """video_id of a real video → one of its fakes that has a mask."""
 
     digests: dict[str, str]
-    """video_id → hex SHA-256 of what its records depend on of others; videos that depend on none are left out."""
+    """video_id → hex SHA-256 of what its records depend on in other videos; only videos that depend on others."""
 
     reuses_geometry: bool
-    """Whether fakes take over the geometry of their originals."""
+    """Whether fakes reuse the geometry of their originals."""
 
     @classmethod
     def among(
         cls, entries: Iterable[VideoEntry], settings: StageSettings, stored: Mapping[str, ManifestRow] | None = None
     ) -> Relatives:
-        """Relate probed videos to each other.
+        """Find the relatives of probed videos.
 
-        Of several masks that of the fake with the first video_id says who an original is about; but one by which it was
-        chosen before stays the one, whatever arrives later.
+        Of several masks, that of the fake with the first video_id chooses the main face of an original; a mask that was
+        used before stays in use, whatever arrives later.
 
         Args:
-            entries: every usable video that lies on disk.
-            settings: which say what fakes take over from their originals.
+            entries: every usable video on disk.
+            settings: decide what fakes reuse from their originals.
             stored: rows of the store by video_id.
         """
         listed, stored = list(entries), stored or {}
@@ -60,11 +60,11 @@ class Relatives:
 
     @property
     def names(self) -> frozenset[str]:
-        """video_ids of the originals of these videos."""
+        """video_ids of the originals of the fakes."""
         return frozenset(original.video_id for original in self.originals.values())
 
     def of(self, videos: Iterable[VideoEntry]) -> Relatives:
-        """Return what some videos, and the originals of these, need to know."""
+        """Return the relatives of some videos and of their originals."""
         names = {entry.video_id for entry in videos}
         originals = {name: self.originals[name] for name in sorted(names & self.originals.keys())}
         names |= {original.video_id for original in originals.values()}
@@ -76,18 +76,18 @@ class Relatives:
         )
 
     def asked_by(self, videos: Iterable[VideoEntry]) -> frozenset[str]:
-        """Return the video_ids of originals whose geometry these videos may ask for."""
+        """Return the video_ids of originals whose geometry these videos may need."""
         asking = (entry.video_id for entry in videos if _asks(entry, self.reuses_geometry))
         return frozenset(self.originals[name].video_id for name in asking if name in self.originals)
 
 
 def _asks(entry: VideoEntry, reuses_geometry: bool) -> bool:
-    """Whether a fake may ask for the geometry of its original: all of it, or who it is about where no mask says so."""
+    """Whether a fake may need the geometry of its original: to reuse it, or to choose the main face without a mask."""
     return reuses_geometry or entry.mask_path is None
 
 
 def _chosen_before(fakes: Sequence[VideoEntry], row: ManifestRow | None) -> VideoEntry:
-    """Return the fake whose mask was asked before, or the first."""
+    """Return the fake whose mask was used before, or the first."""
     before = None if row is None else row.relatives_digest
     return next((fake for fake in fakes if _digest("", fake) == before), fakes[0])
 
@@ -110,9 +110,9 @@ def originals_of(entries: Iterable[VideoEntry]) -> dict[str, VideoEntry]:
 
 
 def masked_fakes_of(entries: Iterable[VideoEntry]) -> dict[str, list[VideoEntry]]:
-    """Return of each real video those of its fakes that have a mask, by video_id of the real one, sorted.
+    """Return video_id of each real video → its fakes that have a mask, sorted.
 
-    A mask says who of several people is manipulated, whatever the fake's compression: masks have none.
+    A mask shows which of several people is manipulated, at any compression of the fake: masks have none.
     """
     listed = sorted(entries, key=lambda entry: entry.video_id)
     fakes: dict[tuple[str, str], list[VideoEntry]] = {}

@@ -1,10 +1,10 @@
-"""Who carries the shards: threads of this process, processes of this machine, or the workers of a Dask or Ray cluster.
+"""Task runners for shards: threads of this process, processes of this machine, or workers of a Dask or Ray cluster.
 
     thread     this process: four shards at a time share the videos out to `runner.workers` processes
     process    `runner.workers` processes, each with one shard and with processes of its own for the videos
     dask, ray  the same in the cluster at `runner.address`, or in one of this machine that lasts as long as the run
 
-A shard whose worker is lost is handed to another one: by Dask and Ray themselves, and here for processes.
+A shard whose worker is lost is submitted again: by Dask and Ray themselves, and here for processes.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from tasks.workers.kept_pools import worker_processes
 
 logger = logging.getLogger(__name__)
 
-# Of threads. While one shard's last videos are at work, those of the next ones keep the other workers busy.
+# With threads. While the last videos of one shard are processed, those of the next ones keep the other workers busy.
 SHARDS_AT_ONCE = 4
 
-# How often a shard is handed over again when its worker is lost: Dask's `allowed-failures`, Ray's `max_retries`. Of
-# processes, how often in a row without a shard that was completed.
+# How often a shard is submitted again when its worker is lost: Dask's `allowed-failures`, Ray's `max_retries`. With
+# processes, how often in a row without a completed shard.
 MAX_LOSSES = 3
 
 # What a Dask worker with a GPU declares: `dask worker --resources GPU=1`. Ray finds GPUs by itself.
@@ -49,11 +49,11 @@ RAY_OBJECT_STORE_BYTES = 100 * 2**20
 
 ANSWER_SECONDS = 30.0  # how long a cluster may take to accept a connection, as Dask's own client allows
 
-HandOver = Callable[[ShardPlan], PrefectFuture[ShardReport]]
+Submit = Callable[[ShardPlan], PrefectFuture[ShardReport]]
 Runner = TaskRunner[Any]
 
 
-def carry(
+def process_shards(
     plans: Sequence[ShardPlan],
     config: PreprocessConfig,
     *,
@@ -61,14 +61,14 @@ def carry(
     on_finished: Callable[[ShardReport], None],
     on_pause: Callable[[], None],
 ) -> None:
-    """Have shards made where the configuration says, a window of tasks at a time.
+    """Process shards on the configured task runner, a window of tasks at a time.
 
     Args:
         plans: the shards.
         config: the run's.
         on_video: called with each video's row: from the shards' threads as it is done, elsewhere with its whole shard.
-        on_finished: called with each shard as it is complete, from this thread.
-        on_pause: called every now and then, from this thread.
+        on_finished: called with each completed shard, from this thread.
+        on_pause: called from time to time, from this thread.
 
     Raises:
         ConfigError: no cluster answers at `runner.address`.
@@ -79,9 +79,9 @@ def carry(
     while True:
         num_before = len(remaining)
         try:
-            with handing_over(config, on_video) as hand_over:
+            with submitting(config, on_video) as submit:
                 for window in in_chunks(tuple(remaining.values()), TASKS_PER_WINDOW):
-                    for report in results([hand_over(plan) for plan in window], on_pause):
+                    for report in results([submit(plan) for plan in window], on_pause):
                         del remaining[report.shard.name]
                         for row in () if config.runner.kind == "thread" else report.rows:
                             on_video(row)
@@ -92,39 +92,39 @@ def carry(
                 raise StageMissing(
                     f"runner: got {num_losses} lost processes ({loss}), expected them to last; is the memory enough?"
                 ) from loss
-            logger.warning("a process with a shard was lost, %d shards are handed over again", len(remaining))
+            logger.warning("a process with a shard was lost, %d shards are submitted again", len(remaining))
         else:
             return
 
 
 @contextmanager
-def handing_over(config: PreprocessConfig, on_video: Callable[[ManifestRow], None]) -> Iterator[HandOver]:
-    """Start those who carry shards; yields what gives them one. They end with the block, their work cut short.
+def submitting(config: PreprocessConfig, on_video: Callable[[ManifestRow], None]) -> Iterator[Submit]:
+    """Start the task runner; yields the function that submits a shard. The end of the block stops unfinished work.
 
     Raises:
         ConfigError: no cluster answers at `runner.address`.
     """
     if config.runner.kind == "thread":
-        # The pools are stopped first: threads that wait for a video would keep the runner waiting.
+        # The pools stop first: threads that wait for a video would block the runner.
         threads: Runner = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
         with threads, worker_processes():
             yield lambda plan: threads.submit(process_shard, {"plan": plan, "on_video": on_video})
         return
     device = config.detect.device
-    resource_tracker.ensure_running()  # it would unblock interrupts for the processes that it were started with
+    resource_tracker.ensure_running()  # started later, it would unblock interrupts for the processes of the runner
     with RUNNERS[config.runner.kind](config.runner, device == "cuda") as runner:
 
-        def hand_over(plan: ShardPlan) -> PrefectFuture[ShardReport]:
+        def submit(plan: ShardPlan) -> PrefectFuture[ShardReport]:
             parameters = {"plan": for_elsewhere(plan, device), "on_video": None}
             with interrupts_blocked():  # a process runner starts its processes now, and Ctrl-C is for this one
                 future: PrefectFuture[ShardReport] = runner.submit(process_shard, parameters)
             return future
 
-        yield hand_over
+        yield submit
 
 
 def for_elsewhere(plan: ShardPlan, device: str) -> ShardPlan:
-    """Return a plan that means the same in any folder of any machine; its device is found where the work is done."""
+    """Return a plan with absolute paths for a worker anywhere, which chooses the device itself."""
     stages = with_paths(plan.workers.stages, lambda _name, path: path.absolute())
     return replace(
         plan,
@@ -136,7 +136,7 @@ def for_elsewhere(plan: ShardPlan, device: str) -> ShardPlan:
 
 @contextmanager
 def _processes(settings: RunnerSettings, _needs_gpu: bool) -> Iterator[Runner]:
-    """Start a process runner, whose processes end with this one."""
+    """Start a process runner; its processes end with this process."""
     others = set(multiprocessing.active_children())
     runner: Runner = ProcessPoolTaskRunner(max_workers=settings.num_local, initializer=end_with_parent)
     with runner:
@@ -156,7 +156,7 @@ def _dask(settings: RunnerSettings, needs_gpu: bool) -> Iterator[Runner]:
     from prefect_dask.task_runners import DaskTaskRunner
 
     local = {"n_workers": settings.num_local, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    # A worker imports Prefect where plugins cannot be loaded, and needs none: ours is for the command line.
+    # A worker imports Prefect where plugins cannot be loaded; ours is only for the command line.
     local |= {"env": {"PREFECT_PLUGINS_ENABLED": "false"}}
     runner = DaskTaskRunner(**({"address": settings.address} if settings.address else {"cluster_kwargs": local}))
     # Daemonic workers, Dask's default, may not start processes.
@@ -165,7 +165,7 @@ def _dask(settings: RunnerSettings, needs_gpu: bool) -> Iterator[Runner]:
             workers = runner.client.scheduler_info()["workers"]
         if not workers:
             logger.warning("Dask scheduler %s: got no worker yet, shards wait for one", settings.address)
-        # The GPUs of this machine are no resources: its workers share them.
+        # GPUs of this machine are not declared as resources: its workers share them.
         with annotate(**({"resources": {DASK_GPU: 1}} if needs_gpu and settings.address else {})):
             yield runner
 
@@ -190,14 +190,14 @@ def _ray(settings: RunnerSettings, needs_gpu: bool) -> Iterator[Runner]:
 
 
 def ray_options(settings: RunnerSettings, needs_gpu: bool) -> dict[str, Any]:
-    """Return what a shard asks of Ray; a worker with a GPU is kept for the next shard, which Ray would not do."""
+    """Return a shard's resources for Ray; `max_calls` keeps a worker with a GPU for the next shard."""
     options = {"num_cpus": settings.processes_per_worker, "max_retries": MAX_LOSSES}
     return options | ({"num_gpus": 1, "max_calls": 0} if needs_gpu else {})
 
 
 @contextmanager
 def _reaching(settings: RunnerSettings) -> Iterator[None]:
-    """Say which setting is to blame where nobody answers, or the block fails to connect.
+    """Turn a failed connection into an error that names the setting `runner.address`.
 
     Raises:
         ConfigError: no cluster answers at `runner.address`.

@@ -22,9 +22,9 @@ def plan_shards(
     relatives: Relatives,
     config_digest: str,
 ) -> list[ShardPlan]:
-    """Return the shards that the entries will make, train first.
+    """Group videos into shards, train first.
 
-    A group's videos stand together, so that a fake and its original lie in one shard wherever its size allows. The
+    Videos of a group are adjacent, so that a fake and its original are in one shard if its size allows. The
     plan depends on the entries alone: a run that was killed is planned the same way again, less what is finished.
 
     Args:
@@ -33,7 +33,7 @@ def plan_shards(
         roots: the folder of each dataset.
         devices: what `tasks.workers.devices.resolve_devices` gave.
         next_number: the number of each split's first new shard.
-        relatives: what the videos on disk know of each other.
+        relatives: originals and mask footage of the videos on disk.
         config_digest: of the settings by which the store knows its records.
     """
     asked = relatives.asked_by(entries)

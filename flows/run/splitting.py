@@ -24,7 +24,7 @@ def with_splits(
     """Return the rows with the splits of their entries; a video that the policy leaves out is rejected.
 
     Args:
-        rows: what lies on disk.
+        rows: the files on disk.
         settings: how to split.
         stored: entries of the store, with their splits: those that are no longer on disk still bind their groups.
         test_datasets: datasets that are for testing only.
@@ -34,7 +34,7 @@ def with_splits(
     """
     listed = list(rows)
     entries = [row.entry for row in listed if row.entry is not None and row.status != "rejected"]
-    # What cannot be used today was assigned all the same, and binds its group until it comes back.
+    # Files that are unusable today keep their splits, which bind their groups until they come back.
     known = {entry.video_id: entry for entry in stored}
     known |= {row.video_id: row.entry for row in listed if row.entry and row.entry.split and row.video_id not in known}
     usable = {entry.video_id for entry in entries}
@@ -47,7 +47,7 @@ def with_splits(
         settings.official_dir,
         settings.file,
         test_datasets=test_datasets,
-        allow_leakage=True,  # what is shared is counted first, so that the message can say what it is
+        allow_leakage=True,  # shared videos are counted first, for the message
     )
     broken = () if settings.allow_leakage else broken_promises(audit(assigned), settings.policy)
     if broken:

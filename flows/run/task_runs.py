@@ -1,4 +1,4 @@
-"""Prefect tasks in flight: what every flow does to submit many of them and to hear how they end."""
+"""Prefect task runs: submission in windows, results as they complete, and the loggers that Prefect shows."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TASKS_PER_WINDOW = 256
 OWN_LOGGERS = ("flows", "manifests", "storage", "tasks")
 
 
-def let_own_loggers_speak() -> None:
-    """Let what our modules say reach the run's log."""
+def enable_own_loggers() -> None:
+    """Show the messages of our modules in the run's log."""
     for name in OWN_LOGGERS:
         logging.getLogger(name).setLevel(logging.INFO)
 
@@ -36,11 +36,11 @@ def in_chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def results(futures: Iterable[PrefectFuture[Item]], on_pause: Callable[[], None]) -> Iterator[Item]:
-    """Yield what tasks return as they end; Ctrl-C is heard in between.
+    """Yield the results of tasks as they complete; Ctrl-C raises KeyboardInterrupt in between.
 
     Args:
         futures: what `submit` returned.
-        on_pause: called every now and then, from this thread.
+        on_pause: called from time to time, from this thread.
     """
     # Not Prefect's `wait`: each call leaves another callback with every future, and with Dask a waiting coroutine.
     ended: SimpleQueue[PrefectFuture[Item]] = SimpleQueue()

@@ -168,7 +168,7 @@ def renamed(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry]) -> set[st
 def vanished(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry], roots: Mapping[str, Path]) -> set[str]:
     """Return the video_ids of stored videos whose files are gone from a dataset that this run indexes.
 
-    Videos that the run was only told to leave out, such as those of a compression, still exist.
+    Videos that the run only leaves out, such as those of a compression, still exist.
     """
     found = {row.video_id for row in rows}
     missing = (entry for entry in stored if entry.video_id not in found and entry.dataset in roots)

@@ -17,7 +17,7 @@ RECORDS_CSV_NAME = "records.csv"
 
 
 class PlainFiles(Exporter):
-    """Images byte for byte as they are stored, and a table; nothing is encoded again.
+    """The stored images, byte for byte, and a table; nothing is encoded again.
 
     A frame becomes `<key>.jpg` (or .png, .webp) and `<key>_mask.png`, a clip `<key>/000.jpg …` and
     `<key>/000_mask.png …`. `records.csv` has the columns of `records.parquet` after `image` and `mask`, which are

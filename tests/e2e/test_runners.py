@@ -136,7 +136,7 @@ def test_a_process_that_is_lost(
     with running(environment, miniature, out, "runner.kind=process") as run:
         kill_one_at_work(out, run)
         told = require_success(run)
-    assert f"a process with a shard was lost, {NUM_SHARDS} shards are handed over again" in told
+    assert f"a process with a shard was lost, {NUM_SHARDS} shards are submitted again" in told
     assert digests(out) == expected
 
 

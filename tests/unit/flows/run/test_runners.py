@@ -160,7 +160,7 @@ def carried(lossy: Lossy, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], l
     monkeypatch.setattr(runners, "TASKS_PER_WINDOW", 2)
     finished: list[str] = []
     videos: list[Any] = []
-    runners.carry(
+    runners.process_shards(
         [plan_of(number) for number in range(4)],
         configured("process"),
         on_video=videos.append,

@@ -21,7 +21,7 @@ from flows.cli import data, download, model, preprocess, setup, store
 from flows.cli.command import add_commands
 from flows.cli.console import complain
 from flows.cli.guard import require_own_packages
-from manifests.errors import EXIT_OK, FaceshardsError, StoreError, UserError, did_you_mean, exit_status
+from manifests.errors import EXIT_OK, EXIT_USAGE, FaceshardsError, did_you_mean, exit_status
 
 # Telemetry is off: Prefect's client obeys the first variable, its server the second.
 QUIET_PREFECT = {
@@ -56,8 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except (FaceshardsError, OSError) as error:
-        complain("error:" if isinstance(error, UserError | StoreError) else "failed:", error=error)
-        return exit_status(error)
+        status = exit_status(error)
+        complain("error:" if status == EXIT_USAGE else "failed:", error=error)
+        return status
     except KeyboardInterrupt as interrupt:
         complain("interrupted; run the same command again to resume")
         return exit_status(interrupt)

@@ -100,6 +100,27 @@ def test_completion_knows_commands_and_options(capsys: Output, shell: str) -> No
     assert all(word in said for word in ("preprocess", "rollback", "allow-leakage", "celeb_df"))
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["ro"], ["rollback"]),
+        (["preprocess", "cel"], ["celeb_df"]),
+        (["preprocess", "ffpp", "root", "--al"], ["--allow-leakage"]),
+        (["weights", "ve"], ["verify"]),
+    ],
+)
+def test_bash_completes(capsys: Output, tmp_path: Path, words: list[str], completed: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        run("--print-completion", "bash")
+    (tmp_path / "completion").write_text(capsys.readouterr().out)
+    command = (
+        f"source completion; COMP_WORDS=(faceshards {' '.join(words)}); COMP_CWORD={len(words)}; "
+        '_shtab_faceshards; echo "${COMPREPLY[@]}"'
+    )
+    ran = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == completed
+
+
 def test_help_on_a_terminal_says_the_same_in_colour(capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
     said = []
     for is_terminal in (False, True):

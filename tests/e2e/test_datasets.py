@@ -185,8 +185,8 @@ class LabClips(TreeDataset):
     def recognise(self, root):
         return "clips_1/" if (root / "clips_1").is_dir() else None
 
-    def folders_in(self, root, names):
-        return [name for name in names if name in SPLIT_OF_FOLDER]
+    def folders_in(self, root):
+        return [name for name in SPLIT_OF_FOLDER if (root / name).is_dir()]
 
     def read(self, root, files):
         for file in files:

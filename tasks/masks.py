@@ -101,7 +101,7 @@ def _difference(fake: Image, original: Image) -> Map:
     from skimage.metrics import structural_similarity
 
     window = max(LEAST_WINDOW_PX, _odd(WINDOW_SHARE * len(fake)))
-    _, similarity = structural_similarity(  # type: ignore[no-untyped-call]
+    _, similarity = structural_similarity(  # type: ignore[no-untyped-call]  # scikit-image has no stubs
         fake, original, win_size=window, channel_axis=2, full=True
     )
     sigma = SMOOTHING_SHARE * len(fake)

@@ -200,15 +200,29 @@ class StageSettings(Settings):
     """Everything that decides a record's bytes."""
 
     frames: FrameSettings = FrameSettings()
+    """Which frames of a video are taken."""
+
     decode: DecodeSettings = DecodeSettings()
+    """How frames come out of the file."""
+
     detect: DetectSettings = DetectSettings()
+    """How faces are found."""
+
     landmark: LandmarkSettings = LandmarkSettings()
+    """Where the landmarks of a track come from."""
+
     track: TrackSettings = TrackSettings()
+    """Whose face is stored, and when it is good enough."""
+
     crop: CropSettings = CropSettings()
+    """How the face is cut out."""
+
     masks: Literal["none", "difference"] = "none"
     """Of fakes whose dataset has no masks: none, or the difference from their originals."""
 
     encode: EncodeSettings = EncodeSettings()
+    """How crops are stored."""
+
     weights_dir: Path | None = None
     """Folder with weight files; else $FACESHARDS_WEIGHTS, and torch hub's cache."""
 

@@ -72,6 +72,7 @@ class PatientReader(VideoReader, Protocol):
     """
 
     may_stay_open: Literal[True]
+    """Tells such a reader from others."""
 
 
 class DecoderSettings(Choice):

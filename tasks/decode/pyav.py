@@ -87,6 +87,7 @@ class PyAvReader:
     """
 
     may_stay_open: Literal[True] = True
+    """Nothing is decoded while nobody reads."""
 
     def __init__(
         self, path: Path, plan: DecodePlan | None, pts_seconds: npt.NDArray[np.float64], memory: FrameMemory

@@ -63,7 +63,6 @@ class DlibLandmarker(Landmarker):
     """Finds K = 68 points in iBUG's order; dlib does not say how sure it is of them.
 
     Args:
-        device: taken and not used; dlib runs on the CPU.
         weights_dir: a folder with another model file, named as dlib names it.
 
     Raises:
@@ -74,7 +73,7 @@ class DlibLandmarker(Landmarker):
     packages: ClassVar[Mapping[str, str]] = {"dlib": f"it; {WAY_OUT}"}
     published: ClassVar[Mapping[str, str]] = {MODEL_NAME: MODEL_SHA256}
 
-    def __init__(self, *, device: str = "cpu", weights_dir: Path | None = None) -> None:
+    def __init__(self, *, weights_dir: Path | None = None) -> None:
         self.require_models(weights_dir)
         import dlib
 
@@ -109,9 +108,9 @@ class DlibLandmarker(Landmarker):
 
     @classmethod
     def from_settings(cls, settings: LandmarkerSettings, *, device: str, weights_dir: Path | None) -> Self:
-        """Make a landmarker; it has no settings."""
-        del settings
-        return cls(device=device, weights_dir=weights_dir)
+        """Make a landmarker, which has no settings; dlib runs on the CPU."""
+        del settings, device
+        return cls(weights_dir=weights_dir)
 
     def locate(self, frames: FrameBatch, faces: Sequence[Sequence[FaceDetection]]) -> list[list[FaceDetection]]:
         """Return the same faces with (68,2) float32 landmarks in full-frame pixels, and no scores.

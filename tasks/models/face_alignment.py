@@ -43,7 +43,8 @@ def load_network(network: nn.Module, name: str, weights_dir: Path | None, device
             f"weights {name}: {path}: got tensors that do not fit ({detail}…), expected those of the published file; "
             "`faceshards weights verify` tells whether it is that one; delete it to have that one fetched"
         ) from error
-    return network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    ready: nn.Module = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs know no memory format with a device
+    return ready
 
 
 def upload(images: npt.NDArray[np.uint8], device: device) -> Tensor:

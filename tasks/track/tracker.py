@@ -25,11 +25,17 @@ class _OpenTrack:
     """A track while it grows."""
 
     track_id: int
+    """Number of the person in the video, from 0."""
+
     points: npt.NDArray[np.float64]
     """(2+K,2) averaged box corners, then landmarks, full-frame pixels."""
 
     frame_indices: list[int] = field(default_factory=list)
+    """Frames in which the person was seen, increasing."""
+
     faces: list[FaceDetection] = field(default_factory=list)
+    """The face in each of these frames, full-frame pixels."""
+
     mask_overlap: float = 0.0
     """Sum over frames of the share of the manipulation mask inside the box."""
 

@@ -45,14 +45,31 @@ class Tally:
     """What has been seen and spent on a video so far, whatever becomes of it."""
 
     frames_wanted: set[int] = field(default_factory=set)
+    """Indices of the frames that the records need."""
+
     frames_got: set[int] = field(default_factory=set)
+    """Indices of all frames that were decoded."""
+
     num_faces: int = 0
+    """Faces detected in all frames together."""
+
     num_tracks: int = 0
+    """People seen."""
+
     num_interpolated: int = 0
+    """Stored frames whose box and landmarks come from neighbouring frames."""
+
     num_masks: int = 0
+    """Stored masks."""
+
     num_dropped: int = 0
+    """Clips that show the face too rarely to be stored."""
+
     remarks: list[str] = field(default_factory=list)
+    """Sentences for the `detail` of the video's row."""
+
     seconds: dict[str, float] = field(default_factory=dict)
+    """Wall time by stage, seconds."""
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from multiprocessing import reduction
 from multiprocessing.connection import Client, Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -88,10 +87,10 @@ class NetworkClient:
         view.reshape(request.shape)[:] = frames.data
         del view  # memory that is looked at cannot be closed
         connection.send(request)
-        answer: Any = connection.recv()
+        answer: Faces | FaceshardsError = connection.recv()
         if isinstance(answer, FaceshardsError):
             raise answer
-        return answer  # type: ignore[no-any-return]
+        return answer
 
     def _connected(self) -> Connection:
         """Return the line, waiting for a service that is starting.

@@ -78,9 +78,16 @@ class _Waiting:
     """A request on its way to the networks."""
 
     request: Request
+    """What the worker asks."""
+
     data: npt.NDArray[np.uint8]
+    """(T,H,W,3) uint8 RGB frames, in memory that the worker shares."""
+
     answered: threading.Event = field(default_factory=threading.Event)
+    """Set as soon as the answer is there."""
+
     answer: Faces | FaceshardsError | None = None
+    """Faces of each frame, or what the worker is to raise."""
 
     @property
     def kind(self) -> tuple[str, tuple[int, ...]]:

@@ -42,7 +42,7 @@ def shared_pool(settings: WorkerSettings) -> WorkerPool:
 @contextmanager
 def worker_processes() -> Iterator[None]:
     """Allow shared pools in this process, and end every one of them when the block is left, by whatever way."""
-    global _is_open
+    global _is_open  # noqa: PLW0603 - one state of the whole process, which its threads share
     _is_open = True
     try:
         yield

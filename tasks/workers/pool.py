@@ -73,7 +73,7 @@ class WorkerPool:
         self._services: dict[str, NetworkService] = {}  # of GPUs
         # A socket's path has 107 bytes at most, which long folders for temporary files leave no room for.
         is_long = len(gettempdir()) > MAX_SOCKET_FOLDER_CHARS
-        self._sockets = TemporaryDirectory(prefix="faceshards-", dir="/tmp" if is_long else None)
+        self._sockets = TemporaryDirectory(prefix="faceshards-", dir="/tmp" if is_long else None)  # noqa: S108 - a folder of its own
         self._next_device = cycle(settings.devices)
         self._unfinished: set[Future[VideoResult]] = set()
         self._stopped = threading.Event()
@@ -102,7 +102,7 @@ class WorkerPool:
         for future in unfinished:
             future.cancel()  # Pebble leaves the futures of a stopped pool pending for ever
         for pool in pools:
-            pool.stop()  # type: ignore[no-untyped-call]
+            pool.stop()  # type: ignore[no-untyped-call]  # Pebble annotates it in part
         for pool in pools:
             pool.join()
         for service in self._services.values():
@@ -124,7 +124,7 @@ class WorkerPool:
 
         if device not in self._pools or not self._pools[device].active:
             if device in self._pools:
-                self._pools[device].stop()  # type: ignore[no-untyped-call]
+                self._pools[device].stop()  # type: ignore[no-untyped-call]  # as in `stop`
                 self._pools[device].join()
             pool = ProcessPool(
                 max_workers=max(1, self._settings.num_workers // len(self._settings.devices)),

@@ -30,7 +30,7 @@ def start_worker(settings: StageSettings, device: str, address: str | None = Non
         device: whose networks it uses.
         address: where a process with those networks is asked; None: they are loaded here.
     """
-    global _worker_settings
+    global _worker_settings  # noqa: PLW0603 - Pebble's initializer can hand nothing to the jobs of its process
     end_with_parent()
     # Workers are the parallelism: more threads in each would only fight over the cores.
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -55,7 +55,7 @@ def run_job(job: VideoJob) -> VideoResult:
 
 def _stages() -> Stages:
     """Return the worker's stages, loaded at the first job."""
-    global _worker_stages
+    global _worker_stages  # noqa: PLW0603 - models are loaded once in a process
     if _worker_settings is None:
         raise RuntimeError("worker: got a job before start_worker ran, expected Pebble's initializer to have run")
     if _worker_stages is None:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, nms  # type: ignore[import-untyped]
+from torchvision.ops import batched_nms, nms  # type: ignore[import-untyped]  # no stubs
 
 from tasks.detect.mtcnn.networks import O_NET_PX, R_NET_PX, CropNetwork, FastPNet, o_net, r_net
 from tasks.detect.mtcnn.pictures import SumTables

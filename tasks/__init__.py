@@ -1,1 +1,1 @@
-"""WHAT is done to one video: pure stages on arrays, one stage a file; only `tasks.process` knows Prefect."""
+"""The stages that process one video: pure functions and classes on arrays. Only `tasks.process` knows Prefect."""

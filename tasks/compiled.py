@@ -1,4 +1,4 @@
-"""Loops over pixels as machine code, by numba: for what NumPy, torch and OpenCV do in several passes over memory."""
+"""Compilation of loops over pixels by numba, where NumPy, torch and OpenCV need several passes over memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every implementation says about itself, and the sections of the configuration that choose one.
+"""Base classes of every implementation, and of the sections of the configuration that choose one.
 
 A family is a folder with a contract, a registry and implementations: `tasks/decode`, `detect`, `landmarks`, `align`.
 The contract is a subclass of `Implementation`. An implementation of another distribution subclasses the contract, is

@@ -1,4 +1,4 @@
-"""The one file of `tasks/` that knows Prefect: a Prefect task is a shard of videos.
+"""The Prefect task that turns a group of videos into one shard; no other file of `tasks/` knows Prefect.
 
 A task per frame or per video would cost more than the work (1,000 empty tasks: 200 s on a process runner). Arrays never
 cross a task's boundary: what goes in is a plan, what comes out is the shard's index entry and the videos' rows.
@@ -51,7 +51,7 @@ class ShardPlan:
     """Ordered by video_id, as the shard's keys are."""
 
     originals: Mapping[str, VideoEntry]
-    """video_id of a fake → its footage, for those that are at hand."""
+    """video_id of a fake → its original, where the dataset has it."""
 
     choice_masks: Mapping[str, str]
     """video_id of a real video → path of the mask of one of its fakes."""
@@ -109,8 +109,8 @@ class ShardReport:
 def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | None = None) -> ShardReport:
     """Turn the plan's videos into one shard, which appears under its name only when it is complete and synced.
 
-    A shard whose worker is lost is handed over again, perhaps when it was finished, or while the worker, cut off, is
-    still at work: whoever is first makes it, and the other says the same of it.
+    A shard whose worker is lost is handed over again. It may be finished by then, or the first worker, cut off, may
+    still be at work: the first one to finish writes the shard, and the other returns the same report.
 
     Args:
         plan: which videos, where, how.

@@ -1,4 +1,4 @@
-"""What can be set about each stage. `flows.config.preprocess` puts these together with dataset, output and runner.
+"""Settings of each stage. `flows.config.preprocess` combines them with those of dataset, output and runner.
 
 Everything here changes the bytes of records, unless its description says otherwise.
 """
@@ -70,25 +70,25 @@ class FrameSettings(Settings):
     """
 
     count: int = Field(32, ge=1)
-    """Frames per video in mode uniform; a shorter video gives all it has."""
+    """Frames per video in mode uniform; of a shorter video all are taken."""
 
     stride: int = Field(10, ge=1)
-    """Distance of frames in mode stride, frames."""
+    """Distance between frames in mode stride, frames."""
 
     clip_seconds: float = Field(3.0, gt=0, le=3600)
     """Length of a clip, seconds (2–4 in DFD-FCG)."""
 
     clip_frames: int = Field(10, ge=2)
-    """Frames taken evenly of a clip: T of its record."""
+    """Frames taken evenly from a clip: T of its record."""
 
     short_video: Literal["pad", "reject"] = "pad"
     """A video shorter than a clip: pad repeats its last frame; reject drops it, with the reason."""
 
     at_least: int = Field(0, ge=0)
-    """In place of `count`: frames with a face that a video must give, looked for until found; 0: off."""
+    """Instead of `count`: number of frames with the main face, searched until found; 0: off."""
 
     max_visits: int = Field(128, ge=1)
-    """Frames looked at for `at_least` before lower thresholds and the rest are tried."""
+    """Frames searched for `at_least` before lower thresholds and other means are tried."""
 
     @model_validator(mode="after")
     def _refuse_quota_elsewhere(self) -> FrameSettings:
@@ -103,7 +103,7 @@ class DecodeSettings(DecoderSettings):
     family: ClassVar[Registry[type[Decoder]]] = DECODERS
 
     backend: Annotated[str, OneOf(DECODERS)] = "decord"
-    """decoder: decord, walked forward; pyav, which decodes only what the wanted frames need."""
+    """decoder: decord, read strictly forward; pyav, which decodes only what the wanted frames need."""
 
 
 class DetectSettings(DetectorSettings):
@@ -115,7 +115,7 @@ class DetectSettings(DetectorSettings):
     """detector: mtcnn, facenet-pytorch's; s3fd, face-alignment's."""
 
     second: Annotated[str | None, OneOf(DETECTORS, or_none=True)] = None
-    """Second detector, a rung of the ladder of frames.at_least."""
+    """Second detector, used for frames.at_least in frames where the first does not find the main face."""
 
     @field_validator("second")
     @classmethod
@@ -138,8 +138,8 @@ class LandmarkSettings(LandmarkerSettings):
     family: ClassVar[Registry[type[Landmarker]]] = LANDMARKERS
 
     kind: Annotated[str, OneOf(LANDMARKERS)] = "detector"
-    """detector: the five landmarks that come with each box; fan: 2D-FAN, 68; dlib: 68, needs the extra; fan where lrw
-    or s3fd are asked for, and nothing else is.
+    """detector: the five landmarks that come with each box; fan: 2D-FAN, 68; dlib: 68, needs the extra. The default is
+    fan with crop.kind lrw or detect.kind s3fd.
     """
 
 
@@ -147,10 +147,10 @@ class TrackSettings(Settings):
     """Whose face is stored, and when it is good enough."""
 
     min_coverage: float = Field(0.5, ge=0, le=1)
-    """Least share of a video's frames (in mode clips: of each clip's) that must show the face; others interpolate."""
+    """Lowest share of a video's frames (in mode clips: of each clip's) that show the face; others are interpolated."""
 
     max_tracks: int = Field(1, ge=1, le=99)
-    """People stored of a video: the main face, marked, and the longest of the others."""
+    """Number of people stored per video: the main face, marked, and those seen longest."""
 
     reuse_geometry: bool = False
     """Take boxes, landmarks and frames of a fake from its original: pixel-aligned pairs."""
@@ -218,7 +218,7 @@ class StageSettings(Settings):
     """How the face is cut out."""
 
     masks: Literal["none", "difference"] = "none"
-    """Of fakes whose dataset has no masks: none, or the difference from their originals."""
+    """Masks of fakes whose dataset has none: none, or the difference from their originals."""
 
     encode: EncodeSettings = EncodeSettings()
     """How crops are stored."""

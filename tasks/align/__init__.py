@@ -1,4 +1,4 @@
-"""The aligners: one file and one line here for each."""
+"""Registry of aligners: each one is a file in this folder and a line here."""
 
 from manifests.registry import Registry
 from tasks.align.aligner import Aligner

@@ -35,7 +35,7 @@ class AlignerSettings(Choice):
     """A .npy file with another (68, 2) mean face for lrw."""
 
     strict: bool = False
-    """Lrw as DFD-FCG does it: black frames without a face, coverage of at least 0.9."""
+    """Lrw exactly as in DFD-FCG: black frames without a face, coverage of at least 0.9."""
 
     options: Options = NO_OPTIONS
     """Settings of an aligner from another distribution, by name."""

@@ -91,7 +91,7 @@ class FivePointAligner(Aligner):
 
 
 def five_points(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return (5,2) eyes, nose and mouth corners: as they are, or of iBUG's 68, of which an eye is its outline's mean.
+    """Return (5,2) eyes, nose and mouth corners, unchanged or from iBUG's 68, where an eye is the mean of its outline.
 
     Raises:
         ConfigError: the landmarks are neither 5 nor 68.

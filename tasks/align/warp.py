@@ -1,4 +1,4 @@
-"""Warping frames, masks and landmarks into crops with the same matrices."""
+"""Warping of frames, masks and landmarks into crops, all with the same matrices."""
 
 from __future__ import annotations
 

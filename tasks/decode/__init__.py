@@ -1,4 +1,4 @@
-"""The video decoders: one file and one line here for each."""
+"""Registry of video decoders: each one is a file in this folder and a line here."""
 
 from manifests.registry import Registry
 from tasks.decode.decoder import Decoder

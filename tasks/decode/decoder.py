@@ -68,7 +68,7 @@ class VideoReader(Protocol):
 class PatientReader(VideoReader, Protocol):
     """A reader that decodes nothing while nobody reads, in bounded memory however far it is read.
 
-    It may stay open while other stages work, and goes on with the next frames where it stopped.
+    It may stay open while other stages work, and continues with the next frames where it stopped.
     """
 
     may_stay_open: Literal[True]

@@ -1,4 +1,4 @@
-"""decord 0.6.0, walked forward: the frames asked for and no others, without a seek.
+"""Decoder decord 0.6.0, read strictly forward: exactly the frames asked for, without a seek.
 
 decord's own random access gives wrong pixels without a word on files that researchers have, each case measured with
 `benchmarks/decode.py`:

@@ -1,4 +1,4 @@
-"""Memory for frames that is taken again and again: to get it from the system costs more than to fill it."""
+"""Memory for frames that is used again: allocating it costs more than filling it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which packets of a video must be decoded to show some of its frames.
+"""Decode plans: which packets of a video must be decoded to show some of its frames.
 
 H.264 and HEVC say in the clear, in front of each unit of a packet, what it is for:
 

@@ -1,4 +1,4 @@
-"""PyAV with a decode plan: of a video's packets only those are decoded that the wanted frames need.
+"""Decoder PyAV with a decode plan: only the packets that the wanted frames need are decoded.
 
 A first pass over the packets, without decoding, tells the order of display (their times, sorted) and what each is for
 (`tasks/decode/packets.py`). A second one goes forward, without a seek:
@@ -387,7 +387,7 @@ class _RgbConverter:
             picture[:] = _upright(cast("npt.NDArray[np.uint8]", coded), matrix)
 
     def _matrix_of(self, frame: VideoFrame) -> _Matrix:
-        # Asking a frame for its side data ties it into a knot that only the garbage collector undoes: ask one of each.
+        # Side data and its frame refer to each other until garbage collection: ask one frame of each kind for it.
         rotation = frame.rotation
         if rotation not in self._matrices:
             self._matrices[rotation] = _display_matrix(frame)

@@ -1,4 +1,4 @@
-"""Which frames of a video are taken, and which of them make one record."""
+"""Sampling: which frames of a video are taken, and which of them make one record."""
 
 from __future__ import annotations
 

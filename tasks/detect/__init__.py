@@ -1,4 +1,4 @@
-"""The face detectors: one file and one line here for each."""
+"""Registry of face detectors: each one is a file or folder in this folder and a line here."""
 
 from manifests.registry import Registry
 from tasks.detect.detector import FaceDetector

@@ -21,7 +21,7 @@ class DetectorSettings(Choice):
     """Name of the detector."""
 
     min_face_px: int = Field(20, ge=12)
-    """Smallest face looked for, pixels; changes every box, not only speed."""
+    """Smallest face searched for, pixels; changes every box, not only the speed."""
 
     thresholds: tuple[Score, Score, Score] = (0.6, 0.7, 0.7)
     """Lowest scores of P-Net, R-Net and O-Net (facenet-pytorch's own defaults)."""
@@ -30,18 +30,18 @@ class DetectorSettings(Choice):
     """Step of the scale pyramid (facenet-pytorch's own)."""
 
     search: Literal["follow", "full"] = "follow"
-    """Mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, and at a glance
-    for new ones of 0.6 of the largest's size or more; full: every frame, as on a GPU.
+    """Mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, and coarsely
+    for new ones of at least 0.6 of the largest one's size; full: every frame in full, as on a GPU.
     """
 
     s3fd_threshold: float = Field(0.5, gt=0, lt=1)
     """Lowest score of s3fd (face-alignment's own)."""
 
     max_side_px: int = Field(0, ge=0)
-    """Frames are shrunk to this long side for detector and landmarker; 0: not (DFD-FCG: 800)."""
+    """Longer side that frames are shrunk to for detector and landmarker; 0: no shrinking (DFD-FCG: 800)."""
 
     every: int = Field(1, ge=1, le=FRAMES_PER_BATCH - 1)
-    """Detect in every n-th of the frames looked at; between them boxes are interpolated, and landmarks measured:
+    """Run the detector on every n-th frame; between them boxes are interpolated, and landmarks are measured by
     landmark.kind fan or dlib.
     """
 

@@ -109,7 +109,7 @@ class S3FDDetector(FaceDetector):
             if all(bool(values.isfinite().all()) for values in maps):
                 return maps
             # Its activations are not normalised. Past 65504 they would turn into scores that are no numbers, and faces
-            # would be lost without a word.
+            # would be lost silently.
         return list(self._network(batch))
 
     def _faces(
@@ -170,7 +170,7 @@ def suppress(
     wide = scores.astype(np.float64)
     order = wide.argsort()[::-1]
     order = order[wide[order] > threshold]
-    # In place of scores, which nms would sort anew, it is given numbers that keep this order.
+    # `nms` sorts by score once more: it is given numbers that keep this order instead.
     ranks = np.arange(len(order), 0, -1)
     return order[np.array(nms(np.column_stack([boxes[order], ranks]), NMS_IOU), dtype=np.int64)]
 

@@ -1,4 +1,4 @@
-"""What an archive holds: zip, tar, and tar compressed by gzip, bzip2 or xz, told apart by their bytes, not their names.
+"""Readers of archives: zip, tar, and tar compressed by gzip, bzip2 or xz, told apart by their bytes, not their names.
 
 Only plain files come out of here, under names that stay below the folder that they are extracted to. An archive with
 anything else in it (links, devices, `..`, absolute names, encrypted members) is refused as a whole: datasets have none,
@@ -54,7 +54,7 @@ class ArchiveError(UserError):
 
 
 class ArchiveBroken(ArchiveError):
-    """An archive's bytes are not those that its maker wrote: fetched anew, it may be whole."""
+    """The bytes of an archive are damaged: another download may give the whole archive."""
 
 
 class ExtractionStopped(FaceshardsError):
@@ -243,7 +243,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _broken(path: Path, error: Exception) -> ArchiveBroken:
     why = str(error) or type(error).__name__
-    return ArchiveBroken(f"archive {path}: got broken data ({why}), expected a whole archive; fetch it anew")
+    return ArchiveBroken(f"archive {path}: got broken data ({why}), expected a whole archive; fetch it again")
 
 
 def _not_a_file(path: Path, name: str) -> ArchiveError:

@@ -1,4 +1,4 @@
-"""The few connections to a web server: how many, where redirects may lead, which answers are failures, how to stop.
+"""Connections to a web server: how many, where redirects may lead, which answers are failures, how to stop.
 
 Servers of research datasets drop clients that open 8 or more connections. All requests of a run share one budget.
 """

@@ -1,4 +1,4 @@
-"""Is there room on the disk? Asked before the first byte is written."""
+"""Check of the free disk space, made before the first byte is written."""
 
 from __future__ import annotations
 

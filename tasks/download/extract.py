@@ -1,6 +1,6 @@
-"""Archives onto the disk, safely: nothing outside the folder, nothing overwritten, no bomb, no half file.
+"""Safe extraction of archives: nothing outside the folder, nothing overwritten, no archive bomb, no partial file.
 
-1 judge     all members are looked at before the first is written: names, kinds, sizes, and what is there already
+1 check     all members before the first is written: names, kinds, sizes, and what is there already
 2 room      the disk must hold what is missing
 3 write     file by file, to a hidden name, counted and checked, synced, then renamed
 
@@ -132,7 +132,7 @@ def _judge(archive: Archive, path: Path, out: Path, should_stop: Callable[[], bo
 
 
 def _within_limits(archive: Archive, path: Path, should_stop: Callable[[], bool]) -> list[Member]:
-    """Return all members; raise as soon as they are too many or too large, before a compressed tar is wound further."""
+    """Return all members; raise at the first one too many or too large, before more of the archive is decompressed."""
     limit = path.stat().st_size * MAX_EXPANSION + EXPANSION_SLACK_BYTES
     members: list[Member] = []
     num_bytes = 0

@@ -1,4 +1,4 @@
-"""The one fetcher: files from a web server, whole or not at all, however often the connection breaks.
+"""Fetcher of files from a web server: whole or not at all, resumed when the connection breaks.
 
 A file ends in one of three ways: `fetched`, `already_there`, or `failed` with a reason. One that stands under its name
 with at least a byte in it is already there and is not asked for again: names are given only to whole, checked files.
@@ -49,7 +49,7 @@ DEFAULT_MAX_TRIES = 8
 MAX_TRIES_FOR_SIZE = 3
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
 LONGEST_RETRY_AFTER_SECONDS = 120.0  # a server that asks for more has a file fail, rather than a run stand still
-# A try that brought this much has earned the file all its tries anew: large files may break off often.
+# A try that brought this much resets the number of tries: downloads of large files may break off often.
 PROGRESS_BYTES = 1024 * 1024
 # So many files in a row without one success, and the server is given up: what is left would fail like them, slowly.
 GIVE_UP_AFTER = 8
@@ -264,13 +264,13 @@ class Fetcher:
         partial.total = total
 
     def _from_the_beginning(self, partial: Partial, detail: str) -> Transient:
-        """Throw the bytes away, and return what makes the next try begin anew."""
+        """Discard the bytes, and return the error after which the next try starts from the beginning."""
         self.on_bytes(-partial.num_bytes)
         partial.discard()
         return Transient(FetchReason.SERVER, detail)
 
     def _write(self, response: httpx.Response, partial: Partial, position: int, wanted: Wanted) -> None:
-        """Append the answer's body to the partial file, after a look at a whole file's beginning."""
+        """Append the answer's body to the partial file; check the first bytes of a whole file before."""
         head = b""
         with partial.open_at(position) as file:
             for chunk in response.iter_raw():

@@ -1,4 +1,4 @@
-"""What a file is by its first bytes: a web page must not land under a video's name."""
+"""File kinds by their first bytes: a web page must not be stored under a video's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file that is half fetched: its bytes so far, and what proves that the rest will belong to the same file.
+"""Partial downloads: the bytes so far, and what proves that the rest belongs to the same file.
 
     .download-<name>    the first bytes of <name>, beside the place where it will stand
     .resume-<name>      JSON: the validator (ETag or date) that the server gave, and the whole length, if it said so

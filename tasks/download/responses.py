@@ -1,4 +1,4 @@
-"""How answers of a web server are read: ranges, lengths, validators, waiting times. Pure functions."""
+"""Readers of a web server's answers: ranges, lengths, validators, waiting times. Pure functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The landmarkers: one file and one line here for each."""
+"""Registry of landmarkers: each one is a file in this folder and a line here."""
 
 from manifests.registry import Registry
 from tasks.implementation import contract_of

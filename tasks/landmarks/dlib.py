@@ -1,5 +1,6 @@
-"""dlib's 68-point shape predictor: Kazemi and Sullivan, "One Millisecond Face Alignment with an Ensemble of Regression
-Trees", CVPR 2014.
+"""Landmarker dlib: its 68-point shape predictor.
+
+Kazemi and Sullivan, "One Millisecond Face Alignment with an Ensemble of Regression Trees", CVPR 2014.
 
 The predictor refines a mean face that is fitted into a square, and it was trained on the squares of dlib's HOG
 detector, which frame a face more tightly than a neural detector's boxes do. Two things are done about it:
@@ -118,7 +119,7 @@ class DlibLandmarker(Landmarker):
         Args:
             frames: (T,H,W,3) uint8 RGB.
             faces: those of each of the T frames, full-frame pixels. Boxes may reach over the border; one without an
-                area has all points in its centre, so that whoever aligns that face, and only he, has to refuse it.
+                area has all points in its centre, so that the aligner, and nothing before it, refuses it.
         """
         return [
             [replace(face, landmarks=self._points_of(image, face.box_xyxy), landmark_scores=None) for face in found]

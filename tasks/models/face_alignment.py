@@ -1,4 +1,4 @@
-"""What networks of face-alignment have in common: the package, weights, and pictures on their way to the device."""
+"""Shared code of face-alignment's networks: the package, loading of weights, upload of pictures to the device."""
 
 from __future__ import annotations
 

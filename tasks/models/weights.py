@@ -1,4 +1,4 @@
-"""Weight files of networks: which there are, where they are looked for, how they are fetched and read.
+"""Weight files of networks: the published ones, where they are searched, how they are fetched and read.
 
 A file is looked for in the configured folder, then in that of `$FACESHARDS_WEIGHTS`, then where torch hub keeps its
 downloads. One that lies there is used as it is: users have weights of their own, and `verify` tells whether a file is
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 WEIGHTS_VARIABLE: Final = "FACESHARDS_WEIGHTS"
 
 # A machine without a network is told so within 10 s: two tries of 4 s with a wait of up to 1 s between them. What has
-# begun to arrive is given two more tries after each MiB (tasks/fetch).
+# begun to arrive is given two more tries after each MiB (tasks/download/fetcher).
 MAX_TRIES = 2
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 4.0, 10.0
 

@@ -1,4 +1,4 @@
-"""Which of the people in a video it is about, and who else is stored."""
+"""Choice of a video's main face, and of the other people that are stored."""
 
 from __future__ import annotations
 

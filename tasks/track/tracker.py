@@ -1,4 +1,4 @@
-"""Faces in single frames → people through time. `tasks/track/main_face.py` says which of them the video is about.
+"""Tracker: links faces of single frames into people through time. `tasks/track/main_face.py` chooses the main one.
 
 The motion rule is that of DFD-FCG's `crop_main_face.py` (CVPR 2025): each track keeps an exponential average of its box
 corners and landmarks, takes the nearest face of the next frame unless that is too far, and of two tracks that claim one

@@ -1,4 +1,4 @@
-"""`frames.at_least`: looking for a number of frames with a good face, and how hard before a video is given up.
+"""Search for `frames.at_least` frames that show the main face, by increasing effort, before a video is rejected.
 
 1 visit     as many frames as are wanted, evenly; then more, each as far as can be from all that were visited
 2 ladder    in the visited frames that still lack the face: lower thresholds, the second detector, a closer look at the

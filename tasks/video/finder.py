@@ -1,4 +1,4 @@
-"""Looking at frames: every face in each, with its landmarks, by as few visits of the detector as were asked for.
+"""Face finder: every face of each frame, with its landmarks, with the detector run on every n-th frame.
 
 Detecting costs most. Where frames follow each other without a gap, and `every` is n, the detector looks at each n-th
 of a batch, and at the first and last of them. In between, a face's box lies on the line between the two detections, and
@@ -35,7 +35,7 @@ class FaceFinder:
         detector: finds boxes.
         landmarker: places landmarks in them.
         every: the detector looks at every n-th frame of a batch.
-        max_side_px: frames are shrunk to this long side before either looks at them; 0 leaves them as they are.
+        max_side_px: frames are shrunk to this long side before either looks at them; 0 does not shrink them.
         accepts: whether a face can be aligned; one that cannot is not seen.
     """
 

@@ -1,4 +1,4 @@
-"""One look at a batch of frames: who is in it, and where its manipulation mask lies."""
+"""The faces in each frame of a batch, and the share of its manipulation mask that each one covers."""
 
 from __future__ import annotations
 

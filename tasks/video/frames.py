@@ -1,4 +1,4 @@
-"""The frames of a video with their masks, in any selection and as often as they are asked for, in bounded memory.
+"""Source of a video's frames and masks: any selection, as often as asked for, in bounded memory.
 
 Frames are read in windows of MAX_WINDOW_BYTES. The usual handful of frames is one window, which stays between detecting
 and cropping. More are decoded again by each pass over them: from window to window by one reader that goes forward, if

@@ -1,4 +1,4 @@
-"""Where the stored people of a video are, frame by frame: the half of the work that needs detectors.
+"""Geometry of a video: where the stored people are, frame by frame. The half of the work that needs detectors.
 
 sample → decode → detect, landmarks → track → choose
 """
@@ -128,6 +128,6 @@ def _stored(
     looked_at: FrameIndices,
 ) -> tuple[ChosenTrack, ...]:
     track = settings.track
-    # Clips are judged one by one, when it is known which frames each has: a person may leave for a while.
+    # The coverage of clips is checked one by one, once their frames are known: a person may leave for a while.
     min_coverage = 0.0 if settings.frames.mode == "clips" else track.min_coverage
     return stored_tracks(people, main, choice, looked_at, min_coverage=min_coverage, max_tracks=track.max_tracks)

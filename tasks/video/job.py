@@ -1,4 +1,4 @@
-"""What to do with one video, and what has been seen and spent on it so far."""
+"""The job of one video, and the tally of what has been seen and spent on it so far."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class VideoJob:
     """Hex digest of what the records depend on of other videos: the original, the fake whose mask is `choice_mask`."""
 
     original: VideoJob | None = None
-    """Of a fake: its footage, where that is at hand."""
+    """Of a fake: the job of its original, where the dataset has it."""
 
     geometry_dir: Path | None = None
     """Where the people of originals are kept for their fakes while a run lasts; None: nobody asks."""

@@ -1,4 +1,4 @@
-"""What decides the bytes of records: settings, versions of packages, and model files."""
+"""Provenance of records: the settings, package versions and model files that decide their bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aligned crops → records: images are encoded frame by frame, geometry and identity stand beside them."""
+"""Packing of aligned crops into records: encoded images with their geometry and identity."""
 
 from __future__ import annotations
 

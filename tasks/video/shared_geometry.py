@@ -1,7 +1,7 @@
-"""What a fake takes over from its original: which of several people it is about, or all of the geometry.
+"""Geometry that a fake takes from its original: the main face alone, or all of it.
 
-An original has up to six fakes, in the hands of several workers. Whoever needs its geometry first finds it and writes
-it down; the others wait for that, and read it. The files last as long as the run.
+An original has up to six fakes, processed by several workers. The first worker that needs its geometry finds and
+writes it; the others wait and read it. The files last as long as the run.
 
     <digest>.npz        the geometry
     <digest>.rejected   there is none: the original shows no face, or cannot be decoded

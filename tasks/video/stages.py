@@ -1,4 +1,4 @@
-"""The stages of one worker, with their models loaded."""
+"""Stages of one worker, and the models that they use, loaded as the settings say."""
 
 from __future__ import annotations
 

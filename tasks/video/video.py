@@ -1,11 +1,11 @@
-"""One video from file to records: the stages in their order, on arrays, without any scheduler.
+"""Processing of one video, from its file to its records: the stages in their order, without any scheduler.
 
-    1 geometry   which frames; decode → detect → landmarks → track → choose        tasks/geometry
-    2 reuse      a fake may take the geometry of its original                      tasks/originals
+    1 geometry   which frames; decode → detect → landmarks → track → choose        video/geometry
+    2 reuse      a fake may take the geometry of its original                      video/shared_geometry
     3 crop       decode (again, if the frames were too many to keep) → align → encode
     4 pack       encoded frames → records of one frame or one clip
 
-Memory is bounded whatever the video's length: frames are read in windows (`tasks/frame_source`).
+Memory is bounded whatever the video's length: frames are read in windows (`tasks/video/frames`).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class _Video:
         original = self._job.original
         if original is None:
             if self._settings.track.reuse_geometry and self._job.entry.label == "fake":
-                self._tally.remarks.append("geometry is its own: the original is not at hand")
+                self._tally.remarks.append("geometry is its own: the original is missing")
             return kept_geometry(self._context), None
         if self._settings.track.reuse_geometry and (reused := self._reused(original)):
             return reused, original.entry.video_id
@@ -206,7 +206,7 @@ class _Video:
             return
         original = job.original
         if original is None or not _same_frames(job, original):
-            self._tally.remarks.append("no mask: the original is not at hand, or has another size or frame rate")
+            self._tally.remarks.append("no mask: the original is missing, or has another size or frame rate")
             return
         source = self._context.of_original(original).source
         try:

@@ -1,4 +1,4 @@
-"""A time limit that holds even where Python cannot act.
+"""Time limit for a worker process that holds even while Python code cannot run.
 
 A decoder can hang in C and never come back to Python (decord's issues #373 and #375): no signal handler and no task
 timeout of Prefect's runs then, and where the interpreter lock is held no thread either. The kernel's interval timer
@@ -19,7 +19,7 @@ EXIT_CODE = -int(signal.SIGALRM)
 def end_process_after(seconds: float) -> Iterator[None]:
     """End this whole process unless the block is left within so many seconds of wall time.
 
-    For worker processes only: nothing is cleaned up, and whoever waits for the process sees EXIT_CODE. Must run in the
+    For worker processes only: nothing is cleaned up, and the exit code of the process is EXIT_CODE. Must run in the
     process's main thread.
     """
     signal.signal(signal.SIGALRM, signal.SIG_DFL)

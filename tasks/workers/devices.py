@@ -1,4 +1,4 @@
-"""The devices that networks run on: what a setting such as `auto` means on this machine."""
+"""Devices that networks run on: what a setting such as `auto` means on this machine."""
 
 from __future__ import annotations
 

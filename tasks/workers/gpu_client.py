@@ -1,4 +1,4 @@
-"""Detectors and landmarkers whose networks run in another process: see `tasks/workers/gpu_service.py`.
+"""Client of the GPU service (`tasks/workers/gpu_service.py`): detectors and landmarkers that run in its process.
 
 They give what the networks would give here. Frames go through memory that both processes map, faces through a socket.
 """

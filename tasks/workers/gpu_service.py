@@ -1,4 +1,4 @@
-"""One process that holds the networks of a GPU, for any number of workers that decode, cut and encode.
+"""GPU service: one process that holds the networks of a GPU, for any number of workers that decode, cut and encode.
 
     worker ── frames in shared memory, a short request ──► thread per worker ──► bounded queue ──► networks
     worker ◄────────────── faces, or why not ──────────────────────────────────────────────────────┘
@@ -185,7 +185,7 @@ def _gpu_models(settings: StageSettings, device: str) -> dict[str, FaceDetector 
 
 
 def listen(address: str, models: Mapping[str, FaceDetector | Landmarker], fault: FaceshardsError | None = None) -> None:
-    """Answer whoever connects, and never return.
+    """Answer every worker that connects, and never return.
 
     Args:
         address: path of the socket; a file that a dead service left there is removed.

@@ -1,6 +1,6 @@
-"""Who hears Ctrl-C: a terminal sends it to every process of the foreground job, and only the first should act on it.
+"""Interrupts: a terminal sends Ctrl-C to every process of the foreground job, and only the first should act on it.
 
-And that no process outlives the one it works for.
+Also the end of a process with the one that it works for.
 """
 
 from __future__ import annotations

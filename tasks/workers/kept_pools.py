@@ -1,4 +1,4 @@
-"""The pools of this process: those of a run that is under way here, and those kept for runs elsewhere."""
+"""Worker pools of this process: those of a run in this process, and those kept for runs elsewhere."""
 
 from __future__ import annotations
 

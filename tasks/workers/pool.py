@@ -1,4 +1,4 @@
-"""Worker processes: each loads its models once, takes one video at a time, and may die without taking the run along.
+"""Worker pool: processes that each load their models once and take one video at a time; one may die without the run.
 
 There are `num_workers` of them. On a CPU each runs the networks itself, in one thread; with GPUs they ask one more
 process per device, which holds the networks (`tasks/workers/gpu_service.py`). Pebble's pool is used because it starts
@@ -133,7 +133,7 @@ class WorkerPool:
                 # Spawned, not forked: torch, CUDA, LMDB and Prefect's threads do not survive a fork.
                 context=multiprocessing.get_context("spawn"),
             )
-            with interrupts_blocked():  # a closing terminal must not end it: it would complain, and be started anew
+            with interrupts_blocked():  # a closing terminal must not end it: it would complain, and be started again
                 # Before the workers: started with them, it would unblock interrupts for them.
                 resource_tracker.ensure_running()
             is_started = threading.Event()

@@ -1,4 +1,4 @@
-"""Following: a frame is searched where the frames before it lead one to expect faces, and at a glance everywhere else.
+"""Search by following: in full near the faces of earlier frames, coarsely everywhere else.
 
 A face of f pixels is found at a few levels of the pyramid, where it about fills a cell of P-Net; the many cells are at
 the others. So P-Net sees a window around each known face at its own levels, and the whole frame at the coarse levels

@@ -1,4 +1,4 @@
-"""Pictures for MTCNN's networks, levels of a pyramid and crops, by exact area sampling.
+"""Input pictures of MTCNN's networks: pyramid levels and crops, by exact area sampling.
 
 A pixel of a shrunk picture is the mean of the pixels that it covers, whole ones, as in `interpolate(mode="area")` of
 PyTorch. Sums of bytes are exact, so a table of sums from the corner gives each mean by four look-ups, bit for bit.

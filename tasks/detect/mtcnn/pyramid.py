@@ -1,4 +1,4 @@
-"""What P-Net is shown: levels of a scale pyramid, windows of levels, and canvases of windows. Geometry only."""
+"""Geometry of P-Net's input: levels of a scale pyramid, windows of levels, and canvases of windows."""
 
 from __future__ import annotations
 

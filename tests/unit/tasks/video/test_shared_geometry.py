@@ -324,7 +324,7 @@ def test_another_frame_rate_is_remarked_and_the_fake_looks_for_itself(tmp_path: 
 def test_a_fake_whose_original_is_not_at_hand_says_so(tmp_path: Path) -> None:
     _, fake = pair(REUSE, folder=tmp_path)
     result = processed(replace(fake, original=None), stages(Cast(real=moving, fake=beside), decoder()))
-    assert result.row.detail == "geometry is its own: the original is not at hand"
+    assert result.row.detail == "geometry is its own: the original is missing"
 
 
 def begin(original: ScriptedJob, folder: Path) -> None:
@@ -471,7 +471,7 @@ def test_without_a_comparable_original_there_is_no_mask_and_a_remark(
     fake = replace(fake, original=None) if original_is == "not there" else fake
     result = processed(fake, stages(Cast(real=moving, fake=beside), decoder()))
     assert {record.masks_encoded for record in records_of(result)} == {None}
-    assert result.row.detail == "no mask: the original is not at hand, or has another size or frame rate"
+    assert result.row.detail == "no mask: the original is missing, or has another size or frame rate"
     assert compared == []
 
 

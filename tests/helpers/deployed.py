@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -100,26 +101,21 @@ def _start(folder: Path, cwd: Path, environment: dict[str, str], *command: str) 
         return subprocess.Popen(words, cwd=cwd, env=environment, stdout=log, stderr=log, start_new_session=True)
 
 
-def _start_server(home: Path) -> tuple[subprocess.Popen[bytes], Server]:
-    """Start a server on SQLite as users start it, and wait until it answers."""
+def _server(home: Path) -> tuple[Server, tuple[str, ...]]:
+    """Return a server on SQLite that keeps its state in a folder, and the command that starts it."""
     port = free_port()
-    environment = environment_for(f"http://127.0.0.1:{port}/api", home)
-    server = Server(api_url=environment["PREFECT_API_URL"], environment=environment)
+    api_url = f"http://127.0.0.1:{port}/api"
     command = ("prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui")
-    process = _start(home / "server", REPO, environment, *command)
-    try:
-        wait_for(server.is_healthy, SERVER_STARTUP_SECONDS, process)
-    except BaseException:
-        end_session(process)
-        raise
-    return process, server
+    return Server(api_url=api_url, environment=environment_for(api_url, home)), command
 
 
 @contextlib.contextmanager
 def own_server(home: Path) -> Iterator[Server]:
     """Run a server until the block ends, for tests that change what it knows."""
-    process, server = _start_server(home)
+    server, command = _server(home)
+    process = _start(home / "server", REPO, server.environment, *command)
     try:
+        wait_for(server.is_healthy, SERVER_STARTUP_SECONDS, process)
         yield server
     finally:
         end_session(process)
@@ -129,16 +125,17 @@ def own_server(home: Path) -> Iterator[Server]:
 def shared_server(home: Path) -> Iterator[Server]:
     """Run one server for all processes that name the same folder: the first starts it, the last one ends it.
 
-    Each process that uses it holds a shared lock on `users`, which the kernel gives back when the process dies.
+    Each process that uses it holds a shared lock on `users`, which the kernel releases when the process dies.
     """
     home.mkdir(parents=True, exist_ok=True)
     note = home / "server.json"
-    process = None
     with (home / "users").open("w") as users:
         with locked(home / "lock"):
             if not note.exists():
-                process, server = _start_server(home)
-                note.write_text(json.dumps({"process_id": process.pid, "api_url": server.api_url}))
+                server, command = _server(home)
+                group = _start_detached(home / "log", server.environment, *command)
+                note.write_text(json.dumps({"group": group, "api_url": server.api_url}))
+                wait_for(server.is_healthy, SERVER_STARTUP_SECONDS)
             about = json.loads(note.read_text())
             fcntl.flock(users, fcntl.LOCK_SH)
         try:
@@ -147,9 +144,18 @@ def shared_server(home: Path) -> Iterator[Server]:
             with locked(home / "lock"), contextlib.suppress(BlockingIOError):
                 fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 note.unlink()
-                os.killpg(about["process_id"], signal.SIGKILL)
-                if process is not None:
-                    process.wait()
+                os.killpg(about["group"], signal.SIGKILL)
+
+
+def _start_detached(log: Path, environment: dict[str, str], *command: str) -> int:
+    """Start a command that may outlive this process, as no child of it; return the id of its process group."""
+    words = shlex.join([str(BIN / command[0]), *command[1:]])
+    script = f"{words} >{shlex.quote(str(log))} 2>&1 & echo $$"
+    shell = ["sh", "-c", script]
+    done = subprocess.run(
+        shell, cwd=REPO, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True, check=True
+    )
+    return int(done.stdout)
 
 
 def free_port() -> int:

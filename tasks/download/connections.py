@@ -251,7 +251,7 @@ def _drain(response: httpx.Response) -> None:
 
 
 def _failure(error: httpx.HTTPError | httpx.InvalidURL, url: str) -> FetchFailed:
-    """Say for a person what httpx met with."""
+    """Return the message for an error of httpx."""
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
         # Its own words may quote the URL or a header, and with it a secret.
         return FetchFailed(FetchReason.ADDRESS, f"{shown(url)}: this address or a header for it cannot be sent")

@@ -57,7 +57,7 @@ class Extracted:
 
 
 def judge_archive(path: Path, out: Path, should_stop: Callable[[], bool] = lambda: False) -> Judgement:
-    """Look at an archive without writing anything.
+    """Inspect an archive without writing anything.
 
     Args:
         path: the archive.

@@ -366,7 +366,7 @@ class Fetcher:
             raise FetchFailed(FetchReason.NOT_TRIED, f"not tried, since those before it failed: {self._given_up}")
 
     def _count_failure(self, failure: FetchFailed, *, is_last: bool = False) -> None:
-        """Take note of a file that failed; give the rest up when that makes sense."""
+        """Record a file that failed; give up the others where they would fail for the same reason."""
         with self._lock:
             self._failures_in_row += failure.reason in _HOPELESS
             if is_last or self._failures_in_row >= GIVE_UP_AFTER:

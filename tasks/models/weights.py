@@ -286,7 +286,7 @@ def _counting(wanted: Wanted, on_bytes: Callable[[int, int | None], None]) -> Ca
 
 
 def _missing(name: str, weights_dir: Path | None, why: str) -> str:
-    """Say that a file is missing, where it was looked for, and what to do."""
+    """Return the message that a file is missing, with the searched folders and the way out."""
     published = weight_file(name)
     folders = ", ".join(str(folder) for folder in search_dirs(weights_dir))
     return (
@@ -319,7 +319,7 @@ def _fault_of(state: object) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """Say what torch.load met with; its own words advise to load the file unsafely."""
+    """Return why torch.load failed; its own message advises to load the file unsafely."""
     if isinstance(error, OSError):
         return f"an error ({error.strerror or error})"
     forbidden = _FORBIDDEN.search(str(error))

@@ -59,7 +59,7 @@ class _OpenTrack:
 
 
 class FaceTracker:
-    """Ties the faces of successive frames together. Feed it frames in order, then ask who was seen."""
+    """Links the faces of successive frames, added in order, into tracks of people."""
 
     def __init__(self) -> None:
         self._tracks: list[_OpenTrack] = []

@@ -27,7 +27,7 @@ from tasks.track.main_face import choose_main
 from tasks.track.tracker import FaceTracker, SeenTrack, fill_gaps
 from tasks.video.context import VideoContext
 from tasks.video.finder import FaceFinder
-from tasks.video.frame_faces import Look, look, mask_shares, no_face_detail
+from tasks.video.frame_faces import FrameFaces, faces_of_frames, mask_shares, no_face_detail
 from tasks.video.frames import Batch
 
 LEAST_MORE_VISITS = 8  # frames: a visit costs a walk through the file with decord
@@ -35,8 +35,8 @@ CLOSER_LOOK_BOXES = 2.0  # side of the part of the frame that is looked at close
 CLOSER_LOOK_PX = 320  # its side after scaling: the face is then half of it, in the middle of what MTCNN looks for
 
 
-class Quota:
-    """The search in one video.
+class FaceSearch:
+    """The search for frames with the main face in one video.
 
     Args:
         video: how many frames are wanted and how many may be visited, its finders and frames.
@@ -48,13 +48,13 @@ class Quota:
         self._source = video.source
         self._tally = video.tally
         self._original_face = video.original_face
-        self._seen: dict[int, Look] = {}
+        self._seen: dict[int, FrameFaces] = {}
         self._visited: list[int] = []  # in the order of the visits
         self._people: list[SeenTrack] = []
         self._main: SeenTrack | None = None
         self._choice: TrackChoice = "longest"
 
-    def fill(self) -> tuple[list[SeenTrack], SeenTrack, TrackChoice]:
+    def run(self) -> tuple[list[SeenTrack], SeenTrack, TrackChoice]:
         """Return everybody, the main face and why it is the one; only the chosen frames are left in their tracks.
 
         Raises:
@@ -91,7 +91,7 @@ class Quota:
         return max(0, self._settings.at_least - (0 if self._main is None else len(self._main.track)))
 
     def _visit(self) -> None:
-        """Look at frames until enough show the main face, or enough have been looked at."""
+        """Search frames until enough show the main face, or the limit of visits is reached."""
         num_frames, wanted = self._source.num_frames, self._settings.at_least
         most = max(wanted, self._settings.max_visits)
         next_ones = frame_indices("uniform", num_frames, count=wanted, stride=1).tolist()
@@ -99,14 +99,16 @@ class Quota:
             self._visited += next_ones
             self._tally.frames_wanted.update(next_ones)
             for batch in self._source.batches(np.array(sorted(next_ones), dtype=np.int64)):
-                self._seen |= {seen.frame_index: seen for seen in look(batch, self._stages.finder, self._tally)}
+                self._seen |= {
+                    seen.frame_index: seen for seen in faces_of_frames(batch, self._stages.finder, self._tally)
+                }
                 del batch
             self._track(is_settled=False)
             num_more = min(most - len(self._seen), max(self._num_lacking, LEAST_MORE_VISITS))
             next_ones = farthest_first(num_frames, self._visited, num_more) if self._num_lacking else []
 
     def _track(self, *, is_settled: bool) -> None:
-        """Tie together what has been seen so far.
+        """Link the faces seen so far into tracks.
 
         Args:
             is_settled: the main face stays who it is: what only a rung of the ladder sees may be anything.
@@ -133,14 +135,14 @@ class Quota:
             yield lambda: self._look_closer(lenient)
 
     def _look_again(self, finder: FaceFinder, rung: FoundBy) -> None:
-        """Look at the frames that lack the main face with another finder."""
+        """Search the frames that lack the main face with another finder."""
         for batch in self._source.batches(self._without_main()):
-            for row, seen in enumerate(look(batch, finder, self._tally)):
+            for row, seen in enumerate(faces_of_frames(batch, finder, self._tally)):
                 self._add(seen.frame_index, seen.faces, rung, batch, row)
             del batch
 
     def _look_closer(self, finder: FaceFinder) -> None:
-        """Look closely at the place where the neighbouring frames have the main face."""
+        """Search closely at the place where the neighbouring frames have the main face."""
         if self._main is None:
             return
         places = fill_gaps(self._main.track, self._without_main())
@@ -162,7 +164,7 @@ class Quota:
         known = self._seen[number].faces
         new = [replace(face, found_by=rung) for face in faces if not any(_covers(one, face) for one in known)]
         merged = [*known, *new]
-        self._seen[number] = Look(
+        self._seen[number] = FrameFaces(
             frame_index=number,
             faces=merged,
             mask_shares=mask_shares(merged, batch[1], row),

@@ -12,8 +12,8 @@ from tasks.video.job import Tally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Look:
-    """What was seen in one frame."""
+class FrameFaces:
+    """The faces seen in one frame."""
 
     frame_index: int
     """Position in the whole video."""
@@ -28,13 +28,13 @@ class Look:
     """Whether the frame's mask marks anything."""
 
 
-def look(batch: Batch, finder: FaceFinder, tally: Tally) -> list[Look]:
-    """Return what is seen in each frame of a batch."""
+def faces_of_frames(batch: Batch, finder: FaceFinder, tally: Tally) -> list[FrameFaces]:
+    """Return the faces of each frame of a batch."""
     frames, masks = batch
     with tally.timed("detect"):
         found = finder.find(frames)
     return [
-        Look(
+        FrameFaces(
             frame_index=int(number),
             faces=faces,
             mask_shares=mask_shares(faces, masks, row),

@@ -18,8 +18,8 @@ from tasks.settings import StageSettings
 from tasks.track.main_face import ChosenTrack, choose_main, stored_tracks
 from tasks.track.tracker import FaceTracker, SeenTrack
 from tasks.video.context import VideoContext
-from tasks.video.face_search import Quota
-from tasks.video.frame_faces import look, no_face_detail
+from tasks.video.face_search import FaceSearch
+from tasks.video.frame_faces import faces_of_frames, no_face_detail
 from tasks.video.job import VideoJob
 
 
@@ -47,13 +47,13 @@ def find_geometry(video: VideoContext) -> Geometry:
         VideoRejected: it is too short, cannot be decoded, or shows the face too rarely.
     """
     if video.settings.frames.at_least:
-        return _by_quota(video)
+        return _by_search(video)
     tally, samples = video.tally, _samples(video)
     tally.frames_wanted.update(samples.frame_indices.tolist())
     looked_at = np.arange(video.source.num_frames) if video.stages.aligner.smooths else samples.frame_indices
     tracker, num_masked = FaceTracker(), 0
     for batch in video.source.batches(looked_at):
-        for seen in look(batch, video.stages.finder, tally):
+        for seen in faces_of_frames(batch, video.stages.finder, tally):
             with tally.timed("track"):
                 tracker.add(seen.frame_index, seen.faces, seen.mask_shares)
             num_masked += seen.is_masked
@@ -102,15 +102,15 @@ def _samples(video: VideoContext) -> Samples:
     return Samples(records=tuple(records))
 
 
-def _by_quota(video: VideoContext) -> Geometry:
-    """Look until `frames.at_least` frames show the main face.
+def _by_search(video: VideoContext) -> Geometry:
+    """Search until `frames.at_least` frames show the main face.
 
     Raises:
         VideoRejected: too few do, whatever was tried.
     """
-    quota = Quota(video)
-    people, main, choice = quota.fill()
-    require_face_in_mask(video.job, people, quota.num_masked)
+    search = FaceSearch(video)
+    people, main, choice = search.run()
+    require_face_in_mask(video.job, people, search.num_masked)
     chosen = main.track.frame_indices
     return Geometry(
         tracks=_stored(video.settings, people, main, choice, chosen),

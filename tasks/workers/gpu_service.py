@@ -274,7 +274,7 @@ def _run(together: Sequence[_Waiting], models: Mapping[str, FaceDetector | Landm
 
 
 def _accept(listener: Listener, waiting: queue.Queue[_Waiting]) -> None:
-    """Give each worker that comes a thread."""
+    """Start a thread for each worker that connects."""
     while True:
         connection = listener.accept()
         threading.Thread(target=_listen, args=(connection, waiting), daemon=True).start()

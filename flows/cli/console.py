@@ -1,6 +1,6 @@
 """What commands print: results on stdout, progress and complaints on stderr.
 
-Paths are printed as they are: brackets are no markup, `:100:` is no emoji. Rich takes longer to import than `--help`
+Paths are printed unchanged: brackets are no markup, `:100:` is no emoji. Rich takes longer to import than `--help`
 may take, so it is imported when something is printed.
 """
 

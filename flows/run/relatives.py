@@ -64,7 +64,7 @@ class Relatives:
         return frozenset(original.video_id for original in self.originals.values())
 
     def of(self, videos: Iterable[VideoEntry]) -> Relatives:
-        """Return the relatives of some videos and of their originals."""
+        """Return the relatives of the given videos and of their originals."""
         names = {entry.video_id for entry in videos}
         originals = {name: self.originals[name] for name in sorted(names & self.originals.keys())}
         names |= {original.video_id for original in originals.values()}

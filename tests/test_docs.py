@@ -23,6 +23,7 @@ from storage.format.record import Record
 from storage.index import StoreIndex, write_index
 from storage.shard import ShardWriter
 from tests.helpers import source_tree
+from tests.helpers.toys import SOURCES, lines_of
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -159,3 +160,26 @@ def test_links_between_the_documents_lead_somewhere() -> None:
     for path in (ROOT / name for name in source_tree.tracked() if name.suffix == ".md"):
         for target in re.findall(r"\]\((?!http)([^)#]+)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path}: {target}"
+
+
+def test_the_cost_of_an_extension_is_that_of_the_toys() -> None:
+    from tests.contracts import test_exporters, test_models, test_perturbations
+    from tests.e2e import test_datasets
+
+    toys = {
+        "dataset layout": test_datasets.LAB_CLIPS,
+        **{
+            name: SOURCES[setting]
+            for name, setting in {
+                "decoder": "decode.backend",
+                "detector": "detect.kind",
+                "landmarker": "landmark.kind",
+                "aligner": "crop.kind",
+            }.items()
+        },
+        "exporter": test_exporters.TOY,
+        "model": test_models.TOY.partition("\nclass NoSize")[0],
+        "perturbation": test_perturbations.TOY,
+    }
+    told = re.findall(r"^\| ([a-z ]+) \| (\d+) \| ", ARCHITECTURE, flags=re.MULTILINE)
+    assert dict(told) == {name: str(lines_of(source)) for name, source in toys.items()}

@@ -30,8 +30,9 @@ from storage.format.record import Record
 from storage.index import JsonObject
 from tasks.implementation import with_paths
 from tasks.settings import StageSettings
+from tasks.video.context import VideoContext
 from tasks.video.frames import FrameSource
-from tasks.video.job import Tally, VideoJob, no_limit
+from tasks.video.job import VideoJob
 from tasks.video.stages import Models, Stages
 from tasks.video.video import process_video
 from tasks.workers.devices import resolve_devices
@@ -150,7 +151,7 @@ def predict(config: PredictConfig) -> Prediction:
     out_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(out_dir / PREDICTION_NAME, (json.dumps(asdict(prediction), indent=2) + "\n").encode())
     write_atomically(out_dir / PLOT_NAME, _plot(prediction))
-    source = FrameSource(job, stages, no_limit, Tally())
+    source = VideoContext(job=job, stages=stages).source
     _write_clip(out_dir / CLIP_NAME, source, entry, prediction)
     return prediction
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from tasks.media import FaceTrack
 from tasks.settings import StageSettings
-from tasks.track.main_face import OriginalFace
 from tasks.video.frames import FrameSource
-from tasks.video.job import Tally, TimeLimit, VideoJob, no_limit
+from tasks.video.job import Tally, TimeLimit, VideoJob
 from tasks.video.stages import Stages
-
-
-def no_original() -> FaceTrack | None:
-    """Return the main face of the original of a video that has none."""
-    return None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -28,14 +23,11 @@ class VideoContext:
     stages: Stages
     """The stages of this worker, loaded, with their settings."""
 
-    time_limit: TimeLimit = no_limit
+    time_limit: TimeLimit = nullcontext
     """Guards each call into the decoder."""
 
     tally: Tally = field(default_factory=Tally)
     """What has been seen and spent on it so far."""
-
-    original_face: OriginalFace = no_original
-    """Returns the main face of a fake's original, searched when it is first asked for."""
 
     @property
     def settings(self) -> StageSettings:
@@ -46,6 +38,10 @@ class VideoContext:
     def source(self) -> FrameSource:
         """Its frames."""
         return FrameSource(self.job, self.stages, self.time_limit, self.tally)
+
+    def original_face(self) -> FaceTrack | None:
+        """Return the main face of a fake's original; here there is none."""
+        return None
 
     def of_original(self, original: VideoJob) -> VideoContext:
         """Return the context of its original, whose time is added to this video's."""

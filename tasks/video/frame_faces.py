@@ -38,7 +38,7 @@ def faces_of_frames(batch: Batch, finder: FaceFinder, tally: Tally) -> list[Fram
             frame_index=int(number),
             faces=faces,
             mask_shares=mask_shares(faces, masks, row),
-            is_masked=_is_masked(masks, row),
+            is_masked=masks is not None and bool(masks.data[row].any()),
         )
         for row, (number, faces) in enumerate(zip(frames.frame_indices, found, strict=True))
     ]
@@ -47,10 +47,6 @@ def faces_of_frames(batch: Batch, finder: FaceFinder, tally: Tally) -> list[Fram
 def mask_shares(faces: list[FaceDetection], masks: MaskBatch | None, row: int) -> list[float]:
     """Return of each face the share of one row's mask inside its box; nothing without masks."""
     return [] if masks is None else [mask_share(masks.data[row], face.box_xyxy) for face in faces]
-
-
-def _is_masked(masks: MaskBatch | None, row: int) -> bool:
-    return masks is not None and bool(masks.data[row].any())
 
 
 def no_face_detail(num_frames: int) -> str:

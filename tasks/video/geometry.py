@@ -14,7 +14,6 @@ from manifests.errors import VideoRejected
 from storage.format.record import TrackChoice
 from tasks.decode.sampling import FrameIndices, Samples, clips, frame_indices, single_frames
 from tasks.media import Reason, Stage
-from tasks.settings import StageSettings
 from tasks.track.main_face import ChosenTrack, choose_main, stored_tracks
 from tasks.track.tracker import FaceTracker, SeenTrack
 from tasks.video.context import VideoContext
@@ -64,12 +63,7 @@ def find_geometry(video: VideoContext) -> Geometry:
         raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(looked_at)))
     require_face_in_mask(video.job, people, num_masked)
     main, choice = choose_main(people, video.original_face)
-    return Geometry(
-        tracks=_stored(video.settings, people, main, choice, looked_at),
-        samples=samples,
-        num_faces=tracker.num_faces,
-        num_tracks=tracker.num_tracks,
-    )
+    return _geometry(video, people, main, choice, samples, looked_at)
 
 
 def require_face_in_mask(job: VideoJob, people: Sequence[SeenTrack], num_masked: int) -> None:
@@ -112,22 +106,23 @@ def _by_search(video: VideoContext) -> Geometry:
     people, main, choice = search.run()
     require_face_in_mask(video.job, people, search.num_masked)
     chosen = main.track.frame_indices
-    return Geometry(
-        tracks=_stored(video.settings, people, main, choice, chosen),
-        samples=single_frames(chosen),
-        num_faces=video.tally.num_faces,
-        num_tracks=video.tally.num_tracks,
-    )
+    return _geometry(video, people, main, choice, single_frames(chosen), chosen)
 
 
-def _stored(
-    settings: StageSettings,
+def _geometry(
+    video: VideoContext,
     people: Sequence[SeenTrack],
     main: SeenTrack,
     choice: TrackChoice,
+    samples: Samples,
     looked_at: FrameIndices,
-) -> tuple[ChosenTrack, ...]:
-    track = settings.track
+) -> Geometry:
+    track = video.settings.track
     # The coverage of clips is checked one by one, once their frames are known: a person may leave for a while.
-    min_coverage = 0.0 if settings.frames.mode == "clips" else track.min_coverage
-    return stored_tracks(people, main, choice, looked_at, min_coverage=min_coverage, max_tracks=track.max_tracks)
+    min_coverage = 0.0 if video.settings.frames.mode == "clips" else track.min_coverage
+    return Geometry(
+        tracks=stored_tracks(people, main, choice, looked_at, min_coverage=min_coverage, max_tracks=track.max_tracks),
+        samples=samples,
+        num_faces=video.tally.num_faces,
+        num_tracks=video.tally.num_tracks,
+    )

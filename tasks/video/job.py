@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from manifests.entry import VideoEntry
 from manifests.row import ManifestRow
 
-TimeLimit = Callable[[float], AbstractContextManager[None]]  # seconds → a block that must end within them
+# Seconds → a block that must end within them; `nullcontext` sets no limit, for processes that must not be ended.
+TimeLimit = Callable[[float], AbstractContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +99,3 @@ class Tally:
             num_dropped=self.num_dropped,
             seconds={stage: round(spent, 4) for stage, spent in self.seconds.items()},
         )
-
-
-def no_limit(_seconds: float) -> AbstractContextManager[None]:
-    """Let the decoder take its time: for debugging, and for processes that must not be ended."""
-    return nullcontext()

@@ -79,24 +79,17 @@ def record_settings(settings: StageSettings) -> dict[str, object]:
 
     def digested(name: str, path: Path) -> Path:
         choice = getattr(settings, name.partition(".")[0])
-        return Path(_content_digest(name, path, choice) if isinstance(choice, Choice) else path)
+        if not isinstance(choice, Choice):
+            return path
+        try:
+            return Path((choice.path_digest(name.rpartition(".")[2]) or sha256_of)(path))
+        except OSError as error:
+            raise ConfigError(f"{name}: got {path} ({error.strerror}), expected a file that can be read") from error
 
     values: dict[str, object] = with_paths(settings, digested).model_dump(mode="json", exclude=CHANGE_NO_RECORD)
     if foreign := foreign_models(settings):
         values["models"] = foreign
     return values
-
-
-def _content_digest(name: str, path: Path, choice: Choice) -> str:
-    """Return the digest of what a path in a setting of dotted name leads to.
-
-    Raises:
-        ConfigError: it cannot be read or used.
-    """
-    try:
-        return (choice.path_digest(name.rpartition(".")[2]) or sha256_of)(path)
-    except OSError as error:
-        raise ConfigError(f"{name}: got {path} ({error.strerror}), expected a file that can be read") from error
 
 
 @cache

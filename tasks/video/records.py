@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from manifests.entry import VideoEntry
 from storage.format.images import encode_gray, encode_rgb
-from storage.format.record import FoundBy, MaskSource, Record, TrackChoice
+from storage.format.record import FoundBy, MaskSource, Record
 from tasks.media import AlignedClip, FaceTrack
 from tasks.settings import EncodeSettings
+from tasks.track.main_face import ChosenTrack
+from tasks.video.job import VideoJob
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,26 +54,6 @@ class EncodedFrame:
     """Which way led to the face."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """What all records of one track have in common beside the video's own identity."""
-
-    track_id: int
-    """Which person of the video."""
-
-    track_choice: TrackChoice
-    """Why this one."""
-
-    geometry_from: str | None
-    """video_id of the original whose boxes and landmarks these are; None for the video's own."""
-
-    mask_source: MaskSource | None
-    """Whose masks; None without any."""
-
-    config_digest: str
-    """Hex digest of the settings that made the crops."""
-
-
 def record_key(video_id: str, track_id: int, frame_index: int) -> str:
     """Return a key that sorts records by video, person and time."""
     return f"{video_id}/{track_id:02d}/{frame_index:06d}"
@@ -108,21 +89,31 @@ def encode_frames(
         )
 
 
-def pack_record(entry: VideoEntry, frames: Sequence[EncodedFrame], provenance: Provenance) -> Record:
+def pack_record(
+    job: VideoJob, chosen: ChosenTrack, frames: Sequence[EncodedFrame], geometry_from: str | None
+) -> Record:
     """Return the record of T frames of one track, in their order.
 
     It has masks if each of its frames has one.
 
+    Args:
+        job: the video.
+        chosen: the track.
+        frames: what is stored of it.
+        geometry_from: video_id of the original whose boxes and landmarks these are; None for the video's own.
+
     Raises:
         ValueError: the entry has no split or has not been probed.
     """
+    entry, track_id = job.entry, chosen.track.track_id
     if entry.split is None:
         raise ValueError(f"pack: got {entry.video_id} without a split, expected one of train, val and test")
     masks = [frame.mask for frame in frames if frame.mask is not None]
     has_masks = len(masks) == len(frames)
+    mask_source: MaskSource = "dataset" if entry.mask_path is not None else "difference"
     scores = [frame.landmark_scores for frame in frames if frame.landmark_scores is not None]
     return Record(
-        key=record_key(entry.video_id, provenance.track_id, frames[0].frame_index),
+        key=record_key(entry.video_id, track_id, frames[0].frame_index),
         video_id=entry.video_id,
         dataset=entry.dataset,
         manipulation=entry.manipulation,
@@ -132,10 +123,10 @@ def pack_record(entry: VideoEntry, frames: Sequence[EncodedFrame], provenance: P
         target_id=entry.target_id,
         source_id=entry.source_id,
         group_id=entry.group_id,
-        track_id=provenance.track_id,
-        track_choice=provenance.track_choice,
-        geometry_from=provenance.geometry_from,
-        mask_source=provenance.mask_source if has_masks else None,
+        track_id=track_id,
+        track_choice=chosen.choice,
+        geometry_from=geometry_from,
+        mask_source=mask_source if has_masks else None,
         crops_encoded=tuple(frame.crop for frame in frames),
         masks_encoded=tuple(masks) if has_masks else None,
         boxes_xyxy=np.stack([frame.box_xyxy for frame in frames]),
@@ -148,5 +139,5 @@ def pack_record(entry: VideoEntry, frames: Sequence[EncodedFrame], provenance: P
         interpolated=np.array([frame.interpolated for frame in frames], dtype=np.bool_),
         found_by=np.array([frame.found_by for frame in frames], dtype=np.uint8),
         content_digest=entry.content_digest,
-        config_digest=provenance.config_digest,
+        config_digest=job.config_digest,
     )

@@ -11,6 +11,7 @@ Memory is bounded whatever the video's length: frames are read in windows (`task
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,14 +21,13 @@ import numpy.typing as npt
 from manifests.errors import VideoRejected
 from manifests.row import ManifestRow
 from storage.format.encoding import encode_record
-from storage.format.record import MaskSource
 from tasks.masks import difference_masks
 from tasks.media import FaceTrack, FrameBatch, MaskBatch, Reason, Stage
 from tasks.track.main_face import ChosenTrack
 from tasks.video.context import VideoContext
 from tasks.video.geometry import Geometry, find_geometry
-from tasks.video.job import Tally, TimeLimit, VideoJob, no_limit
-from tasks.video.records import EncodedFrame, Provenance, encode_frames, pack_record
+from tasks.video.job import TimeLimit, VideoJob
+from tasks.video.records import EncodedFrame, encode_frames, pack_record
 from tasks.video.shared_geometry import PASSING, geometry_of_original, kept_geometry
 from tasks.video.stages import Stages
 
@@ -46,7 +46,7 @@ class VideoResult:
     """(key, encoded record), keys increasing; empty for a rejected video."""
 
 
-def process_video(job: VideoJob, stages: Stages, time_limit: TimeLimit = no_limit) -> VideoResult:
+def process_video(job: VideoJob, stages: Stages, time_limit: TimeLimit = nullcontext) -> VideoResult:
     """Run one video through the stages.
 
     Args:
@@ -57,25 +57,16 @@ def process_video(job: VideoJob, stages: Stages, time_limit: TimeLimit = no_limi
     Returns:
         The records with a `pending` row, or a `rejected` row with the reason.
     """
-    tally = Tally()
+    video = _Video(job=job, stages=stages, time_limit=time_limit)
     try:
-        records = _Video(job, stages, time_limit, tally).records()
+        records = video.records()
     except VideoRejected as rejection:
-        return VideoResult(row=tally.row(job).as_rejected(rejection.for_video(job.entry.video_id)))
-    return VideoResult(row=tally.row(job), records=records)
+        return VideoResult(row=video.tally.row(job).as_rejected(rejection.for_video(job.entry.video_id)))
+    return VideoResult(row=video.tally.row(job), records=records)
 
 
-class _Video:
-    """One video on its way through the stages."""
-
-    def __init__(self, job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally) -> None:
-        self._job = job
-        self._stages = stages
-        self._settings = stages.settings
-        self._tally = tally
-        self._context = VideoContext(
-            job=job, stages=stages, time_limit=time_limit, tally=tally, original_face=self._original_face
-        )
+class _Video(VideoContext):
+    """A video whose records are wanted, and its original's geometry where that counts."""
 
     def records(self) -> tuple[tuple[str, bytes], ...]:
         """Run the stages in their order; return (key, encoded record), keys increasing.
@@ -84,8 +75,8 @@ class _Video:
             VideoRejected: a stage cannot use the video.
         """
         geometry, taken_from = self._geometry()
-        self._tally.num_faces, self._tally.num_tracks = geometry.num_faces, geometry.num_tracks
-        self._tally.frames_wanted = set(geometry.samples.frame_indices.tolist())
+        self.tally.num_faces, self.tally.num_tracks = geometry.num_faces, geometry.num_tracks
+        self.tally.frames_wanted = set(geometry.samples.frame_indices.tolist())
         frames = self._encoded_frames(geometry)
         records = self._pack(geometry.tracks[0], frames[0], geometry, taken_from)
         if not records:
@@ -93,7 +84,7 @@ class _Video:
                 Stage.TRACK,
                 Reason.LOW_COVERAGE,
                 f"main face: got it in too few frames of each of {len(geometry.samples.records)} clips, "
-                f"expected at least {self._settings.track.min_coverage:.0%} (track.min_coverage)",
+                f"expected at least {self.settings.track.min_coverage:.0%} (track.min_coverage)",
             )
         for bystander, encoded in zip(geometry.tracks[1:], frames[1:], strict=True):
             records += self._pack(bystander, encoded, geometry, taken_from) if encoded else []
@@ -105,23 +96,23 @@ class _Video:
         Raises:
             VideoRejected: the video is too short, cannot be decoded, or shows the face too rarely.
         """
-        original = self._job.original
+        original = self.job.original
         if original is None:
-            if self._settings.track.reuse_geometry and self._job.entry.label == "fake":
-                self._tally.remarks.append("geometry is its own: the original is missing")
-            return kept_geometry(self._context), None
-        if self._settings.track.reuse_geometry and (reused := self._reused(original)):
+            if self.settings.track.reuse_geometry and self.job.entry.label == "fake":
+                self.tally.remarks.append("geometry is its own: the original is missing")
+            return kept_geometry(self), None
+        if self.settings.track.reuse_geometry and (reused := self._reused(original)):
             return reused, original.entry.video_id
-        return find_geometry(self._context), None
+        return find_geometry(self), None
 
     @cached_property
     def _original_geometry(self) -> Geometry | None:
         """The original's geometry, if its frames are as large as these, and come as fast."""
-        original = self._job.original
-        usable = original is not None and _same_frames(self._job, original)
-        return geometry_of_original(self._context.of_original(original)) if original and usable else None
+        original = self.job.original
+        usable = original is not None and _same_frames(self.job, original)
+        return geometry_of_original(self.of_original(original)) if original and usable else None
 
-    def _original_face(self) -> FaceTrack | None:
+    def original_face(self) -> FaceTrack | None:
         """Return the main face of the video's original."""
         geometry = self._original_geometry
         return None if geometry is None else geometry.tracks[0].track
@@ -134,15 +125,15 @@ class _Video:
         """
         geometry = self._original_geometry
         if geometry is None:
-            self._tally.remarks.append(
+            self.tally.remarks.append(
                 f"geometry is its own: {original.entry.video_id} has another size or frame rate, or was rejected"
             )
             return None
-        pad = self._settings.frames.short_video == "pad"
-        samples = geometry.samples.before(self._context.source.num_frames, pad=pad)
+        pad = self.settings.frames.short_video == "pad"
+        samples = geometry.samples.before(self.source.num_frames, pad=pad)
         if not samples.records:
             detail = (
-                f"frames: got {self._context.source.num_frames}, expected more: no record of its original, "
+                f"frames: got {self.source.num_frames}, expected more: no record of its original, "
                 f"{original.entry.video_id}, lies within them (track.reuse_geometry)"
             )
             raise VideoRejected(Stage.SAMPLE, Reason.TOO_SHORT, detail)
@@ -163,7 +154,7 @@ class _Video:
         encoded: dict[int, list[EncodedFrame]] = {number: [] for number in range(len(geometry.tracks))}
         indices = geometry.samples.frame_indices
         twins = self._frames_of_original(indices)
-        for frames, masks in self._context.source.batches(indices, with_masks=self._job.entry.mask_path is not None):
+        for frames, masks in self.source.batches(indices, with_masks=self.job.entry.mask_path is not None):
             twin = next(twins, None)
             for number in list(encoded):
                 chosen = geometry.tracks[number]
@@ -173,7 +164,7 @@ class _Video:
                     if number == 0:
                         raise
                     del encoded[number]
-                    self._tally.remarks.append(f"bystander {chosen.track.track_id} not stored: {rejection.reason}")
+                    self.tally.remarks.append(f"bystander {chosen.track.track_id} not stored: {rejection.reason}")
             del frames, masks, twin  # views that would keep this window while the next one is read
         return [encoded.get(number, []) for number in range(len(geometry.tracks))]
 
@@ -185,8 +176,8 @@ class _Video:
         Raises:
             VideoRejected: it cannot be aligned.
         """
-        aligner, track = self._stages.aligner, chosen.track
-        with self._tally.timed("align"):
+        aligner, track = self.stages.aligner, chosen.track
+        with self.tally.timed("align"):
             clip = aligner.align(frames, track, None if masks is None else masks.data)
             has_mask = np.zeros(len(frames), dtype=np.bool_) if masks is None else masks.is_present
             if twin is not None:  # it may end earlier
@@ -195,20 +186,20 @@ class _Video:
                 derived[has_mask] = difference_masks(clip.crops[has_mask], aligner.align(twin, track).crops)
                 has_mask = has_mask & derived.any(axis=(1, 2))  # where nothing differs, nobody knows what was altered
                 clip = replace(clip, masks=derived)
-        with self._tally.timed("encode"):
+        with self.tally.timed("encode"):
             rows = track.rows_at(frames.frame_indices)
-            return list(encode_frames(rows, clip, has_mask, self._settings.encode))
+            return list(encode_frames(rows, clip, has_mask, self.settings.encode))
 
     def _frames_of_original(self, indices: npt.NDArray[np.int64]) -> Iterator[FrameBatch]:
         """Yield the original's frames in the same batches, as far as it lasts, where masks are derived from them."""
-        job = self._job
-        if self._settings.masks != "difference" or job.entry.label != "fake" or job.entry.mask_path is not None:
+        job = self.job
+        if self.settings.masks != "difference" or job.entry.label != "fake" or job.entry.mask_path is not None:
             return
         original = job.original
         if original is None or not _same_frames(job, original):
-            self._tally.remarks.append("no mask: the original is missing, or has another size or frame rate")
+            self.tally.remarks.append("no mask: the original is missing, or has another size or frame rate")
             return
-        source = self._context.of_original(original).source
+        source = self.of_original(original).source
         try:
             for frames, _ in source.batches(indices[indices < source.num_frames], with_masks=False):
                 yield frames
@@ -216,36 +207,25 @@ class _Video:
         except VideoRejected as rejection:  # the original's own row says it, too
             if rejection.reason in PASSING:
                 raise
-            self._tally.remarks.append(f"no mask: the original cannot be used: {rejection.detail}")
+            self.tally.remarks.append(f"no mask: the original cannot be used: {rejection.detail}")
 
     def _pack(
         self, chosen: ChosenTrack, encoded: Sequence[EncodedFrame], geometry: Geometry, taken_from: str | None
     ) -> list[tuple[str, bytes]]:
         """Return the encoded records of a track; a clip that shows the face too rarely is counted instead."""
-        job, records = self._job, []
+        records = []
         frames = {frame.frame_index: frame for frame in encoded}
-        provenance = Provenance(
-            track_id=chosen.track.track_id,
-            track_choice=chosen.choice,
-            geometry_from=taken_from,
-            mask_source=self._mask_source,
-            config_digest=job.config_digest,
-        )
         for indices in geometry.samples.records:
             members = [frames[int(number)] for number in indices]
             share_seen = float(np.mean([not frames[int(number)].interpolated for number in np.unique(indices)]))
-            if len(members) > 1 and share_seen < self._settings.track.min_coverage:
-                self._tally.num_dropped += chosen.choice != "bystander"
+            if len(members) > 1 and share_seen < self.settings.track.min_coverage:
+                self.tally.num_dropped += chosen.choice != "bystander"
                 continue
-            record = pack_record(job.entry, members, provenance)
+            record = pack_record(self.job, chosen, members, taken_from)
             records.append((record.key, encode_record(record)))
-            self._tally.num_interpolated += int(record.interpolated.sum())
-            self._tally.num_masks += len(record.masks_encoded or ())
+            self.tally.num_interpolated += int(record.interpolated.sum())
+            self.tally.num_masks += len(record.masks_encoded or ())
         return records
-
-    @property
-    def _mask_source(self) -> MaskSource:
-        return "dataset" if self._job.entry.mask_path is not None else "difference"
 
 
 def _same_frames(job: VideoJob, other: VideoJob) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -23,7 +24,7 @@ from tasks.landmarks.five_points import DetectorLandmarks
 from tasks.media import FaceDetection, FrameBatch
 from tasks.settings import StageSettings
 from tasks.video.finder import FaceFinder
-from tasks.video.job import TimeLimit, VideoJob, no_limit
+from tasks.video.job import TimeLimit, VideoJob
 from tasks.video.stages import Stages
 from tasks.video.video import VideoResult, process_video
 
@@ -111,7 +112,7 @@ class ScriptedJob(VideoJob):
     settings: StageSettings = SETTINGS
 
 
-def processed(job: ScriptedJob, stages: Stages, time_limit: TimeLimit = no_limit) -> VideoResult:
+def processed(job: ScriptedJob, stages: Stages, time_limit: TimeLimit = nullcontext) -> VideoResult:
     """What comes of a video under its own settings."""
     return process_video(job, replace(stages, settings=job.settings), time_limit)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -111,20 +111,8 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Batch:
-    """Items that pass through the network together."""
-
-    pixels: Tensor
-    """(B,3,S,S) uint8 RGB, or (B,T,3,S,S) for clips; channels last in memory. Or float32, already normalised."""
-
-    labels: Tensor
-    """(B,) int64 class, 0 real."""
-
-    mask_pixels: Tensor
-    """(B,1,S,S) or (B,T,1,S,S) uint8, 255 where altered; 0 where it is unknown."""
-
-    has_mask: Tensor
-    """(B,) bool, whether the altered region is known; always for reals, where it is empty."""
+class Origins:
+    """The records and the videos that the items of a batch come from."""
 
     keys: list[str]
     """B keys of the records."""
@@ -146,6 +134,23 @@ class Batch:
 
     frame_indices: list[int]
     """B positions of the (first) frames in the whole videos, 0-based."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batch(Origins):
+    """Items that pass through the network together."""
+
+    pixels: Tensor
+    """(B,3,S,S) uint8 RGB, or (B,T,3,S,S) for clips; channels last in memory. Or float32, already normalised."""
+
+    labels: Tensor
+    """(B,) int64 class, 0 real."""
+
+    mask_pixels: Tensor
+    """(B,1,S,S) or (B,T,1,S,S) uint8, 255 where altered; 0 where it is unknown."""
+
+    has_mask: Tensor
+    """(B,) bool, whether the altered region is known; always for reals, where it is empty."""
 
     def __len__(self) -> int:
         """Return B, the number of items."""
@@ -186,31 +191,6 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return batch_of(pixels, masks, facts_of([(sample.label, sample.has_mask, sample.origin) for sample in samples]))
 
 
-class Origins(TypedDict):
-    """The fields of a batch that come from the origins of its items."""
-
-    keys: list[str]
-    """As in `Batch`."""
-
-    video_ids: list[str]
-    """As in `Batch`."""
-
-    track_ids: list[int]
-    """As in `Batch`."""
-
-    datasets: list[str]
-    """As in `Batch`."""
-
-    manipulations: list[str | None]
-    """As in `Batch`."""
-
-    compressions: list[str | None]
-    """As in `Batch`."""
-
-    frame_indices: list[int]
-    """As in `Batch`."""
-
-
 class Facts(NamedTuple):
     """Everything of a batch but the pixels."""
 
@@ -230,7 +210,7 @@ Fact = tuple[int, bool, Origin]  # label, has_mask, origin
 def batch_of(pixels: Tensor, mask_pixels: Tensor, facts: Facts) -> Batch:
     """Return the batch of pixels, masks and facts."""
     labels, has_mask = torch.tensor(facts.labels), torch.tensor(facts.has_mask)
-    return Batch(pixels=pixels, labels=labels, mask_pixels=mask_pixels, has_mask=has_mask, **facts.origins)
+    return Batch(pixels=pixels, labels=labels, mask_pixels=mask_pixels, has_mask=has_mask, **vars(facts.origins))
 
 
 def facts_of(items: Sequence[Fact]) -> Facts:
@@ -239,13 +219,13 @@ def facts_of(items: Sequence[Fact]) -> Facts:
     return Facts(
         labels=[label for label, _, _ in items],
         has_mask=[has_mask for _, has_mask, _ in items],
-        origins={
-            "keys": [origin.key for origin in origins],
-            "video_ids": [origin.video_id for origin in origins],
-            "track_ids": [origin.track_id for origin in origins],
-            "datasets": [origin.dataset for origin in origins],
-            "manipulations": [origin.manipulation for origin in origins],
-            "compressions": [origin.compression for origin in origins],
-            "frame_indices": [origin.frame_index for origin in origins],
-        },
+        origins=Origins(
+            keys=[origin.key for origin in origins],
+            video_ids=[origin.video_id for origin in origins],
+            track_ids=[origin.track_id for origin in origins],
+            datasets=[origin.dataset for origin in origins],
+            manipulations=[origin.manipulation for origin in origins],
+            compressions=[origin.compression for origin in origins],
+            frame_indices=[origin.frame_index for origin in origins],
+        ),
     )

@@ -224,10 +224,6 @@ class _Batches(Dataset[Sample]):
         self._slots = slots
         self._num_made = 0  # batches of this process
 
-    def __getitem__(self, draw: Draw) -> Sample:
-        """Return one item; torch's data loader calls `__getitems__` instead."""
-        return self._dataset[draw]
-
     def __getitems__(self, draws: Sequence[Draw]) -> Batch | _Filled:
         """Return the items as a batch: in a slot if this is a worker, otherwise in memory of its own."""
         if self._slots is None:

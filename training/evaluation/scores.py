@@ -114,8 +114,7 @@ class Scores:
     @property
     def repeated(self) -> npt.NDArray[np.bool_]:
         """(N,) bool, whether a row duplicates an earlier one."""
-        table = pd.DataFrame({"dataset": self.dataset, "key": self.key, "frame": self.frame_index})
-        return np.asarray(table.duplicated(), dtype=np.bool_)
+        return _repeated(self.dataset, self.key, self.frame_index)
 
     def where(self, chosen: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Scores:
         """Return the rows selected by a (N,) mask or by positions."""
@@ -161,16 +160,9 @@ def join_scores(parts: Sequence[Scores]) -> Scores:
         found = sorted({str(part.class_names) for part in parts})
         raise ValueError(f"classes of scores: got {found}, expected the same in each part")
     names = [*_column_names(parts[0]), *(["class_probabilities"] if parts[0].class_names else [])]
-    table = pd.DataFrame(
-        {
-            "dataset": np.concatenate([part.dataset for part in parts]),
-            "key": np.concatenate([part.key for part in parts]),
-            "frame": np.concatenate([part.frame_index for part in parts]),
-        }
-    )
-    first = ~np.asarray(table.duplicated(), dtype=np.bool_)
-    joined = {name: np.concatenate([getattr(part, name) for part in parts])[first] for name in names}
-    return Scores(**joined, class_names=parts[0].class_names)
+    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    first = ~_repeated(joined["dataset"], joined["key"], joined["frame_index"])
+    return Scores(**{name: column[first] for name, column in joined.items()}, class_names=parts[0].class_names)
 
 
 def to_videos(scores: Scores) -> Scores:
@@ -259,6 +251,11 @@ def _column_names(scores: Scores) -> list[str]:
     return [
         item.name for item in fields(scores) if item.name in COLUMN_TYPES and getattr(scores, item.name) is not None
     ]
+
+
+def _repeated(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
+    """Return the (N,) bool whether a row has the values of an earlier one in all (N,) columns."""
+    return np.asarray(pd.DataFrame(dict(enumerate(columns))).duplicated(), dtype=np.bool_)
 
 
 def _as_array(values: object, kind: str) -> npt.NDArray[np.generic]:

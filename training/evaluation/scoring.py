@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
@@ -102,31 +102,21 @@ def dataset_for(
     )
 
 
-def score(
-    model: nn.Module,
-    dataset: StoreDataset,
-    settings: ScoringSettings,
-    on_items: Callable[[int], None] = lambda _: None,
-) -> Scores:
+def score(model: nn.Module, dataset: StoreDataset, settings: ScoringSettings) -> Scores:
     """Score every item of a dataset once, in order.
 
     Args:
         model: the network; it is moved to the device and set to evaluation mode.
         dataset: the items.
         settings: batch size, workers and device.
-        on_items: called after each batch with its number of items.
     """
     device = torch.device(settings.device)
     model.to(device).eval()
     loader = make_loader(dataset, InOrder(len(dataset)), settings.batch_size, settings.workers)
-    parts: list[Scores] = []
     try:
-        for batch in loader:
-            parts.append(_scored(model, batch.to(device), dataset))
-            on_items(len(batch))
+        return join_scores([_scored(model, batch.to(device), dataset) for batch in loader])
     finally:
         loader.close()
-    return join_scores(parts)
 
 
 def probabilities(model: nn.Module, images: torch.Tensor) -> npt.NDArray[np.float64]:

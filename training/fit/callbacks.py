@@ -22,7 +22,6 @@ from manifests.files import publish, write_atomically
 from training.models.checkpoint import AboutModel, save_model
 from training.run_folder import read_curve
 
-CURVE_EVERY_STEPS = 1
 MAX_NOT_FINITE = 10  # steps in a row; the loss scaler of float16 is halved at each, and has settled after so many
 
 
@@ -171,7 +170,7 @@ class Curve(Callback):
         Raises:
             ConfigError: the loss was not finite for MAX_NOT_FINITE steps in a row.
         """
-        if trainer.global_step == self._step or trainer.global_step % CURVE_EVERY_STEPS:
+        if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
         found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("train_")}

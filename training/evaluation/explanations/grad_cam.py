@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from manifests.errors import ConfigError
+from training.data.augment import resize_crops
 from training.models.deepfake_detector import ModelOutput
 
 Layout = Literal["nchw", "nhwc", "tokens"]
@@ -191,8 +192,8 @@ def sheet(items: Sequence[SheetItem], *, columns: int = 4, side: int = 160) -> n
     page = np.full((rows * cell_height + GAP_PX, columns * cell_width + GAP_PX, 3), _PAPER, dtype=np.uint8)
     for number, item in enumerate(items):
         top, left = GAP_PX + number // columns * cell_height, GAP_PX + number % columns * cell_width
-        pair = np.hstack([_sized(item.crop, side), _sized(overlay(item.crop, item.cam), side)])
-        page[top : top + side, left : left + 2 * side] = pair
+        pair = resize_crops(np.stack([item.crop, overlay(item.crop, item.cam)]), side)
+        page[top : top + side, left : left + 2 * side] = np.hstack(list(pair))
         place = (left, top + side + CAPTION_PX - 5)
         cv2.putText(page, item.caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.42, (_INK,) * 3, 1, cv2.LINE_AA)
     return page
@@ -236,8 +237,3 @@ def _spread(maps: Tensor, size: Sequence[int]) -> npt.NDArray[np.float32]:
     large = functional.interpolate(maps.float(), size=tuple(size), mode="bilinear", align_corners=False)[:, 0]
     highest = large.amax(dim=(1, 2), keepdim=True)
     return np.asarray((large / highest.clamp_min(torch.finfo(torch.float32).tiny)).cpu().numpy(), dtype=np.float32)
-
-
-def _sized(image: npt.NDArray[np.uint8], side: int) -> npt.NDArray[np.uint8]:
-    way = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image, (side, side), interpolation=way), dtype=np.uint8)

@@ -5,19 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from training.data.augment import compress
 from training.evaluation.perturbations.perturbation import GREY, FloatImages, Images, Perturbation, each
 
 
 def _jpeg(images: Images, quality: float, _rng: np.random.Generator) -> Images:
     """Encode as JPEG with subsampled chroma (4:2:0), as cameras and web sites do, and decode."""
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, round(quality)]
-    parameters += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420]
-
-    def there_and_back(image: Images) -> Images:
-        data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters)[1]
-        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR_RGB))
-
-    return each(images, there_and_back)
+    return compress(images, round(quality))
 
 
 def _contrast(images: Images, share: float, _rng: np.random.Generator) -> FloatImages:

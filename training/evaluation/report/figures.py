@@ -21,7 +21,6 @@ from training.evaluation.statistics.metrics import LEVELS, Level, roc
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure as Canvas
 
 
 # Light colours of the page; no two are equal, so that each is found in the SVG by its value.
@@ -139,7 +138,9 @@ def _plot(
         for one in axes:
             _style(one)
         draw(axes)
-        _hide_unused(canvas, axes)
+        for one in axes:
+            if not one.has_data():
+                canvas.delaxes(one)
         file = StringIO()
         canvas.savefig(file, format="svg", facecolor="none", metadata={"Date": None, "Creator": None})
     return Plot(name=name, title=title, svg=file.getvalue())
@@ -156,12 +157,6 @@ def _style(axes: Axes) -> None:
     axes.yaxis.label.set_color(SOFT)
     axes.grid(color=LINE, linewidth=0.7)
     axes.set_axisbelow(True)
-
-
-def _hide_unused(canvas: Canvas, axes: Sequence[Axes]) -> None:
-    for one in axes:
-        if not one.has_data():
-            canvas.delaxes(one)
 
 
 def _legend(axes: Axes, place: Literal["best", "lower left", "lower right", "upper center"]) -> None:

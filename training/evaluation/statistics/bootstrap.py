@@ -6,8 +6,6 @@ values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import numpy.typing as npt
 from scipy import sparse
@@ -82,9 +80,12 @@ class _UnitCounts:
         self._reals, self._fakes = (
             sparse.coo_matrix((ones[mask], (place[mask], units[mask])), shape=shape).tocsr() for mask in (~fake, fake)
         )
+        decisions = {"": p_fake >= DEFAULT_THRESHOLD}
+        if threshold is not None:
+            decisions[AT_THRESHOLD] = p_fake >= threshold
         self._decided = {
             suffix: sums_of(units, num_units, [fake & called, fake & ~called, ~fake & called, ~fake & ~called])
-            for suffix, called in (("", p_fake >= DEFAULT_THRESHOLD), *_called(p_fake, threshold))
+            for suffix, called in decisions.items()
         }
         bin_of = calibration_bin(p_fake)
         columns = np.zeros((num_units, NUM_BINS))
@@ -101,11 +102,6 @@ class _UnitCounts:
         if set(names) - set(found):
             found |= _curves(np.asarray(self._reals @ weights.T).T, np.asarray(self._fakes @ weights.T).T)
         return {name: found[name] for name in names}
-
-
-def _called(p_fake: FloatArray, threshold: float | None) -> Iterator[tuple[str, npt.NDArray[np.bool_]]]:
-    if threshold is not None:
-        yield AT_THRESHOLD, p_fake >= threshold
 
 
 def sums_of(units: IntArray, num_units: int, chosen: list[npt.NDArray[np.bool_]]) -> FloatArray:

@@ -173,7 +173,6 @@ def measure_with_intervals(
     threshold: float | None = None,
     seed: int = 0,
     num_resamples: int = NUM_RESAMPLES,
-    confidence: float = CONFIDENCE,
 ) -> dict[str, Figure]:
     """Compute every metric of a table of frames or videos, with bootstrap intervals over videos.
 
@@ -182,7 +181,6 @@ def measure_with_intervals(
         threshold: 0..1, chosen on the validation split; None without one.
         seed: seed of the resampling; the same seed and rows give the same intervals.
         num_resamples: number of resamples; 0 for no intervals.
-        confidence: 0..1, share of the resamples inside an interval.
     """
     figures = measure(scores.label, scores.p_fake, threshold=threshold)
     if not num_resamples or not len(scores):
@@ -200,7 +198,7 @@ def measure_with_intervals(
         figures["ece"] = Figure(value=figures["ece"].value, reason=_NO_ECE_INTERVAL)
     wanted = [name for name, figure in figures.items() if figure.value is not None and name != "ece"]
     resampled = resample(scores.label, scores.p_fake, units, strata, wanted, threshold, seed, num_resamples)
-    tail = (1.0 - confidence) / 2.0
+    tail = (1.0 - CONFIDENCE) / 2.0
     for name, values in resampled.items():
         low, high = np.quantile(values, (tail, 1.0 - tail))
         figures[name] = Figure(value=figures[name].value, low=float(low), high=float(high))

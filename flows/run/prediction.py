@@ -127,7 +127,7 @@ def predict(config: PredictConfig) -> Prediction:
     settings = stages_of(about.crops)
     require_models(settings)
     (device, *_) = resolve_devices(config.device, "device")
-    entry, job = _job(video)
+    job = _job(video)
     result = process_video(job, stages := Stages.load(settings, Models.load(settings, device)))
     if result.row.status == "rejected":
         raise ConfigError(
@@ -152,7 +152,7 @@ def predict(config: PredictConfig) -> Prediction:
     write_atomically(out_dir / PREDICTION_NAME, (json.dumps(asdict(prediction), indent=2) + "\n").encode())
     write_atomically(out_dir / PLOT_NAME, _plot(prediction))
     source = VideoContext(job=job, stages=stages).source
-    _write_clip(out_dir / CLIP_NAME, source, entry, prediction)
+    _write_clip(out_dir / CLIP_NAME, source, job.entry, prediction)
     return prediction
 
 
@@ -194,8 +194,8 @@ def _require_file(name: str, path: Path) -> Path:
     return path
 
 
-def _job(video: Path) -> tuple[VideoEntry, VideoJob]:
-    """Probe a video; return its entry and its job.
+def _job(video: Path) -> VideoJob:
+    """Probe a video; return its job.
 
     Raises:
         ConfigError: the file is not a video.
@@ -213,7 +213,7 @@ def _job(video: Path) -> tuple[VideoEntry, VideoJob]:
         entry = probe(video.parent, entry)
     except VideoRejected as rejection:
         raise ConfigError(f"video {video}: got {rejection.reason}: {rejection.detail}; expected a video") from rejection
-    return entry, VideoJob(root=video.parent, entry=entry, config_digest="")
+    return VideoJob(root=video.parent, entry=entry, config_digest="")
 
 
 def _frame_scores(

@@ -42,11 +42,13 @@ METHODS = (
 )
 METHOD_OF_FOLDER = {name.lower(): name for name in METHODS} | dict.fromkeys(("celeb-df", "celeb-df-v2"), SYNTHESIS)
 
-CELEB_NAME = re.compile(r"(?P<target>id[0-9]+)_(?P<number>[0-9]+)")
-FAKE_NAME = re.compile(r"(?P<target>id[0-9]+)_(?P<source>id[0-9]+)_(?P<number>[0-9]+)")
+NAMES = {
+    CELEB_REAL: re.compile(r"(?P<target>id[0-9]+)_(?P<number>[0-9]+)"),
+    YOUTUBE_REAL: re.compile(r"[0-9]+"),
+    SYNTHESIS: re.compile(r"(?P<target>id[0-9]+)_(?P<source>id[0-9]+)_(?P<number>[0-9]+)"),
+}
 # Methods driven by a voice or a picture may append to the name; it begins with the footage.
 METHOD_NAME = re.compile(r"(?P<target>id[0-9]+)(?:_(?P<source>id[0-9]+))?_(?P<number>[0-9]+)(?:_[A-Za-z0-9_-]+)?")
-YOUTUBE_NAME = re.compile(r"[0-9]+")
 NAME_EXAMPLES = {CELEB_REAL: "id0_0000.mp4", YOUTUBE_REAL: "00170.mp4", SYNTHESIS: "id0_id1_0000.mp4"}
 
 LIST_LINE = re.compile(r"(?P<is_real>[01])\s+(?P<path>\S.*)")
@@ -129,16 +131,10 @@ def _collection_of(folder: str, below: Sequence[str]) -> str | None:
 
 def _entry_of(file: TreeFile, collection: str) -> VideoEntry | None:
     """Return the entry of a file by its name; None where the dataset has no such name."""
-    found: dict[str, str | None] = {}
-    if collection == YOUTUBE_REAL:
-        if not YOUTUBE_NAME.fullmatch(file.stem):
-            return None
-    else:
-        pattern = {CELEB_REAL: CELEB_NAME, SYNTHESIS: FAKE_NAME}.get(collection, METHOD_NAME)
-        match = pattern.fullmatch(file.stem)
-        if match is None:
-            return None
-        found = match.groupdict()
+    match = NAMES.get(collection, METHOD_NAME).fullmatch(file.stem)
+    if match is None:
+        return None
+    found = match.groupdict()  # empty for a video from YouTube
     is_real = collection in (CELEB_REAL, YOUTUBE_REAL)
     return VideoEntry(
         video_id=f"{CelebDF.name}/{collection}/{file.stem}",

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from manifests.datasets.pair_lists import splits_of_pairs
@@ -51,20 +51,6 @@ FAKE_NAME = {
     ACTORS: re.compile(r"(?P<target>[0-9]{2})_(?P<source>[0-9]{2})__(?P<scene>[a-z_]+)__[A-Z0-9]{8}"),
 }
 NAME_EXAMPLES = {YOUTUBE: "519.mp4 or 519_515.mp4", ACTORS: "01__exit_phone_room.mp4 or 01_02__talking__YVGY8LOK.mp4"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """The meaning of the folders in a file's path."""
-
-    folder: str
-    """`youtube`, `actors` or the manipulation."""
-
-    compression: str
-    """`raw`, `c23` or `c40`."""
-
-    footage: str
-    """`youtube` or `actors`: whose rule for names applies."""
 
 
 class FaceForensicsPP(TreeDataset):
@@ -111,17 +97,6 @@ class FaceForensicsPP(TreeDataset):
         return splits_of_pairs(entries, lists_dir)
 
 
-def video_id_of(file: TreeFile, folder: str, compression: str) -> str | None:
-    """Return the video_id of a file of FaceForensics++ by its name; None where the dataset has no such name.
-
-    Args:
-        file: only its name counts.
-        folder: `youtube`, `actors` or the manipulation.
-        compression: `raw`, `c23` or `c40`.
-    """
-    return f"{FaceForensicsPP.name}/{folder}/{compression}/{file.stem}" if _match(file, folder) else None
-
-
 def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[str] = ()) -> VideoEntry | None:
     """Return the entry of a file of FaceForensics++ by its name; None where the dataset has no such name.
 
@@ -134,10 +109,11 @@ def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[st
     Returns:
         The entry, with an empty group_id: see `with_groups`.
     """
-    match = _match(file, folder)
-    if match is None:
-        return None
     is_real = folder in REAL_NAME
+    pattern = REAL_NAME[folder] if is_real else FAKE_NAME[FOOTAGE[folder]]
+    match = pattern.fullmatch(file.stem)
+    if match is None or file.suffix != ".mp4":
+        return None
     found = match.groupdict()
     mask_path = f"{MANIPULATED}/{folder}/{MASKS}/{VIDEOS}/{file.stem}.mp4"
     return VideoEntry(
@@ -168,12 +144,6 @@ def with_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
     ]
 
 
-def _match(file: TreeFile, folder: str) -> re.Match[str] | None:
-    """Match a file's name with the rule of its folder."""
-    pattern = REAL_NAME[folder] if folder in REAL_NAME else FAKE_NAME[FOOTAGE[folder]]
-    return pattern.fullmatch(file.stem) if file.suffix == ".mp4" else None
-
-
 def _is_mask(file: TreeFile) -> bool:
     """Whether a file lies in a folder of masks, of which each manipulation has one for all compressions."""
     return len(file.folders) == 4 and file.folders[2] == MASKS
@@ -186,15 +156,17 @@ def _read_name(file: TreeFile, masks: Collection[str]) -> VideoEntry | Rejected 
     place = _place_of(file)
     if isinstance(place, str):
         return reject(file.path, Reason.UNRECOGNISED_NAME, place)
-    entry = entry_of(file, place.folder, place.compression, masks)
+    folder, compression = place
+    entry = entry_of(file, folder, compression, masks)
     if entry is None:
-        detail = f"file name: got {file.name!r}, expected one such as {NAME_EXAMPLES[place.footage]}"
+        example = NAME_EXAMPLES[FOOTAGE.get(folder, folder)]
+        detail = f"file name: got {file.name!r}, expected one such as {example}"
         return reject(file.path, Reason.UNRECOGNISED_NAME, detail)
     return entry
 
 
-def _place_of(file: TreeFile) -> _Place | str:
-    """Return the meaning of a path's folders; a string states what is wrong with them."""
+def _place_of(file: TreeFile) -> tuple[str, str] | str:
+    """Return folder and compression of `entry_of` by a path; a string states what is wrong with it."""
     if len(file.folders) != 4 or file.folders[3] != VIDEOS:
         return f"place: got {file.path}, expected <kind>/<folder>/<compression>/{VIDEOS}/<name>.mp4"
     kind, folder, compression, _ = file.folders
@@ -203,11 +175,7 @@ def _place_of(file: TreeFile) -> _Place | str:
     allowed = list(REAL_NAME) if kind == ORIGINALS else list(FOOTAGE)
     if folder not in allowed:
         return f"folder of {kind}: got {folder!r}, expected one of {allowed}"
-    return _Place(
-        folder=folder,
-        compression=COMPRESSION_OF_FOLDER[compression],
-        footage=FOOTAGE.get(folder, folder),
-    )
+    return folder, COMPRESSION_OF_FOLDER[compression]
 
 
 def _people(entry: VideoEntry) -> list[str]:

@@ -23,7 +23,6 @@ from manifests.datasets.ffpp import (
     YOUTUBE,
     FaceForensicsPP,
     entry_of,
-    video_id_of,
     with_groups,
 )
 from manifests.datasets.tree_dataset import TreeDataset
@@ -165,9 +164,9 @@ def _read_line(row: Mapping[str, str | None], number: int) -> tuple[str, _Line |
     sizes = [(row.get(name) or "").strip() for name in ("Frame Count", "Width", "Height")]
     file = tree_file(path)
     folder = FOLDERS.get(file.folders[0].lower()) if len(file.folders) == 1 else None
-    video_id = video_id_of(file, folder, COMPRESSION) if folder else None
-    if video_id is None or label not in LABELS or not all(size.isdecimal() for size in sizes):
+    entry = entry_of(file, folder, COMPRESSION) if folder else None
+    if entry is None or label not in LABELS or not all(size.isdecimal() for size in sizes):
         return "", None
     num_frames, width, height = map(int, sizes)
     claim = Claim(source=TABLE_PATH, num_frames=num_frames, width=width, height=height)
-    return video_id, _Line(number=number, path=path, label=label, claim=claim)
+    return entry.video_id, _Line(number=number, path=path, label=label, claim=claim)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,29 +17,6 @@ from manifests.rejected import Reason, Rejected, Stage
 
 # Hashing and demuxing release the interpreter lock; more threads would only compete for the disk.
 NUM_PROBE_THREADS = 4
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Stream:
-    """Measurements of an opened container, as the fields of `VideoEntry` of the same names."""
-
-    num_frames: int
-    """Frames that are shown."""
-
-    fps: Fraction
-    """Exact average frames per second."""
-
-    width: int
-    """Pixels, as displayed."""
-
-    height: int
-    """Pixels, as displayed."""
-
-    rotation_degrees: int
-    """Clockwise rotation that the container asks of a player."""
-
-    frame_hashes: str
-    """Perceptual hashes: see `manifests.probe.frame_hashes`."""
 
 
 def probe_all(root: Path, entries: Sequence[VideoEntry]) -> Iterator[VideoEntry | Rejected]:
@@ -69,19 +46,12 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
         fingerprint = _fingerprint(root, entry)
         if fingerprint["num_bytes"] == 0:
             raise VideoRejected(Stage.PROBE, Reason.EMPTY_FILE, f"{entry.path}: got 0 bytes, expected a video")
-        stream = _measure(path)
         return replace(
-            entry,
+            _measured(path, entry),
             num_bytes=fingerprint["num_bytes"],
             mtime_ns=fingerprint["mtime_ns"],
             mask_num_bytes=fingerprint["mask_num_bytes"],
             mask_mtime_ns=fingerprint["mask_mtime_ns"],
-            num_frames=stream.num_frames,
-            fps=stream.fps,
-            width=stream.width,
-            height=stream.height,
-            rotation_degrees=stream.rotation_degrees,
-            frame_hashes=stream.frame_hashes,
             sha256=sha256_of(path),
             mask_sha256=sha256_of(root / entry.mask_path) if entry.mask_path else None,
         )
@@ -111,8 +81,8 @@ def _fingerprint(root: Path, entry: VideoEntry) -> dict[str, int | None]:
     }
 
 
-def _measure(path: Path) -> _Stream:
-    """Open the container, count its frames and decode the first.
+def _measured(path: Path, entry: VideoEntry) -> VideoEntry:
+    """Open the container, count its frames and decode the first; return the entry with what that shows.
 
     Raises:
         VideoRejected: it is no video, has no pictures, or fewer frames than its header states.
@@ -131,7 +101,8 @@ def _measure(path: Path) -> _Stream:
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
         turned = first.rotation % 180 != 0
         num_frames = sum(frame.is_shown for frame in frames)
-        return _Stream(
+        return replace(
+            entry,
             num_frames=num_frames,
             fps=Fraction(stream.average_rate or stream.guessed_rate or 0),
             width=first.height if turned else first.width,

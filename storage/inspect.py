@@ -60,12 +60,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("store", metavar="OUT", type=Path, help="the store's folder")
     view = parser.add_mutually_exclusive_group()
-    view.add_argument("--key", help="show one record; for the start of a key, such as a video_id, list the keys")
+    view.add_argument("--key", help="show one record; given the start of a key, such as a video_id, list the keys")
     view.add_argument("--verify", action="store_true", help="read every byte, decode every image, and report problems")
     view.add_argument("--export", metavar="DIR", type=Path, help="write images and records.csv into an empty folder")
-    parser.add_argument("--export-as", metavar="NAME", help="exporter for --export (default: plain_files)")
+    parser.add_argument("--export-as", metavar="NAME", help="exporter that --export uses (default: plain_files)")
     parser.add_argument("--split", choices=SPLITS, help="only this split (not with --verify)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
 

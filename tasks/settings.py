@@ -62,33 +62,35 @@ def _with_implied(
 
 
 class FrameSettings(Settings):
-    """Which frames of a video are taken."""
+    """Choice of the frames of a video."""
 
     mode: Literal["uniform", "stride", "all", "clips"] = "uniform"
-    """uniform: `count` frames evenly over the video; stride: every `stride`-th; all: every one; clips: records of
-    `clip_frames` frames each.
+    """Choice of frames: uniform (`count` frames, evenly spaced), stride (every `stride`-th frame), all (every frame) or
+    clips (records of `clip_frames` frames each).
     """
 
     count: int = Field(32, ge=1)
-    """Frames per video in mode uniform; of a shorter video all are taken."""
+    """Number of frames per video in mode uniform; all frames of a shorter video."""
 
     stride: int = Field(10, ge=1)
-    """Distance between frames in mode stride, frames."""
+    """Distance between two chosen frames in mode stride, frames."""
 
     clip_seconds: float = Field(3.0, gt=0, le=3600)
-    """Length of a clip, seconds (2–4 in DFD-FCG)."""
+    """Length of a clip in mode clips, seconds (2–4 in DFD-FCG)."""
 
     clip_frames: int = Field(10, ge=2)
-    """Frames taken evenly from a clip: T of its record."""
+    """Number of evenly spaced frames taken from each clip: the T of its record."""
 
     short_video: Literal["pad", "reject"] = "pad"
-    """A video shorter than a clip: pad repeats its last frame; reject drops it, with the reason."""
+    """Treatment of a video shorter than a clip: pad (repeat its last frame) or reject."""
 
     at_least: int = Field(0, ge=0)
-    """Instead of `count`: number of frames with the main face, searched until found; 0: off."""
+    """Number of frames that must show the main face, in place of `count`; further frames are searched until they are
+    found; 0: off.
+    """
 
     max_visits: int = Field(128, ge=1)
-    """Frames searched for `at_least` before lower thresholds and other means are tried."""
+    """Largest number of frames searched for `at_least` before lower thresholds and the other searches are tried."""
 
     @model_validator(mode="after")
     def _refuse_quota_elsewhere(self) -> FrameSettings:
@@ -98,24 +100,24 @@ class FrameSettings(Settings):
 
 
 class DecodeSettings(DecoderSettings):
-    """How frames come out of the file."""
+    """Decoding of frames."""
 
     family: ClassVar[Registry[type[Decoder]]] = DECODERS
 
     backend: Annotated[str, OneOf(DECODERS)] = "decord"
-    """decoder: decord, read strictly forward; pyav, which decodes only what the wanted frames need."""
+    """Decoder: decord (reads strictly forward) or pyav (decodes only what the requested frames need)."""
 
 
 class DetectSettings(DetectorSettings):
-    """How faces are found."""
+    """Detection of faces."""
 
     family: ClassVar[Registry[type[FaceDetector]]] = DETECTORS
 
     kind: Annotated[str, OneOf(DETECTORS)] = "mtcnn"
-    """detector: mtcnn, facenet-pytorch's; s3fd, face-alignment's."""
+    """Detector: mtcnn (of facenet-pytorch) or s3fd (of face-alignment)."""
 
     second: Annotated[str | None, OneOf(DETECTORS, or_none=True)] = None
-    """Second detector, used for frames.at_least in frames where the first does not find the main face."""
+    """Second detector, which frames.at_least uses in frames where the first does not find the main face."""
 
     @field_validator("second")
     @classmethod
@@ -133,37 +135,39 @@ class DetectSettings(DetectorSettings):
 
 
 class LandmarkSettings(LandmarkerSettings):
-    """Where the landmarks of a track come from."""
+    """Landmarks of a track."""
 
     family: ClassVar[Registry[type[Landmarker]]] = LANDMARKERS
 
     kind: Annotated[str, OneOf(LANDMARKERS)] = "detector"
-    """detector: the five landmarks that come with each box; fan: 2D-FAN, 68; dlib: 68, needs the extra. The default is
-    fan with crop.kind lrw or detect.kind s3fd.
+    """Landmarks: detector (the five that come with each box), fan (68, by 2D-FAN) or dlib (68, needs the extra `dlib`).
+    The default is fan with crop.kind lrw or detect.kind s3fd.
     """
 
 
 class TrackSettings(Settings):
-    """Whose face is stored, and when it is good enough."""
+    """People that are stored, and the coverage that is required."""
 
     min_coverage: float = Field(0.5, ge=0, le=1)
-    """Lowest share of a video's frames (in mode clips: of each clip's) that show the face; others are interpolated."""
+    """Smallest share of a video's frames (in mode clips: of a clip's) that must show the face; the rest is
+    interpolated.
+    """
 
     max_tracks: int = Field(1, ge=1, le=99)
-    """Number of people stored per video: the main face, marked, and those seen longest."""
+    """Largest number of people stored per video: the main person, and then those seen longest, marked bystander."""
 
     reuse_geometry: bool = False
-    """Take boxes, landmarks and frames of a fake from its original: pixel-aligned pairs."""
+    """Take boxes, landmarks and frames of a fake from its original, which gives pixel-aligned pairs."""
 
 
 class CropSettings(AlignerSettings):
-    """How the face is cut out."""
+    """Alignment and size of the crop."""
 
     family: ClassVar[Registry[type[Aligner]]] = ALIGNERS
 
     kind: Annotated[str, OneOf(ALIGNERS)] = "square"
-    """square: upright, around the box; five_point: landmarks onto the template; lrw: 68 landmarks, smoothed, onto a
-    mean face.
+    """Aligner: square (upright, around the box), five_point (five landmarks onto a template) or lrw (68 smoothed
+    landmarks onto a mean face).
     """
 
     template: Annotated[str, OneOf(TEMPLATES)] = "arcface"
@@ -187,44 +191,44 @@ class CropSettings(AlignerSettings):
 
 
 class EncodeSettings(Settings):
-    """How crops are stored."""
+    """Image format of the crops."""
 
     image_format: ImageFormat = "jpeg"
-    """Jpeg (4:4:4), png, or lossless webp."""
+    """Format of stored crops: jpeg (4:4:4), png or webp (lossless)."""
 
     quality: int = Field(95, ge=1, le=100)
-    """JPEG quality."""
+    """JPEG quality, 1 to 100."""
 
 
 class StageSettings(Settings):
-    """Everything that decides a record's bytes."""
+    """Settings of all stages that process a video."""
 
     frames: FrameSettings = FrameSettings()
-    """Which frames of a video are taken."""
+    """Choice of the frames of a video."""
 
     decode: DecodeSettings = DecodeSettings()
-    """How frames come out of the file."""
+    """Decoding of frames."""
 
     detect: DetectSettings = DetectSettings()
-    """How faces are found."""
+    """Detection of faces."""
 
     landmark: LandmarkSettings = LandmarkSettings()
-    """Where the landmarks of a track come from."""
+    """Landmarks of a track."""
 
     track: TrackSettings = TrackSettings()
-    """Whose face is stored, and when it is good enough."""
+    """People that are stored, and the coverage that is required."""
 
     crop: CropSettings = CropSettings()
-    """How the face is cut out."""
+    """Alignment and size of the crop."""
 
     masks: Literal["none", "difference"] = "none"
-    """Masks of fakes whose dataset has none: none, or the difference from their originals."""
+    """Masks of fakes whose dataset has no masks: none, or difference (derived from fake and original)."""
 
     encode: EncodeSettings = EncodeSettings()
-    """How crops are stored."""
+    """Image format of the crops."""
 
     weights_dir: Path | None = None
-    """Folder with weight files; else $FACESHARDS_WEIGHTS, and torch hub's cache."""
+    """Folder that is searched for weight files before $FACESHARDS_WEIGHTS and torch hub's cache."""
 
     @model_validator(mode="wrap")
     @classmethod

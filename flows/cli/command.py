@@ -1,4 +1,4 @@
-"""What a command is: a name, a line of help, a function that runs it and returns an exit status, and its arguments.
+"""Commands of the command line: name, line of help, arguments, and the function that returns an exit status.
 
 Each module of commands has a function `commands`, called when the parser is built, so that choices are those of the
 registries at that moment. Nothing heavy is imported before a command runs.
@@ -20,7 +20,7 @@ class Argument:
     Args:
         name: the name of a positional argument, or the option string.
         text: its line of help.
-        settings: further ones of `ArgumentParser.add_argument`.
+        settings: further keyword arguments of `ArgumentParser.add_argument`.
     """
 
     def __init__(self, name: str, text: str, **settings: object) -> None:
@@ -94,8 +94,8 @@ def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], m
 # Arguments of several commands.
 STORE = path("out", "OUT", "folder of the store")
 CONFIG = path("--config", "FILE.yaml", "YAML file with settings; options override it")
-TEST_DATASET = repeated("--test", "ROOT2", "another dataset for testing only; may be repeated", type=Path)
-DEVICE = Argument("--device", "auto, cpu, cuda or cuda:N (default: auto)", default="auto")
+TEST_DATASET = repeated("--test", "ROOT2", "folder of another dataset, for testing only; may be repeated", type=Path)
+DEVICE = Argument("--device", "device of the network: auto, cpu, cuda or cuda:N (default: auto)", default="auto")
 
 
 def setting(example: str) -> Argument:

@@ -36,8 +36,8 @@ def commands() -> Iterator[Command]:
         CONFIG,
         setting("split.policy=official"),
         flag("--names-only", "use file names and lists only; open no video"),
-        path("--out", "FILE.parquet", "file for the manifest"),
-        path("--report", "FILE.json", "file for the leakage report"),
+        path("--out", "FILE.parquet", "write the manifest to this file"),
+        path("--report", "FILE.json", "write the leakage report to this file"),
     )
     yield Command(
         "sample",

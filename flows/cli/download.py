@@ -1,4 +1,4 @@
-"""The commands `download ffpp` and `download archive`: a dataset comes onto the disk."""
+"""The commands `download ffpp` and `download archive`, which fetch a dataset."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ TRIES_BEFORE_START = 2  # a wrong address should be reported within seconds
 def commands() -> Iterator[Command]:
     """Yield the group of commands."""
     known = (*MANIPULATIONS, ALL, NONE)
-    named = f"some of {', '.join(MANIPULATIONS)}, or {ALL}, or {NONE} (default: the four of the paper)"
-    connections = Argument("--connections", "connections, 1 to 4 (default: 4)", type=int, default=4, metavar="N")
-    dry_run = flag("--dry-run", "print what would be fetched, and whether the disk can hold it")
+    named = f"manipulations: {', '.join(MANIPULATIONS)}, or {ALL}, or {NONE} (default: the four of the paper)"
+    number = "number of simultaneous connections, 1 to 4 (default: 4)"
+    connections = Argument("--connections", number, type=int, default=4, metavar="N")
+    dry_run = flag("--dry-run", "print what would be fetched and whether the disk can hold it; fetch nothing")
     of_ffpp = Command(
         "ffpp",
         "fetch FaceForensics++ from the server that you were given access to",
         ffpp,
         path("out", "OUT", "folder for the dataset, in its official layout"),
         Argument("--server", "address that came with your access (default: $FACESHARDS_FFPP_SERVER)", metavar="URL"),
-        flag("--accept-terms", "confirm that you have access and keep to its terms"),
+        flag("--accept-terms", "confirm that you have been granted access and keep to the terms of use"),
         several("--manipulations", named, choices=known, default=list(PAPER_MANIPULATIONS), metavar="NAME"),
         switch("--originals", "fetch the real videos"),
-        several("--compressions", "compressions (default: c23)", choices=COMPRESSIONS, default=["c23"]),
+        several("--compressions", "compressions to fetch (default: c23)", choices=COMPRESSIONS, default=["c23"]),
         flag("--masks", "fetch the masks of the forgeries"),
         several("--videos", "only these videos, such as 000 003, and their fakes", metavar="NAME"),
         Argument("--limit", "only the first N videos of each kind; an even N keeps pairs whole", type=int, metavar="N"),
@@ -53,8 +54,8 @@ def commands() -> Iterator[Command]:
         archive,
         several("sources", "path or URL of a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz", metavar="SOURCE"),
         path("out", "OUT", "folder to extract to"),
-        repeated("--sha256", "HEX", "SHA-256 of a source; once for each, in order"),
-        repeated("--header", "'NAME: VALUE'", "HTTP header for the URLs, such as a login"),
+        repeated("--sha256", "HEX", "SHA-256 of a source; give one for each source, in the same order"),
+        repeated("--header", "'NAME: VALUE'", "HTTP header for the URLs, such as a login; may be repeated"),
         switch("--extract", "extract the archives"),
         connections,
         dry_run,

@@ -24,8 +24,15 @@ def commands() -> Iterator[Command]:
         "train a model on stores, or resume its training",
         train,
         stores,
-        path("--run", "RUN", "run folder (default: runs/PRESET-STORE)", dest="run_dir"),
-        Argument("--preset", "recipe; `faceshards presets` lists them (default: m2tr)", default="m2tr", metavar="NAME"),
+        path(
+            "--run", "RUN", "folder of the run, with checkpoints and model (default: runs/PRESET-STORE)", dest="run_dir"
+        ),
+        Argument(
+            "--preset",
+            "settings of a training; `faceshards presets` lists them (default: m2tr)",
+            default="m2tr",
+            metavar="NAME",
+        ),
         CONFIG,
         setting("trainer.epochs=3"),
     )
@@ -34,22 +41,22 @@ def commands() -> Iterator[Command]:
         "evaluate",
         "evaluate a model on stores: metrics with confidence intervals, tables, a page",
         evaluate,
-        path("checkpoint", "CHECKPOINT", "model.pt, or a checkpoint of M2TR's authors"),
+        path("checkpoint", "CHECKPOINT", "trained model (model.pt), or a checkpoint of M2TR's authors"),
         stores,
-        path("--out", "DIR", "folder of the page (default: beside CHECKPOINT)"),
-        Argument("--split", "split of the stores (default: test)", choices=SPLITS, default="test"),
-        path("--beside", "CHECKPOINT", "other models to compare", nargs="+", default=[]),
-        Argument("--robustness", "also score under these perturbations of the crops", choices=(*GROUPS, ALL)),
+        path("--out", "DIR", "folder of the page (default: evaluation-STORE-SPLIT beside CHECKPOINT)"),
+        Argument("--split", "split of the stores that is scored (default: test)", choices=SPLITS, default="test"),
+        path("--beside", "CHECKPOINT", "other models to compare with CHECKPOINT", nargs="+", default=[]),
+        Argument("--robustness", "also score crops with this set of perturbations", choices=(*GROUPS, ALL)),
         several("--explain-layer", layers, default=[], metavar="NAME"),
-        Argument("--workers", "processes that decode (default: 2)", type=int, default=2, metavar="N"),
+        Argument("--workers", "number of processes that decode (default: 2)", type=int, default=2, metavar="N"),
         DEVICE,
     )
     yield Command(
         "predict",
         "score one video: scores over time, a plot, an annotated clip",
         predict,
-        path("checkpoint", "CHECKPOINT", "model.pt"),
-        path("video", "VIDEO", "any video file"),
+        path("checkpoint", "CHECKPOINT", "trained model (model.pt)"),
+        path("video", "VIDEO", "video file"),
         path("--out", "DIR", "folder of the results (default: VIDEO.scores)"),
         DEVICE,
     )

@@ -124,11 +124,14 @@ def _parser() -> Parser:
     parser = Parser(
         prog="faceshards",
         description="Turn deepfake datasets into training-ready data.",
-        epilog="Exit status: 0 success, 1 failure, 2 a mistake in the call or an unusable store, 130 interrupted.",
+        epilog="Exit status: 0 success, 1 failure, 2 wrong command, dataset or store, 130 interrupted.",
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="log progress, not only warnings")
     parser.add_argument(
-        "--print-completion", action=PrintCompletion, choices=SHELLS, help="print a shell's completion script, and exit"
+        "--print-completion",
+        action=PrintCompletion,
+        choices=SHELLS,
+        help="print the completion script of a shell and exit",
     )
     nouns = (preprocess, data, download, store, model, setup)
     add_commands(parser, [command for noun in nouns for command in noun.commands()])

@@ -32,7 +32,7 @@ def commands() -> Iterator[Command]:
         TEST_DATASET,
         CONFIG,
         setting("split.policy=official"),
-        flag("--allow-leakage", "store a split that breaks its policy, and record that in the store"),
+        flag("--allow-leakage", "store a split even if it breaks its policy's promise, and record that in the store"),
         Argument(
             "--preset",
             "settings of a published preprocessing; `faceshards presets` lists them",

@@ -17,15 +17,15 @@ MISSING = "missing"
 
 def commands() -> Iterator[Command]:
     """Yield the commands."""
-    searched = "folder to fetch into; it is searched before $FACESHARDS_WEIGHTS and the folder of torch hub"
+    searched = "folder of weight files, searched before $FACESHARDS_WEIGHTS and torch hub's cache; fetch writes there"
     arguments = (
         Argument("names", "weight files, such as 2dfan4 (default: all)", nargs="*", metavar="NAME"),
         path("--weights-dir", "DIR", searched),
     )
     actions = (
-        Command("fetch", "download missing weight files, and print where each is", fetch_weights, *arguments),
-        Command("list", "list the weight files and where they are", list_weights, *arguments),
-        Command("verify", "compare weight files with the SHA-256 of the published ones", verify_weights, *arguments),
+        Command("fetch", "download missing weight files, and print the path of each", fetch_weights, *arguments),
+        Command("list", "list the weight files with their folders, users and licences", list_weights, *arguments),
+        Command("verify", "compare weight files with the published SHA-256 digests", verify_weights, *arguments),
     )
     text = "fetch, list or verify the weight files of networks"
     yield Command("weights", text, commands=actions, metavar="ACTION")

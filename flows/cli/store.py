@@ -18,23 +18,26 @@ if TYPE_CHECKING:
     from storage.upkeep.mirror import Copied
     from storage.upkeep.versions import Version
 
-URL = Argument("url", "any URL that fsspec knows, such as s3://bucket/store, or a folder", metavar="URL")
+URL = Argument(
+    "url", "place of the copy: a folder, or any URL that fsspec knows, such as s3://bucket/store", metavar="URL"
+)
 
 
 def commands() -> Iterator[Command]:
     """Yield the commands."""
     yield Command("report", "rewrite report.json and report.html of a store", report, STORE)
-    kept = "keep N versions, the current one and the newest others, and delete the rest"
+    kept = "delete all versions except N: the current one and the newest others"
     keep = Argument("--keep", kept, type=int, metavar="N")
     yield Command("versions", "list the versions of a store, one for each run that changed it", versions, STORE, keep)
-    number = Argument("number", "version (default: the one before)", type=int, nargs="?", metavar="NUMBER")
+    text = "number of the version (default: the one before the current one)"
+    number = Argument("number", text, type=int, nargs="?", metavar="NUMBER")
     yield Command("rollback", "make an earlier version of a store the current one", rollback, STORE, number)
-    share = "only shards in which more than this share of records (0..1) is superseded (default: 0)"
+    share = "rewrite only shards in which more than this share of records (0..1) is superseded (default: 0)"
     above = Argument("--above", share, type=float, default=0.0, metavar="SHARE")
     yield Command("compact", "rewrite shards to remove superseded records", compact, STORE, above)
-    yield Command("push", "update a copy of a store elsewhere", push, STORE, URL)
-    target = path("out", "OUT", "folder of the store; made where it is missing")
-    yield Command("pull", "update a store from a copy elsewhere", pull, URL, target)
+    yield Command("push", "copy a store to another place, or update the copy there", push, STORE, URL)
+    target = path("out", "OUT", "folder of the store; created if it does not exist")
+    yield Command("pull", "copy a store from another place, or update the store here", pull, URL, target)
 
 
 def report(options: Options) -> int:

@@ -1,4 +1,4 @@
-"""The configurations of the downloads, read from the command line or from Prefect's form."""
+"""Configurations of the two download flows, read from the command line or from Prefect's form."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from manifests.errors import ConfigError
 from tasks.download.connections import MAX_CONNECTIONS, ConnectionSettings
 from tasks.implementation import OneOf, Settings
 
-# Holds the address of FaceForensics++'s server where no option does, which keeps it out of a shell's history and of
-# Prefect's database.
+# Environment variable with the address of FaceForensics++'s server. It keeps the address out of the shell's history and
+# out of Prefect's database; an option overrides it.
 SERVER_VARIABLE = "FACESHARDS_FFPP_SERVER"
 TERMS = (
     "--accept-terms: got nothing, expected your agreement to the terms of use of FaceForensics++. Its authors grant "
@@ -29,16 +29,16 @@ class ServerSettings(Settings):
     """How files are requested from a server."""
 
     connections: int = MAX_CONNECTIONS
-    """Connections at once, 1 to 4."""
+    """Number of simultaneous connections, 1 to 4."""
 
     connect_timeout_s: float = Field(10.0, gt=0, le=600)
-    """Seconds until a connection must be made."""
+    """Time limit for opening a connection, seconds."""
 
     read_timeout_s: float = Field(60.0, gt=0, le=3600)
-    """Seconds without a byte after which a try has failed."""
+    """Time without a received byte after which an attempt fails, seconds."""
 
     max_tries: int = Field(8, ge=1, le=100)
-    """Tries in a row without progress after which a file has failed."""
+    """Number of consecutive attempts without progress after which a file fails."""
 
     @field_validator("connections")
     @classmethod
@@ -60,25 +60,25 @@ class DownloadConfig(ServerSettings):
     """Address that came with your access; default: the environment variable FACESHARDS_FFPP_SERVER."""
 
     accept_terms: bool = False
-    """Whether access was granted to you and you keep to the terms of use."""
+    """Confirm that you have been granted access and keep to the terms of use."""
 
     manipulations: tuple[Annotated[str, OneOf(MANIPULATIONS)], ...] = PAPER_MANIPULATIONS
-    """Manipulations; an empty list for originals only."""
+    """Manipulations to fetch; an empty list: originals only."""
 
     originals: bool = True
     """Whether to fetch the real videos."""
 
     compressions: tuple[Annotated[str, OneOf(COMPRESSIONS)], ...] = Field(("c23",), min_length=1)
-    """Compressions: raw, c23, c40."""
+    """Compressions to fetch: raw, c23, c40."""
 
     masks: bool = False
     """Whether to fetch the masks of the forgeries."""
 
     videos: tuple[str, ...] | None = Field(None, min_length=1)
-    """Only these videos, and the fakes made from their footage."""
+    """Fetch only these videos, and the fakes made from their footage."""
 
     limit: int | None = Field(None, ge=1)
-    """Only so many videos of each kind, the first of the server's list."""
+    """Largest number of videos of each kind, in the order of the server's list."""
 
     @field_validator("server")
     @classmethod
@@ -128,7 +128,7 @@ class ArchiveConfig(ServerSettings):
     """Archives: local files, or http(s) addresses."""
 
     sha256: tuple[str, ...] = ()
-    """SHA-256 of each source, in hex and in the order of the sources; empty: unknown."""
+    """SHA-256 of each source, in hex, in the order of the sources; empty: not checked."""
 
     headers: tuple[SecretStr, ...] = ()
     """HTTP headers for the hosts of the addresses, such as 'Cookie: …'."""

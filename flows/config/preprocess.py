@@ -1,4 +1,4 @@
-"""The configuration of preprocessing: one validated model, read from YAML, dotted settings, or Prefect's form."""
+"""Configuration of preprocessing: one validated model, read from YAML, dotted settings or Prefect's form."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 # How pydantic begins its messages; what follows completes "expected …".
 _PHRASE = re.compile(r"^(Value error, |Input should be )")
-# Where it does not, by pydantic's name for the fault. The one pattern is that of `detect.device`.
+# Messages for the other faults, by pydantic's name of the fault. The one pattern is that of `detect.device`.
 _WORDING = {
     "string_pattern_mismatch": "auto, cpu, cuda or cuda:N",
     "too_short": "at least one; leave it out for all",
@@ -42,28 +42,27 @@ _WORDING = {
 
 Model = TypeVar("Model", bound=BaseModel)
 
-# Instead of a layout's name: found by looking at the folder.
-AUTO: Final = "auto"
-LAYOUTS: Final[ChainMap[str, Any]] = ChainMap(DATASETS, {AUTO: None})  # `auto` first, and new datasets as they come
+AUTO: Final = "auto"  # in place of a layout's name: the layout is recognised by the contents of the folder
+LAYOUTS: Final[ChainMap[str, Any]] = ChainMap(DATASETS, {AUTO: None})  # `auto` first; a view, so new datasets appear
 
-# Settings of `split` that decide no record: the contents of lists decide, not their paths.
+# Settings of `split` that change no record: the contents of lists count, not their paths.
 IN_SPLIT_NO_RECORD: Final = ("official_dir", "file", "allow_leakage")
 
 
 class DatasetSettings(Settings):
-    """Which dataset, and which part of it."""
+    """The dataset and the part of it that is used."""
 
     name: Annotated[str, OneOf(LAYOUTS)] = AUTO
-    """Layout; auto: recognised by the contents of the root."""
+    """Layout of the folder; auto: recognised by its contents."""
 
     root: Path
-    """The dataset's folder."""
+    """Folder of the dataset."""
 
     manipulations: tuple[str, ...] | None = Field(None, min_length=1)
-    """Only these forgeries and their real videos; all that are there by default."""
+    """Use only these manipulations and their real videos; default: all that are on disk."""
 
     compressions: tuple[str, ...] | None = Field(None, min_length=1)
-    """Only these compressions; all that are there by default."""
+    """Use only these compressions; default: all that are on disk."""
 
     @field_validator("manipulations", "compressions")
     @classmethod
@@ -76,69 +75,71 @@ class DatasetSettings(Settings):
 
 
 class HeldOutSettings(DatasetSettings):
-    """A dataset that is for testing only: a model trained on another one is tested on it."""
+    """A dataset for testing only: models that were trained on other datasets are tested on it."""
 
     only_listed: bool = False
-    """Only the videos of the dataset's own list of test videos."""
+    """Use only the videos in the dataset's own list of test videos."""
 
 
 class SplitSettings(Settings):
-    """How videos are split."""
+    """Division of the videos into train, val and test."""
 
     policy: Annotated[str, OneOf(POLICIES)] = "group"
-    """group: whole leakage groups; official: the dataset's lists; video: naive; file: your CSV."""
+    """Rule of the split: group (whole leakage groups), official (the dataset's lists), video (single videos, for
+    comparison only) or file (your CSV).
+    """
 
     ratios: tuple[float, float, float] = DEFAULT_RATIOS
     """Shares of train, val and test."""
 
     seed: int = 0
-    """Which of the many fair splits."""
+    """Seed of the random order in which groups are assigned."""
 
     official_dir: Path | None = None
-    """Folder with FaceForensics++'s train, val and test lists."""
+    """Folder with the train, val and test lists of FaceForensics++, for the policy official."""
 
     file: Path | None = None
-    """CSV with video_id or path, and split, for the policy file."""
+    """CSV with the columns video_id (or path) and split, for the policy file."""
 
     allow_leakage: bool = False
-    """Store a split that breaks its policy's promise; recorded in the store, changes no record."""
+    """Store a split that breaks its policy's promise, and record that in the store; changes no record."""
 
 
 class ShardSettings(Settings):
-    """How records are grouped into files."""
+    """Grouping of records into files."""
 
     videos: int = Field(32, ge=1)
-    """Videos per shard; a shard is also the unit of work that a kill loses."""
+    """Videos per shard; a run that is killed loses its unfinished shards."""
 
     compact_above: float = Field(0.3, ge=0, le=1)
     """Share of superseded records above which a shard is rewritten without them."""
 
 
 class VersionSettings(Settings):
-    """Which earlier states of the store are kept."""
+    """Versions of the store that are kept."""
 
     keep: int = Field(2, ge=1)
-    """Versions of the store that are kept, the current one among them."""
+    """Number of versions of the store that are kept, including the current one."""
 
 
 class RunnerSettings(Settings):
-    """Where the work runs."""
+    """Processes and machines that do the work."""
 
     kind: Literal["thread", "process", "dask", "ray"] = "thread"
-    """Prefect task runner for the shards; all but thread need a Prefect server of their own."""
+    """Prefect task runner for the shards; process, dask and ray need a Prefect server."""
 
     workers: int = Field(0, ge=0)
-    """Worker processes on this machine, 0 for one per core; thread: each takes a video, of GPUs each serves its share
-    of them; process, dask, ray: each takes a shard.
+    """Number of worker processes on this machine; 0: one per core. With thread, each takes one video at a time, and
+    with several GPUs each GPU gets an equal share of them; with process, dask and ray, each takes one shard.
     """
 
     address: str | None = None
-    """Where the cluster is: tcp://HOST:8786 of a Dask scheduler, HOST:6379 of Ray's head; without one dask and ray
-    start their own on this machine.
+    """Address of the cluster: tcp://HOST:8786 of a Dask scheduler, or HOST:6379 of Ray's head; default: dask and ray
+    start a cluster on this machine.
     """
 
     processes_per_worker: int = Field(1, ge=1)
-    """Process, dask, ray: processes of each worker that take its shard's videos."""
+    """With process, dask and ray: processes of each worker among which a shard's videos are divided."""
 
     @property
     def num_local(self) -> int:
@@ -152,51 +153,51 @@ class RunnerSettings(Settings):
 
 
 class ReportSettings(Settings):
-    """When others are notified of a run's outcome."""
+    """Notification about a run's outcome."""
 
     max_rejected_share: float = Field(0.1, ge=0, le=1)
-    """Rejected share of the indexed videos above which faceshards.rejections-high goes out."""
+    """Share of rejected videos above which the event faceshards.rejections-high is sent."""
 
 
 class IndexConfig(Settings):
-    """What a manifest depends on: which videos, and how they are split."""
+    """Settings of a manifest: its datasets and its split."""
 
     dataset: DatasetSettings
-    """Which dataset, and which part of it."""
+    """The dataset and the part of it that is used."""
 
     test_datasets: tuple[HeldOutSettings, ...] = ()
-    """Other datasets, for testing only; each with the settings of `dataset`, and only_listed."""
+    """Other datasets, for testing only; each has the settings of `dataset`, and only_listed."""
 
     split: SplitSettings = SplitSettings()
-    """How videos are split."""
+    """Division of the videos into train, val and test."""
 
 
 class PreprocessConfig(StageSettings, IndexConfig):
     """Configuration of a run of `preprocess`."""
 
     out: Path
-    """The store's folder."""
+    """Folder of the store."""
 
     shard: ShardSettings = ShardSettings()
-    """How records are grouped into files."""
+    """Grouping of records into files."""
 
     runner: RunnerSettings = RunnerSettings()
-    """Where the work runs."""
+    """Processes and machines that do the work."""
 
     report: ReportSettings = ReportSettings()
-    """When others are notified of a run's outcome."""
+    """Notification about a run's outcome."""
 
     versions: VersionSettings = VersionSettings()
-    """Which earlier states of the store are kept."""
+    """Versions of the store that are kept."""
 
     vanished: Literal["keep", "drop"] = "keep"
-    """Stored videos whose files are gone; keep: a disk may be unmounted."""
+    """Records of videos whose files are no longer on disk: keep them (the disk may only be unmounted) or drop them."""
 
     remake: Literal["never", "code"] = "never"
-    """code: process again what code with another records version, or other weights, made."""
+    """Stored videos to process again: never any; code: those made with another RECORDS_VERSION or other weights."""
 
     mirror: str | None = None
-    """Where each run copies the finished store: a folder, or a URL such as s3://bucket/store."""
+    """Folder, or URL such as s3://bucket/store, to which each run copies the finished store."""
 
     reprocess: bool = False
     """Recompute the store if it was made with other settings."""
@@ -213,14 +214,15 @@ class PreprocessConfig(StageSettings, IndexConfig):
 
     @property
     def stages(self) -> StageSettings:
-        """The part that the stages of a video see."""
+        """Settings of the stages that process a video."""
         return StageSettings(**{name: getattr(self, name) for name in StageSettings.model_fields})
 
     def store_settings(self) -> JsonObject:
         """Return the settings that decide the bytes of a store's records, as plain values: the same in every run."""
         split = self.split.model_dump(mode="json", exclude=set(IN_SPLIT_NO_RECORD))
         if self.split.policy == "official" and self.split.official_dir is not None:
-            # The contents of the lists decide, not their path. The user's split file may grow: no stored video moves.
+            # The lists' contents count, not their path. The user's split file is left out: it may grow, and no stored
+            # video moves.
             split["lists_sha256"] = lists_digest(self.split.official_dir)
         return record_settings(self.stages) | {"split": split}
 
@@ -239,7 +241,7 @@ def digest_of(store_settings: Mapping[str, object]) -> str:
 def load_config(
     path: Path | None, assignments: Sequence[str], base: Mapping[str, object], preset: str | None = None
 ) -> PreprocessConfig:
-    """Put a configuration together: a preset, YAML, the command line's own options, dotted settings; later ones win.
+    """Combine a preset, YAML, options of the command line and dotted settings into a configuration; later ones win.
 
     Args:
         path: YAML file, or None.
@@ -255,7 +257,7 @@ def load_config(
 
 
 def load_index_config(path: Path | None, assignments: Sequence[str], base: Mapping[str, object]) -> IndexConfig:
-    """Put the configuration of a manifest together, as `load_config` does; other sections of the file are left aside.
+    """Combine the settings of a manifest as `load_config` does; other sections of the file are ignored.
 
     Raises:
         ConfigError: the file or a setting is wrong; one line for each fault, with the allowed values.
@@ -293,15 +295,15 @@ def differences(stored: Mapping[str, object], wanted: Mapping[str, object]) -> l
 
 
 def to_yaml(config: PreprocessConfig) -> str:
-    """Return the whole configuration as YAML that `--config` reads again."""
+    """Return the whole configuration as YAML that `--config` can read."""
     return yaml.safe_dump(config.model_dump(mode="json", exclude={"reprocess"}), sort_keys=False)
 
 
 def put_together(path: Path | None, assignments: Sequence[str], base: Mapping[str, object]) -> dict[str, object]:
-    """Return the values of a YAML file, under options, under dotted settings.
+    """Return the values of a YAML file, overridden by options and then by dotted settings.
 
     Raises:
-        ConfigError: the file cannot be read, or a setting is no NAME=VALUE.
+        ConfigError: the file cannot be read, or a setting is not NAME=VALUE.
     """
     values = merged(read_yaml(path) if path else {}, base)
     for assignment in assignments:
@@ -341,18 +343,18 @@ def _nested(assignment: str) -> dict[str, object]:
 
 
 def put(name: str, value: object) -> dict[str, object]:
-    """Return a setting of dotted name as nested values."""
+    """Return a setting with a dotted name as nested values."""
     first, _, rest = name.partition(".")
     return {first: put(rest, value) if rest else value}
 
 
 def _one_line(error: Exception) -> str:
-    """Return a message without its line breaks: a YAML parser draws its complaints."""
+    """Return a message without its line breaks: those of a YAML parser have several lines."""
     return " ".join(str(error).split())
 
 
 def merged(lower: Mapping[str, object], upper: Mapping[str, object]) -> dict[str, object]:
-    """Return `lower` with the values of `upper` laid over it, section by section."""
+    """Return `lower`, overridden by the values of `upper`, section by section."""
     result = dict(lower)
     for name, value in upper.items():
         below = result.get(name)

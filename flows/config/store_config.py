@@ -1,6 +1,6 @@
-"""The configuration of a run over one store: what the user names, and the store's own settings for everything else.
+"""Configuration of a run over an existing store: settings that the user names, and the store's own for all others.
 
-A default may move between releases, and a setting may be new. A store keeps the values that it was made with:
+A default may change between releases, and a setting may be new. A store keeps the values that it was made with:
 
     named by the user                        compared with the store; another value is refused by name
     in the `config` of the store's index     that value
@@ -8,7 +8,7 @@ A default may move between releases, and a setting may be new. A store keeps the
     a file, of which the index has a digest  the path in the store's config.yaml; its digest must still be the same
     in the index, but no longer a setting    stays recorded
 
-So the store keeps its `config_digest`, and its records stay valid. `--reprocess` begins from the defaults instead.
+So the store keeps its `config_digest`, and its records stay valid. `--reprocess` uses the defaults instead.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from tasks.implementation import Before
 from tasks.settings import StageSettings
 from tasks.video.provenance import CHANGE_NO_RECORD
 
-# Settings that decide no record: True for a whole section. `_completed` adds paths, for which digests stand.
+# Settings that change no record; True: the whole section. `_completed` adds paths, which digests replace in the index.
 FREE: Final[dict[str, object]] = {
     **dict.fromkeys(PreprocessConfig.model_fields.keys() - StageSettings.model_fields.keys(), True),
     **CHANGE_NO_RECORD,
@@ -54,7 +54,7 @@ MODELS: Final = "models."  # prefix of the digests of model files that are not t
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
-    """What a run does, and how the store records it."""
+    """Settings of a run, and the form in which the store records them."""
 
     run: PreprocessConfig
     """The user's settings; what the user does not name has the value that the store was made with."""
@@ -89,7 +89,7 @@ def store_config(config: PreprocessConfig) -> StoreConfig:
 
 
 def named_settings(settings: BaseModel, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted name of each setting that was given a value: by a preset, YAML, an option, a parameter."""
+    """Yield the dotted name of each setting to which a preset, YAML, an option or a parameter gave a value."""
     for name in sorted(settings.model_fields_set):
         value = getattr(settings, name)
         if isinstance(value, BaseModel):
@@ -99,7 +99,7 @@ def named_settings(settings: BaseModel, prefix: str = "") -> Iterator[str]:
 
 
 def _named_and_files(config: PreprocessConfig, stored: Mapping[str, object]) -> tuple[Settings, Settings]:
-    """Return what has to agree, by dotted name: the store's values, and those of the run."""
+    """Return the values that have to agree, by dotted name: those of the store and those of the run."""
     own = dict(dotted(_completed(config, stored).store_settings()))
     held, wanted = dict(dotted(stored)), dict(dotted(config.store_settings()))
     paths = StageSettings.path_names(stored)  # the index holds a digest under the same name
@@ -110,7 +110,7 @@ def _named_and_files(config: PreprocessConfig, stored: Mapping[str, object]) -> 
 
 
 def _completed(config: PreprocessConfig, stored: Mapping[str, object]) -> PreprocessConfig:
-    """Return the configuration with the store's values of all settings that decide records.
+    """Return the configuration with the store's values of all settings that change records.
 
     Raises:
         StoreChanged: the store has a value that is no longer allowed.
@@ -133,7 +133,7 @@ def _of_store(
     stored: Mapping[str, object],
     free: Mapping[str, object],
 ) -> dict[str, object]:
-    """Return the values of a section's settings: the store's, but the named ones of those that are free."""
+    """Return the values of a section's settings: the user's for settings in `free`, the store's for all others."""
     values: dict[str, object] = {}
     for name, field in fields.items():
         inner = getattr(field.annotation, "model_fields", None)
@@ -151,7 +151,7 @@ def _of_store(
 
 
 def _with_free(stored: object, named: object, free: object) -> object:
-    """Return the store's value of a setting; of options, the named values of those that are free."""
+    """Return the store's value of a setting; if it holds options, those in `free` have the user's values."""
     if not (isinstance(stored, Mapping) and isinstance(free, Mapping)):
         return stored
     kept = {name: value for name, value in stored.items() if name not in free}

@@ -17,28 +17,32 @@ DEFAULT_CROP_PX = 224  # ImageNet's, which most networks take
 
 
 class AlignerSettings(Choice):
-    """How the face is cut out."""
+    """Alignment and size of the crop."""
 
     kind: str = "square"
     """Name of the aligner."""
 
     size_px: int = Field(DEFAULT_CROP_PX, ge=16, le=4096)
-    """Side of the crop, pixels (320 for M2TR); of lrw 150 (the face, its default) or 96 (the mouth)."""
+    """Side of the crop, pixels (320 for M2TR); for lrw 150 (the face, its default) or 96 (the mouth)."""
 
     margin: float = Field(1.3, ge=0.5, le=5)
-    """Side of the square over the face box's longer side, or over the template's side."""
+    """Side of the crop divided by the longer side of the face box (square) or by the side of the template
+    (five_point).
+    """
 
     template: str = "arcface"
     """Name of the template of the aligner five_point."""
 
     mean_face: Path | None = None
-    """A .npy file with another (68, 2) mean face for lrw."""
+    """File (.npy) with another (68, 2) mean face for lrw."""
 
     strict: bool = False
-    """Lrw exactly as in DFD-FCG: black frames without a face, coverage of at least 0.9."""
+    """Align exactly as DFD-FCG does (lrw): frames without a face are black, and at least 0.9 of the frames must show
+    it.
+    """
 
     options: Options = NO_OPTIONS
-    """Settings of an aligner from another distribution, by name."""
+    """Settings, by name, of an aligner that another distribution provides."""
 
 
 class Aligner(Implementation, ABC):

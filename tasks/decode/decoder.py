@@ -76,7 +76,7 @@ class PatientReader(VideoReader, Protocol):
 
 
 class DecoderSettings(Choice):
-    """How frames come out of the file."""
+    """Decoding of frames."""
 
     chooser: ClassVar[str] = "backend"
 
@@ -84,10 +84,10 @@ class DecoderSettings(Choice):
     """Name of the decoder."""
 
     timeout_s: float = Field(120.0, gt=0, le=86400)
-    """Hard limit for one visit of the decoder to a file, seconds; changes no record."""
+    """Time limit for one pass of the decoder over a file, seconds; a slower video is rejected; changes no record."""
 
     options: Options = NO_OPTIONS
-    """Settings of a decoder from another distribution, by name."""
+    """Settings, by name, of a decoder that another distribution provides."""
 
 
 class Decoder(Implementation, ABC):

@@ -15,44 +15,47 @@ Score = Annotated[float, Field(ge=0, le=1)]  # a detector's confidence
 
 
 class DetectorSettings(Choice):
-    """How faces are found."""
+    """Detection of faces."""
 
     kind: str = "mtcnn"
     """Name of the detector."""
 
     min_face_px: int = Field(20, ge=12)
-    """Smallest face searched for, pixels; changes every box, not only the speed."""
+    """Smallest face that mtcnn searches for, pixels; changes all boxes, not only the speed."""
 
     thresholds: tuple[Score, Score, Score] = (0.6, 0.7, 0.7)
-    """Lowest scores of P-Net, R-Net and O-Net (facenet-pytorch's own defaults)."""
+    """Lowest accepted scores of P-Net, R-Net and O-Net in mtcnn (facenet-pytorch's defaults)."""
 
     scale_factor: float = Field(0.709, gt=0.1, lt=1)
-    """Step of the scale pyramid (facenet-pytorch's own)."""
+    """Scale from one level of mtcnn's pyramid to the next (facenet-pytorch's default)."""
 
     search: Literal["follow", "full"] = "follow"
-    """Mtcnn on a CPU. follow: the first frame of a batch is searched in full, others near known faces, and coarsely
-    for new ones of at least 0.6 of the largest one's size; full: every frame in full, as on a GPU.
+    """Search of mtcnn on a CPU. full: every frame is searched in full, as always on a GPU. follow: only the first frame
+    of a batch is; the others are searched near known faces, and coarsely for new faces of at least 0.6 of the largest
+    one's size.
     """
 
     s3fd_threshold: float = Field(0.5, gt=0, lt=1)
-    """Lowest score of s3fd (face-alignment's own)."""
+    """Lowest accepted score of s3fd (face-alignment's default)."""
 
     max_side_px: int = Field(0, ge=0)
-    """Longer side that frames are shrunk to for detector and landmarker; 0: no shrinking (DFD-FCG: 800)."""
+    """Longer side to which frames are shrunk for detector and landmarker, pixels; 0: not shrunk (DFD-FCG: 800)."""
 
     every: int = Field(1, ge=1, le=FRAMES_PER_BATCH - 1)
-    """Run the detector on every n-th frame; between them boxes are interpolated, and landmarks are measured by
-    landmark.kind fan or dlib.
+    """Run the detector on every n-th frame; in between, boxes are interpolated and landmarks are measured
+    (landmark.kind fan or dlib).
     """
 
     second: str | None = None
     """Name of the second detector."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    """Auto, cpu, cuda or cuda:N."""
+    """Device of the networks: auto, cpu, cuda (every GPU) or cuda:N."""
 
     options: Options = NO_OPTIONS
-    """Settings of a detector from another distribution, by name; a second detector of another kind has its defaults."""
+    """Settings, by name, of a detector that another distribution provides; a second detector of another kind uses its
+    defaults.
+    """
 
 
 class FaceDetector(Implementation, ABC):

@@ -12,13 +12,13 @@ from tasks.media import NUM_IBUG_LANDMARKS, FaceDetection, FrameBatch
 
 
 class LandmarkerSettings(Choice):
-    """Where the landmarks of a track come from."""
+    """Landmarks of a track."""
 
     kind: str = "detector"
     """Name of the landmarker."""
 
     options: Options = NO_OPTIONS
-    """Settings of a landmarker from another distribution, by name."""
+    """Settings, by name, of a landmarker that another distribution provides."""
 
 
 class Landmarker(Implementation, ABC):

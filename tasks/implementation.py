@@ -179,11 +179,6 @@ class Choice(Settings):
         """The name of the implementation."""
         return str(getattr(self, self.chooser))
 
-    @property
-    def implementation(self) -> type[Implementation]:
-        """The chosen implementation."""
-        return self.family[self.chosen]
-
     def options_as(self, model: type[S]) -> S:
         """Return the options, which are of this model wherever its implementation was chosen.
 
@@ -197,7 +192,7 @@ class Choice(Settings):
 
     def path_digest(self, name: str) -> Callable[[Path], str] | None:
         """Return how the path in a setting is digested; None: by the bytes of the file."""
-        for implementation in (self.implementation, *self.family.own.values()):
+        for implementation in (self.family[self.chosen], *self.family.own.values()):
             if name in implementation.path_digests:
                 return implementation.path_digests[name]
         return None

@@ -22,6 +22,7 @@ __all__ = [
     "AlignedClip",
     "FaceDetection",
     "FaceTrack",
+    "Faces",
     "FoundBy",
     "FrameBatch",
     "MaskBatch",
@@ -120,6 +121,9 @@ class FaceDetection:
             require_array("FaceDetection", "landmark_scores", self.landmark_scores, np.float32, shape)
         if not 0.0 <= self.score <= 1.0:
             raise ValueError(f"FaceDetection.score: got {self.score}, expected 0..1")
+
+
+Faces = list[list[FaceDetection]]  # of each frame
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -27,7 +27,7 @@ import numpy.typing as npt
 from manifests.errors import ConfigError, VideoRejected
 from tasks.align.aligner import Aligner, AlignerSettings
 from tasks.media import NUM_IBUG_LANDMARKS, AlignedClip, FaceDetection, FaceTrack, FrameBatch, Reason, Stage
-from tasks.track.tracker import fill_gaps
+from tasks.track.tracker import fill_gaps, interpolated
 
 Points = npt.NDArray[np.float64]
 
@@ -51,21 +51,10 @@ MAX_PLANS = 32  # tracks whose transforms are kept: a video comes in batches, an
 STRICT_COVERAGE = 0.9  # DFD-FCG rejects a video whose face is seen in a smaller share of its frames
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
-    """What is cut out of the aligned 256×256 frame."""
-
-    first_landmark: int
-    """The square's centre is the mean of the landmarks from this one …."""
-
-    end_landmark: int
-    """… to before this one."""
-
-
-# Side of the crop in pixels → what it shows.
-REGIONS: dict[int, Region] = {
-    150: Region(first_landmark=15, end_landmark=NUM_IBUG_LANDMARKS),  # the face: DFD-FCG
-    96: Region(first_landmark=48, end_landmark=NUM_IBUG_LANDMARKS),  # the mouth: auto_avsr (Ma et al., ICASSP 2023)
+# Side of the crop in pixels → the first of the landmarks, up to the last of all, whose mean is the square's centre.
+REGIONS: dict[int, int] = {
+    150: 15,  # the face: DFD-FCG
+    96: 48,  # the mouth: auto_avsr (Ma et al., ICASSP 2023)
 }
 
 
@@ -145,8 +134,10 @@ class LRWAligner(Aligner):
                 f"crop.size_px of lrw: got {crop_px}, expected one of {', '.join(map(str, REGIONS))} (face, mouth)"
             )
         self._crop_px = crop_px
-        self._region = REGIONS[crop_px]
-        self._targets = np.array(list(STABLE_POINTS.values())) if mean_face is None else _stable_points_of(mean_face)
+        self._first_landmark = REGIONS[crop_px]
+        self._targets: Points = np.array(list(STABLE_POINTS.values()))
+        if mean_face is not None:
+            self._targets = load_mean_face(mean_face)[list(STABLE_POINTS)]
         self._strict = strict
         self._planned: deque[tuple[FaceTrack, _Plan]] = deque(maxlen=MAX_PLANS)
 
@@ -232,7 +223,7 @@ class LRWAligner(Aligner):
             missing |= [similarity(shape.astype(np.float64), self._targets) is None for shape in track.landmarks]
         while True:
             self._require_rows(missing)
-            points = _filled(track.landmarks, track.frame_indices, ~missing)
+            points = interpolated(track.landmarks[~missing], track.frame_indices[~missing], track.frame_indices)
             available = ~missing if self._strict else np.ones_like(missing)
             shapes = np.stack([smoothed_landmarks(points, row, available) for row in range(len(track))])
             matrices = [similarity(shape, self._targets) for shape in shapes]
@@ -245,7 +236,7 @@ class LRWAligner(Aligner):
         rows = fitting[np.abs(np.arange(len(track))[:, None] - fitting).argmin(axis=1)]
         chosen = np.array([matrices[row] for row in rows], dtype=np.float64)
         aligned = np.einsum("tij,tkj->tki", chosen[:, :, :2], shapes[rows]) + chosen[:, None, :, 2]
-        centres = aligned[:, self._region.first_landmark : self._region.end_landmark].mean(axis=1)
+        centres = aligned[:, self._first_landmark :].mean(axis=1)
         return _Plan(
             track=replace(track, landmarks=points.astype(np.float32)),
             matrices=chosen,
@@ -308,17 +299,3 @@ def crop_start(centre: float, crop_px: int) -> int:
     elif centre + half > MEAN_FACE_PX:
         centre = MEAN_FACE_PX - half - 1
     return int(centre - half)
-
-
-def _filled(
-    landmarks: npt.NDArray[np.float32], frame_indices: npt.NDArray[np.int64], known: npt.NDArray[np.bool_]
-) -> Points:
-    """(T,68,2) float64: rows that are not known lie linearly between their neighbours, or as at the nearest end."""
-    columns = landmarks[known].reshape(int(known.sum()), -1).astype(np.float64).T
-    filled = [np.interp(frame_indices, frame_indices[known], column) for column in columns]
-    return np.stack(filled, axis=1).reshape(landmarks.shape)
-
-
-def _stable_points_of(path: Path) -> Points:
-    points: Points = load_mean_face(path)[list(STABLE_POINTS)]
-    return points

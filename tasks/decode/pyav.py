@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -96,7 +96,7 @@ class PyAvReader:
         self.pts_seconds = pts_seconds
         self._path = path
         self._plan = plan
-        self._walk: _Walk | None = None
+        self._walk: _PlannedWalk | _CountedWalk | None = None
         self._position = 0  # frames before it cannot be asked for any more
         self._shape: tuple[int, ...] | None = None  # (H,W,3) of the first picture
         self._memory = memory
@@ -134,7 +134,9 @@ class PyAvReader:
         self._walk = self._walk or _CountedWalk(self._path, self.num_frames)
         return self._pictures(self._walk, frame_indices)
 
-    def _pictures(self, walk: _Walk, frame_indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    def _pictures(
+        self, walk: _PlannedWalk | _CountedWalk, frame_indices: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.uint8]:
         """Convert what comes of these (T,) frames to (T,H,W,3) uint8 RGB.
 
         Raises:
@@ -166,24 +168,6 @@ class PyAvReader:
 
     def __exit__(self, *exc_info: object) -> None:
         self._close()
-
-
-class _Walk(Protocol):
-    """One way forward through a file's frames."""
-
-    def frames(self, frame_indices: npt.NDArray[np.int64]) -> Iterator[VideoFrame]:
-        """Yield exactly these (T,) increasing frames, which lie behind those of the last call.
-
-        They count only once the iterator has ended: a fault of what they refer to may show after they have come.
-
-        Raises:
-            _Fault: one does not come, or something before one is broken.
-        """
-        ...
-
-    def close(self) -> None:
-        """Free the decoder and close the file."""
-        ...
 
 
 class _Fault(Exception):
@@ -279,7 +263,10 @@ class _PlannedWalk:
         self._ready: deque[tuple[int, VideoFrame]] = deque()  # (number, frame) of those that came early
 
     def frames(self, frame_indices: npt.NDArray[np.int64]) -> Iterator[VideoFrame]:
-        """Yield exactly these (T,) increasing frames, and end when all that was decoded before them is sound."""
+        """Yield exactly these (T,) increasing frames, and end when all that was decoded before them is sound.
+
+        They count only then: a fault of what they refer to may show after they have come.
+        """
         is_needed = self._plan.needed(frame_indices)
         last_packet = int(self._plan.packets[frame_indices].max())
         wanted = set(frame_indices.tolist())

@@ -22,25 +22,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 import httpx
 
 from manifests.errors import ConfigError
 from manifests.files import sha256_of
+from tasks.download import responses
 from tasks.download.connections import Connections, ConnectionSettings, FetchFailed, FetchReason, Transient
 from tasks.download.file_kind import SNIFF_BYTES, Content, refusal
 from tasks.download.partial_file import Partial
-from tasks.download.responses import (
-    content_length,
-    content_range,
-    contradicts,
-    says_where_it_ends,
-    shown,
-    unsatisfied_total,
-    validator,
-)
+from tasks.download.responses import shown
 
 Result = TypeVar("Result")
 
@@ -140,9 +132,7 @@ class Fetcher:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._connections.close()
 
     def stop(self) -> None:
@@ -235,29 +225,29 @@ class Fetcher:
         Raises:
             FetchFailed: nothing would tell a file that was cut off from a whole one.
         """
-        total = content_length(response.headers)
-        if not says_where_it_ends(response.headers) and wanted.num_bytes is None and wanted.sha256 is None:
+        total = responses.content_length(response.headers)
+        if not responses.says_where_it_ends(response.headers) and wanted.num_bytes is None and wanted.sha256 is None:
             raise FetchFailed(
                 FetchReason.SERVER,
                 f"{shown(wanted.url)}: the server says neither how long the file is nor where it ends, "
                 "so a part could pass for all of it; give its checksum, or fetch it in another way",
             )
         self.on_bytes(-partial.num_bytes)
-        partial.restart(validator(response.headers), total)
+        partial.restart(responses.validator(response.headers), total)
 
     def _require_end(self, response: httpx.Response, partial: Partial, position: int) -> None:
         """Raise unless the server has nothing behind the bytes that are there."""
-        if unsatisfied_total(response.headers.get("content-range")) != position:
+        if responses.unsatisfied_total(response.headers.get("content-range")) != position:
             detail = f"{shown(str(response.request.url))}: the rest of the file is refused"
             raise self._from_the_beginning(partial, detail)
         partial.total = position
 
     def _require_fitting_range(self, response: httpx.Response, partial: Partial, position: int) -> None:
         """Raise unless the answer goes on exactly where the bytes end, in the same file."""
-        found = content_range(response.headers.get("content-range"))
+        found = responses.content_range(response.headers.get("content-range"))
         total = (found.total if found else None) or partial.total
         fits = found is not None and position and found.first == position and total is not None
-        changed = contradicts(partial.validator or "", response.headers) or partial.total not in (None, total)
+        changed = responses.contradicts(partial.validator or "", response.headers) or partial.total not in (None, total)
         if not fits or changed:
             detail = f"{shown(str(response.request.url))}: got another part, or another file, than was asked for"
             raise self._from_the_beginning(partial, detail)
@@ -334,7 +324,7 @@ class Fetcher:
         length = None
         try:
             with self._connections.open("HEAD", url, {}) as response:
-                length = content_length(response.headers)
+                length = responses.content_length(response.headers)
         except Transient:
             raise
         except FetchFailed as failure:
@@ -345,9 +335,9 @@ class Fetcher:
             return length
         with self._connections.open("GET", url, {"Range": "bytes=0-0"}) as response:
             if response.status_code == HTTPStatus.PARTIAL_CONTENT:
-                found = content_range(response.headers.get("content-range"))
+                found = responses.content_range(response.headers.get("content-range"))
                 return found.total if found else None
-            return content_length(response.headers) if response.status_code == HTTPStatus.OK else None
+            return responses.content_length(response.headers) if response.status_code == HTTPStatus.OK else None
 
     def _read(self, url: str, max_bytes: int) -> bytes:
         body = b""

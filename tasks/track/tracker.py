@@ -138,20 +138,12 @@ def fill_gaps(track: FaceTrack, frame_indices: npt.NDArray[np.int64]) -> FaceTra
     """
     rows = np.searchsorted(track.frame_indices, frame_indices).clip(max=len(track) - 1)
     seen = track.frame_indices[rows] == frame_indices
-
-    def filled(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        columns = values.reshape(len(track), -1).T
-        interpolated = [np.interp(frame_indices, track.frame_indices, column) for column in columns]
-        if not interpolated:
-            return np.empty((len(frame_indices), *values.shape[1:]), dtype=np.float32)
-        return np.stack(interpolated, axis=1, dtype=np.float32, casting="same_kind").reshape(-1, *values.shape[1:])
-
     landmark_scores, found_by = track.landmark_scores, track.found_by
     return FaceTrack(
         track_id=track.track_id,
         frame_indices=frame_indices,
-        boxes_xyxy=filled(track.boxes_xyxy),
-        landmarks=filled(track.landmarks),
+        boxes_xyxy=interpolated(track.boxes_xyxy, track.frame_indices, frame_indices).astype(np.float32),
+        landmarks=interpolated(track.landmarks, track.frame_indices, frame_indices).astype(np.float32),
         scores=np.where(seen, track.scores[rows], np.float32(0)),
         interpolated=~seen | track.interpolated[rows],
         landmark_scores=None
@@ -159,6 +151,17 @@ def fill_gaps(track: FaceTrack, frame_indices: npt.NDArray[np.int64]) -> FaceTra
         else np.where(seen[:, None], landmark_scores[rows], np.float32(0)),
         found_by=None if found_by is None else np.where(seen, found_by[rows], np.uint8(FoundBy.NOT_FOUND)),
     )
+
+
+def interpolated(
+    values: npt.NDArray[np.float32], known_indices: npt.NDArray[np.int64], frame_indices: npt.NDArray[np.int64]
+) -> npt.NDArray[np.float64]:
+    """Return (N,…) values of N known frames at T frames, (T,…): linear in between, those of the ends beyond them."""
+    columns = values.reshape(len(values), -1).T
+    filled = np.empty((len(frame_indices), len(columns)), dtype=np.float64)
+    for number, column in enumerate(columns):
+        filled[:, number] = np.interp(frame_indices, known_indices, column)
+    return filled.reshape(len(frame_indices), *values.shape[1:])
 
 
 def mask_share(mask: npt.NDArray[np.uint8], box_xyxy: npt.NDArray[np.float32]) -> float:

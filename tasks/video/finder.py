@@ -18,10 +18,8 @@ import numpy.typing as npt
 
 from tasks.detect.detector import FaceDetector
 from tasks.landmarks.landmarker import Landmarker
-from tasks.media import FaceDetection, FoundBy, FrameBatch
+from tasks.media import FaceDetection, Faces, FoundBy, FrameBatch
 from tasks.track.tracker import MAX_SHIFT_DIAGONALS, FaceTracker
-
-Faces = list[list[FaceDetection]]
 
 # A landmarker answers for any box. Where it is less than half as certain as in the frames where the face was detected,
 # the face may have gone.

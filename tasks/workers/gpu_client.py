@@ -19,10 +19,10 @@ from manifests.errors import FaceshardsError, StageMissing, VideoRejected
 from tasks.detect.detector import FaceDetector
 from tasks.landmarks import LANDMARKERS
 from tasks.landmarks.landmarker import Landmarker
-from tasks.media import FaceDetection, FrameBatch, Reason, Stage
+from tasks.media import FaceDetection, Faces, FrameBatch, Reason, Stage
 from tasks.settings import StageSettings
 from tasks.video.stages import Models, detector_classes, load_detector, load_landmarker
-from tasks.workers.gpu_service import Faces, Request, SharesMemory
+from tasks.workers.gpu_service import Request, SharesMemory
 
 # How long a worker waits for a service that is starting, seconds: PyTorch with CUDA needs ten or more, on a network
 # file system minutes.

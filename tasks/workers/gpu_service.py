@@ -32,14 +32,12 @@ from manifests.errors import FaceshardsError, StageMissing, VideoRejected
 from tasks.detect.detector import FaceDetector
 from tasks.landmarks import LANDMARKERS
 from tasks.landmarks.landmarker import Landmarker
-from tasks.media import FaceDetection, FrameBatch, Reason, Stage
+from tasks.media import Faces, FrameBatch, Reason, Stage
 from tasks.settings import StageSettings
 from tasks.video.stages import detector_classes, load_detector, load_landmarker
 from tasks.workers.interrupts import end_with_parent, interrupts_blocked
 
 logger = logging.getLogger(__name__)
-
-Faces = list[list[FaceDetection]]
 
 # Frames that go through a network together: two batches of 16 at 1280×720. An estimate, which no GPU has confirmed:
 # the widest layer of MTCNN's finest scale then takes 10 channels × 32 × 768 × 432 × 4 bytes, 400 MiB.

@@ -1,1 +1,1 @@
-"""The thin consumer of stores: models, training, evaluation."""
+"""Training and evaluation of deepfake detectors on stores."""

@@ -1,4 +1,4 @@
-"""The folder of a training run: its files, and reading them without a model.
+"""The folder of a training run: its files, and functions that read them without the model.
 
 RUN/
 ├── config.yaml     the settings
@@ -89,7 +89,7 @@ class CurveEntry(TypedDict):
 
 
 def read_curve(run: Path) -> list[CurveEntry]:
-    """Return the points of the curve of a run, without a line that was cut off by a kill."""
+    """Return the points of the curve of a run, without a line that is incomplete because the run was killed."""
     points: list[CurveEntry] = []
     if (run / CURVE_NAME).exists():
         for line in (run / CURVE_NAME).read_text(encoding="utf-8").splitlines():
@@ -102,7 +102,7 @@ def require_same_run(config: TrainConfig) -> None:
     """Require that the folder of a run holds no run with other settings.
 
     Raises:
-        ConfigError: it does; the message lists the differences.
+        ConfigError: it holds such a run; the message lists the differences.
     """
     path = config.run / CONFIG_NAME
     if not path.exists():

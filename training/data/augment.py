@@ -13,8 +13,8 @@ All frames of a clip get the same change, except for the noise, which differs be
 from the given seed, so the result does not depend on the process that computes it.
 
 Everything works on uint8 pixels in OpenCV: on one core and a 320-pixel crop, torchvision's v2 takes 3.9 ms for colour
-jitter, 1.7 ms for sharpening and 0.9 ms for noise where this takes 0.6, 0.2 and 0.7 ms, and it draws from one global
-generator (benchmarks/loader.py measures the whole). Tests compare the results of both.
+jitter, 1.7 ms for sharpening and 0.9 ms for noise; this module takes 0.6, 0.2 and 0.7 ms. torchvision also draws from
+one global generator. benchmarks/loader.py measures the whole augmentation. Tests compare the results of both.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def random_box(
         if 0 < width <= image_width and 0 < height <= image_height:
             top = int(rng.integers(image_height - height + 1))
             return top, int(rng.integers(image_width - width + 1)), height, width
-    # No try fits: take the largest centred part of an allowed shape.
+    # No random part fits: take the largest centred part with an allowed aspect ratio.
     width = min(image_width, round(image_height * ratio[1]))
     height = min(image_height, round(image_width / ratio[0]))
     return (image_height - height) // 2, (image_width - width) // 2, height, width
@@ -236,7 +236,7 @@ def equalise(crops: Pixels, clip: float) -> Pixels:
 
 
 def sharpen(crops: Pixels, alpha: float, lightness: float) -> Pixels:
-    """Mix (T,H,W,3) crops with their sharpened version, whose centre weighs 8 + lightness, at the share alpha."""
+    """Mix (T,H,W,3) crops with a sharpened version, whose share is alpha; the kernel's centre is 8 + lightness."""
     kernel = np.full((3, 3), -alpha, dtype=np.float32)
     kernel[1, 1] = (1 - alpha) + alpha * (8 + lightness)
     return np.stack([_uint8(cv2.filter2D(crop, -1, kernel)) for crop in crops])

@@ -103,7 +103,7 @@ class StoreDataset(Dataset[Sample]):
         return len(self.labels)
 
     def __getitem__(self, which: Draw | int) -> Sample:
-        """Return an item; a number alone is a draw of the first epoch.
+        """Return an item; an integer stands for a draw in the first epoch.
 
         Raises:
             IndexError: the number is not below `len`.
@@ -153,7 +153,7 @@ class StoreDataset(Dataset[Sample]):
     def _record(self, item: int) -> tuple[bytes, RecordHeader, range]:
         """Return the record of an item, its header, and the positions of the item's frames in it.
 
-        Arrays are not decoded: that would double the time of everything but decoding images.
+        Arrays are not decoded: decoding them would double the time of all work besides decoding images.
         """
         store, number, frame = self._places[item].tolist()
         key, data = self._stores[store].encoded(number)

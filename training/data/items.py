@@ -139,8 +139,8 @@ def _rows(store: RecordStore) -> Iterator[_Row]:
             yield cast(_Row, tuple(others))
     if num_rows != len(store):
         raise StoreCorrupt(
-            f"{path}: got {num_rows} rows of split {store.split!r}, expected {len(store)} as the index says; "
-            "see `python -m storage.inspect OUT --verify`"
+            f"{path}: got {num_rows} rows of split {store.split!r}, expected {len(store)} as in the index; "
+            "check the store with `python -m storage.inspect OUT --verify`"
         )
 
 
@@ -155,12 +155,12 @@ def labels_of(
     if is_binary:
         return (plan.methods > 0).astype(np.int64)
     if len(class_names) < 2 or len(set(class_names)) != len(class_names):
-        raise ConfigError(f"classes: got {class_names}, expected 'binary', or the name of reals and then manipulations")
+        raise ConfigError(f"classes: got {class_names}, expected 'binary', or a name for reals, then manipulations")
     unknown = set(plan.method_names[1:]) - set(class_names[1:])
     if unknown and not allow_unknown:
         raise ConfigError(
-            f"classes: got {class_names}, expected one for each manipulation of the stores, also {sorted(unknown)}; "
-            "name them, or exclude their videos with manipulations="
+            f"classes: got {class_names}, expected a class for each manipulation of the stores; add {sorted(unknown)}, "
+            "or exclude their videos with manipulations="
         )
     known = plan.method_names[1:]
     table = [0, *(UNKNOWN if name in unknown else class_names.index(name, 1) for name in known)]

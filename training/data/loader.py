@@ -6,8 +6,8 @@
         batch = batch.to("cuda")
         batch.images, batch.labels, batch.masks
 
-Workers write into shared memory that is allocated once: the page faults of a new block per batch take a third of the
-time of decoding.
+Workers write into shared memory that is allocated once: the page faults of a new block for each batch would take a
+third as long as decoding.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from training.data.dataset import StoreDataset
 from training.data.order import BlockShuffle, Draw, SamplerState
 
 PREFETCH = 2  # batches that each worker prepares ahead
-# One more: while a worker fills a batch, the previous one may still be copied.
+# Slots of each worker, one more than PREFETCH: while a worker fills a batch, the previous one may still be copied.
 NUM_SLOTS = PREFETCH + 1
 # Shared memory of Linux; 64 MB in Docker by default.
 SHARED_MEMORY_DIR = Path("/dev/shm")  # noqa: S108 - only its free space is read
@@ -145,7 +145,7 @@ def make_loader(
     """
     if batch_size < 1 or num_workers < 0:
         raise ConfigError(
-            f"batch_size and num_workers: got {batch_size} and {num_workers}, expected 1 and 0 or more each"
+            f"batch_size and num_workers: got {batch_size} and {num_workers}, expected at least 1 and at least 0"
         )
     slots = _Slots(dataset, num_workers, batch_size) if num_workers else None
     loader: DataLoader[Sample] = DataLoader(
@@ -182,8 +182,8 @@ class _Filled:
 class _Slots:
     """Shared memory for batches: a ring of slots per worker.
 
-    A worker starts a batch when the loop takes the batch `PREFETCH` before it, and fills the slot of the batch before
-    that one, which the loop has copied by then.
+    Among the batches of one worker, it starts number n when the loop takes number n - `PREFETCH`, and fills the slot of
+    number n - `NUM_SLOTS`, which the loop has copied by then.
     """
 
     def __init__(self, dataset: StoreDataset, num_workers: int, batch_size: int) -> None:
@@ -262,7 +262,7 @@ def _require_shared_memory(num_bytes: int) -> None:
     """Require free shared memory, since writing beyond it kills a process.
 
     Raises:
-        ConfigError: there is less.
+        ConfigError: less is free than needed.
     """
     if not SHARED_MEMORY_DIR.is_dir():
         return

@@ -62,7 +62,7 @@ class BlockShuffle(Sampler[Draw]):
         balance: `none`; `class`, equal numbers of each class; `method`, as many real as fake items, and equal numbers
             of each manipulation among the fakes.
         num_draws: draws in an epoch, over all ranks; rounded down to whole rounds. N if None.
-        block_size: neighbours that stay together until the buffer.
+        block_size: adjacent items that stay together until the buffer is shuffled.
         buffer_size: items that are mixed with each other.
         rank: number of this process among those of the run.
         world_size: number of processes; the remainder of an epoch that does not divide evenly is dropped.
@@ -96,7 +96,7 @@ class BlockShuffle(Sampler[Draw]):
         if self._num_draws < world_size:
             raise ConfigError(
                 f"draws in an epoch: got {wanted}, expected at least {max(len(self._round), world_size)}, "
-                "one round for the balance and one item for each process; give num_draws"
+                "one round for the balance and one item for each process; set num_draws"
             )
         self._block_size, self._buffer_size = block_size, buffer_size
         self._rank, self._world_size = rank, world_size

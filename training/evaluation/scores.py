@@ -283,7 +283,7 @@ def _require_classes(scores: Scores) -> None:
         return
     if scores.class_names is None or scores.class_label is None or scores.class_probabilities is None:
         raise ValueError(
-            "Scores: got a part of class_names, class_label, class_probabilities, expected all of them or none"
+            "Scores: got only some of class_names, class_label, class_probabilities, expected all of them or none"
         )
     num_classes = len(scores.class_names)
     require_array("Scores", "class_probabilities", scores.class_probabilities, np.float64, (len(scores), num_classes))
@@ -293,4 +293,4 @@ def _require_classes(scores: Scores) -> None:
     if (abs(scores.class_probabilities.sum(axis=1) - 1.0) > _SUM_TOLERANCE).any():
         raise ValueError("Scores.class_probabilities: got rows with another sum, expected 1; apply a softmax first")
     if (abs(1.0 - scores.class_probabilities[:, REAL_CLASS] - scores.p_fake) > _SUM_TOLERANCE).any():
-        raise ValueError(f"Scores.p_fake: got another value than 1 − p({scores.class_names[REAL_CLASS]}), expected it")
+        raise ValueError(f"Scores.p_fake: got other values, expected 1 − p({scores.class_names[REAL_CLASS]})")

@@ -22,7 +22,7 @@ from manifests.files import publish, write_atomically
 from training.models.checkpoint import AboutModel, save_model
 from training.run_folder import read_curve
 
-MAX_NOT_FINITE = 10  # steps in a row; the loss scaler of float16 is halved at each, and has settled after so many
+MAX_NOT_FINITE = 10  # steps in a row; the loss scaler of float16 is halved at each, and has settled after ten
 
 
 class TimeIsUp(Exception):
@@ -110,7 +110,7 @@ class RandomState(Callback):
     """Callback that keeps the random states of all processes in the checkpoint, so that dropout resumes exactly.
 
     Raises:
-        ConfigError: the run was started with another number of processes, which its epochs are divided among.
+        ConfigError: the run was started with another number of processes, among which its epochs are divided.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class RandomState(Callback):
         if self._states is not None and len(self._states) != trainer.world_size:
             raise ConfigError(
                 f"trainer.devices: got {trainer.world_size} processes, expected {len(self._states)} as at the "
-                "start of the run, whose epochs are divided among so many"
+                "start of the run, since its epochs are divided among them; set trainer.devices to that number"
             )
 
     def on_train_batch_start(self, trainer: lightning.Trainer, *_: object) -> None:

@@ -23,7 +23,7 @@ from training.models.checkpoint import AboutModel
 
 
 class Feed:
-    """A plain iterable over a loader, whose sampler and state Lightning would replace if it saw them."""
+    """A plain iterable that hides a loader from Lightning, which would replace the loader's sampler and state."""
 
     def __init__(self, loader: Loader) -> None:
         self._loader = loader
@@ -92,7 +92,7 @@ class StoreData(lightning.LightningDataModule):
         return Feed(loader)
 
     def state_dict(self) -> SamplerState:
-        """Return the state of the training order; Lightning would keep that of a loader within an epoch only."""
+        """Return the state of the training order; Lightning itself saves a loader's state only within an epoch."""
         return {} if self._train_loader is None else self._train_loader.state_dict()
 
     def load_state_dict(self, state_dict: SamplerState) -> None:

@@ -37,9 +37,10 @@ class ForgeryModule(lightning.LightningModule):
 
     @property
     def has_unused_parameters(self) -> bool:
-        """Whether parameters may get no gradient, which DDP has to know.
+        """Whether some parameters may get no gradient, which DDP has to know.
 
-        The head of a clip model uses neither classifier nor mask of the frames; without its loss, a mask is unused.
+        The head of a clip model uses neither the classifier nor the mask of the frame model. The mask decoder gets no
+        gradient if the weight of the segmentation loss is 0.
         """
         has_decoder = getattr(self.model, "decoder", None) is not None
         return isinstance(self.model, ClipDetector) or (has_decoder and not self.config.loss.weights[1])

@@ -124,7 +124,7 @@ class RealCentreContrast(nn.Module):
         if self.training:
             self._follow(directions.detach()[is_real])
         cosines = directions @ F.normalize(self.centre, dim=0)
-        # Masked sums, so that a side without items gives 0 and stays in the graph.
+        # Masked sums, so that a class without items gives 0 and stays in the graph.
         near = ((1 - cosines) * is_real).sum() / is_real.sum().clamp(min=1)
         away = (cosines.clamp(min=0) * ~is_real).sum() / (~is_real).sum().clamp(min=1)
         return (near + away) * self.centre.any()

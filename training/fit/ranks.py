@@ -1,7 +1,7 @@
 """Processes of distributed training on this machine: one per GPU, or a chosen number on a CPU.
 
 They are spawned here, with their ranks in the environment. Lightning would start the command line again for each of
-them, which would find the run's folder locked by the first.
+them, and each would find the run's folder locked by the first process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Training runs: started or resumed in a folder, which in the end holds `model.pt`.
+"""Training runs: started or resumed in a folder, which holds `model.pt` at the end.
 
 See `training.run_folder` for the files of the folder.
 """
@@ -94,7 +94,7 @@ def train(config: TrainConfig) -> TrainResult:
     state = read_state(config.run)
     if state is None:
         raise ConfigError(
-            f"run {config.run}: got no {STATE_NAME}, expected one; was the folder changed during training?"
+            f"run {config.run}: got no {STATE_NAME}, expected one; start the run again, and leave its folder unchanged"
         )
     if state.val_auc is not None:
         state = replace(state, threshold=_keep_threshold(config))
@@ -209,7 +209,7 @@ def _starting_model(config: TrainConfig, about: AboutModel) -> nn.Module:
         raise ConfigError(
             f"model.start_from {config.model.start_from}: got {found.name} of {found.img_size} px and "
             f"{len(found.class_names)} classes, expected {about.name} of {about.img_size} px and "
-            f"{len(about.class_names)} classes"
+            f"{len(about.class_names)} classes; change model.start_from or the other settings of the model"
         ) from error
     return model
 

@@ -1,4 +1,4 @@
-"""The deepfake detector networks: one file and one line here for each; any network of timm by its own name."""
+"""The deepfake detector networks by name: one file and one line here for each, and any network of timm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Model files: the weights of a trained model, and the description to build it and to make its crops.
+"""Model files: the weights of a trained model, and the description needed to build it and to make its crops.
 
     {"format": "faceshards-model", "version": 1, "about": {…}, "state": {key: tensor}}
 
@@ -24,7 +24,7 @@ from training.models.official_m2tr import load_official
 from training.models.weight_files import read_weights
 
 FORMAT, VERSION = "faceshards-model", 1
-OFFICIAL_KEYS = ("model._conv_stem.weight", "model_state")  # one of which a checkpoint of M2TR's authors has
+OFFICIAL_KEYS = ("model._conv_stem.weight", "model_state")  # a checkpoint of M2TR's authors has one of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -113,7 +113,8 @@ class ClipDetector(nn.Module):
             classifier = getattr(frame_model, "classifier", None)
             if not isinstance(classifier, nn.Module):
                 raise ConfigError(
-                    "model.head mean: got a model without `classifier`, expected m2tr, for one; or take vtf"
+                    "model.head: got mean for a model without `classifier`, expected a model with one, such as m2tr; "
+                    "choose model.head=vtf for others"
                 )
             self.head: nn.Module = FrameMean(classifier)
             self.num_features = num_features

@@ -7,7 +7,7 @@
 There is one class for each box of the paper's figure. The figure runs the filter in parallel with the transformer, the
 authors' code (PyDeepFakeDet, MIT) runs it after the transformer. This module follows the code, since the published
 weights do. Numbers from that code are marked `code`, those of EfficientNet (Tan & Le, arXiv 1905.11946) `B4`. No line
-is copied from it.
+of the authors' code is copied.
 
 The attention matrix is never materialised: 6,400 × 6,400 tokens take 164 MB per image. Maps are channels-last, so that
 (B,C,H,W) maps are (B,H·W,C) tokens without a copy: the fast kernels need queries, keys and values that are contiguous
@@ -327,7 +327,7 @@ class M2TR(nn.Module):
     ) -> None:
         super().__init__()
         if img_size <= 0 or img_size % SIZE_STEP:
-            raise ConfigError(f"img_size: got {img_size}, expected a multiple of {SIZE_STEP}; 320 is the paper's")
+            raise ConfigError(f"img_size: got {img_size}, expected a multiple of {SIZE_STEP}; the paper uses 320")
         self.img_size, self.num_classes = img_size, num_classes
         self.memory_format = torch.channels_last
         self.backbone = Backbone(num_classes, pretrained, backbone)

@@ -60,7 +60,7 @@ class SwinSpectrum(nn.Module):
     ) -> None:
         super().__init__()
         if img_size <= 0 or img_size % SIZE_STEP:
-            raise ConfigError(f"img_size: got {img_size}, expected a multiple of {SIZE_STEP}; 224 is Swin-Tiny's own")
+            raise ConfigError(f"img_size: got {img_size}, expected a multiple of {SIZE_STEP}; Swin-Tiny uses 224")
         self.img_size, self.num_classes = img_size, num_classes
         self.texture = timm.create_model(SWIN, pretrained=pretrained, num_classes=0, img_size=img_size)
         if weights is not None:

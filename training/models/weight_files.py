@@ -39,7 +39,7 @@ def read_weights(path: Path) -> object:
         return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
-        way_out = "save its state dict alone, unless it is damaged: torch.save(checkpoint['model_state'], path)"
+        way_out = "fetch the file again, or save only its state dict: torch.save(checkpoint['model_state'], path)"
         raise ConfigError(f"{path}: got {reason}, expected tensors and plain values only; {way_out}") from error
 
 

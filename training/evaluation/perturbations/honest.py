@@ -1,4 +1,4 @@
-"""Perturbations `honest`: JPEG, contrast and resizing that do what their names say."""
+"""Perturbations `honest`: JPEG compression, contrast and resizing, each true to its name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Contract of perturbations: changes of crops in levels, between forgery and detector.
+"""Contract of perturbations: changes of crops at several levels, as between the making of a fake and its detection.
 
-A perturbation changes the (T,S,S,3) uint8 RGB crops of one record. The studies change whole frames, in which a blur, a
-block or an encoder meets a face of another size: only the order of figures compares with published ones.
+A perturbation changes the (T,S,S,3) uint8 RGB crops of one record. The studies change whole frames, where the face has
+another size in relation to a blur, a block or an encoder: only the ranking is comparable with published results.
 """
 
 from __future__ import annotations

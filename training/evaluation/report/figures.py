@@ -1,6 +1,6 @@
 """Plots of an evaluation as SVG, drawn with matplotlib.
 
-Files have the light colours of the page; on the page each colour becomes the page's CSS variable, which dark mode sets.
+Files use the light colours of the page. On the page, CSS variables replace the colours, and dark mode changes them.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def render_page(evaluation: Evaluation, figures: Sequence[Plot], extras: Extras 
 
     Args:
         evaluation: metrics of the model.
-        figures: plots, of which each has its place by its name.
+        figures: plots; the name of each decides its place.
         extras: further parts of the page.
     """
     environment = page_environment(TEMPLATES_DIR)

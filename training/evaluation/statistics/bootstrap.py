@@ -1,7 +1,7 @@
 """Metrics on bootstrap resamples: counts per unit are computed once, and a resample is a matrix product.
 
-Units are videos with all their frames and persons. `training.evaluation.statistics.metrics` makes intervals of the
-values.
+Units are videos with all their frames and persons. `training.evaluation.statistics.metrics` computes intervals from
+the values.
 """
 
 from __future__ import annotations

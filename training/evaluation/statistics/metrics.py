@@ -327,10 +327,10 @@ def _why_undefined(name: str, num_reals: int, num_fakes: int, threshold: float |
     if name in _WITH_ONE_CLASS:
         return None
     if not num_reals or not num_fakes:
-        return f"only {'fakes' if num_fakes else 'reals'}: it takes both"
+        return f"only {'fakes' if num_fakes else 'reals'}: both are needed"
     fpr = FPR_OF.get(name)
     if fpr is not None and num_reals * fpr < 1.0:
-        return f"{num_reals} reals cannot show {100 * fpr:g} % of false positives: it takes {1 / fpr:.0f}"
+        return f"{num_reals} reals cannot show {100 * fpr:g} % of false positives: {1 / fpr:.0f} are needed"
     return None
 
 
@@ -403,6 +403,6 @@ def _macro_auc(truth: IntArray, probabilities: FloatArray, class_names: tuple[st
 
     missing = [name for number, name in enumerate(class_names) if not (truth == number).any()]
     if missing:
-        return Figure(value=None, reason=f"no row of class {', '.join(missing)}: it takes every class")
+        return Figure(value=None, reason=f"no row of class {', '.join(missing)}: every class is needed")
     columns = [roc_auc_score(truth == number, probabilities[:, number]) for number in range(len(class_names))]
     return Figure(value=float(np.mean(columns)), reason="no interval: not resampled")

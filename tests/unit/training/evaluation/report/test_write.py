@@ -49,7 +49,7 @@ def test_an_evaluation_of_one_class_or_of_nothing_is_still_written(
     assert "Receiver" not in page
     assert read_evaluation(tmp_path / "out" / "evaluation.json") == found
     if kept is not None:
-        reason = f"only {'fakes' if kept else 'reals'}: it takes both"
+        reason = f"only {'fakes' if kept else 'reals'}: both are needed"
         assert found.groups[0].figures["auc"].reason == reason
         assert ">AUC</abbr>" not in page
 
@@ -78,7 +78,7 @@ def test_several_classes_have_their_place(tmp_path: Path, scores: Scores) -> Non
     several = scores_from_columns(columns | classes)
     found = summarise(several, threshold=None, seed=0, num_resamples=20)
     page = write_evaluation(tmp_path / "out", found, several).read_text()
-    assert found.classes[0].macro_auc.reason == "no row of class Face2Face: it takes every class"
+    assert found.classes[0].macro_auc.reason == "no row of class Face2Face: every class is needed"
     assert "Macro AUC" in page
     assert (tmp_path / "out" / "figures" / "classes.svg").is_file()
     assert read_evaluation(tmp_path / "out" / "evaluation.json") == found

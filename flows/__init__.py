@@ -1,1 +1,1 @@
-"""WHEN and WHERE: the Prefect flows, their configuration, the command line and the report."""
+"""Prefect flows, their configuration, the command line and the report: when and where the work runs."""

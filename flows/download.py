@@ -1,4 +1,4 @@
-"""The flows `download-ffpp` and `download-archive`, which bring a dataset onto the disk.
+"""The flows `download-ffpp` and `download-archive`, which fetch a dataset.
 
 1 plan      files to have, from the server's lists and the settings       flows/run/download_plan
 2 survey    files on the disk, and lengths of the missing ones            flows/run/download_plan
@@ -49,7 +49,7 @@ class Failure(TypedDict):
     """A file that could not be fetched, or an archive that could not be extracted."""
 
     path: str
-    """Where the file was to be."""
+    """Path that the file should have had."""
 
     reason: str
     """A `FetchReason`."""
@@ -59,7 +59,7 @@ class Failure(TypedDict):
 
 
 class Account(TypedDict):
-    """What became of the planned files; `num_planned` is the sum of the next three."""
+    """Outcome of a download; `num_planned` is the sum of the next three."""
 
     num_planned: int
     """Files that were chosen."""
@@ -275,7 +275,7 @@ def account_of(outcomes: Sequence[Fetched], *, num_planned: int, num_already_the
     """Return the account of a download.
 
     Args:
-        outcomes: those of the files that were missing.
+        outcomes: outcomes of the files that were missing.
         num_planned: number of all planned files.
         num_already_there: number of planned files that were on the disk.
 

@@ -117,7 +117,8 @@ def result(
     """
     if report.num_stored == 0:
         raise NothingStored(
-            f"{config.dataset.root}: got no video that can be stored; {config.out}/report.html says why"
+            f"{config.dataset.root}: got no video that can be stored, expected at least one; "
+            f"{config.out}/report.html shows why each was rejected"
         )
     num_changed = sum(difference.totals.values()) if difference else num_processed
     return {"videos_processed": num_processed, "videos_changed": num_changed} | report.totals

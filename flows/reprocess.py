@@ -1,7 +1,8 @@
 """The flow `reprocess`, for schedules: it updates a store to its dataset and settings.
 
-It is `preprocess-ffpp`, except that a store made with other settings is recomputed instead of refused, since a schedule
-cannot ask. The former store stays a version for `faceshards rollback`. One deployment updates one store.
+It is `preprocess-ffpp` with one difference: a store made with other settings is recomputed, not refused, since a
+schedule cannot ask the user. The earlier store stays a version, which `faceshards rollback` restores. One deployment
+updates one store.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def reprocess(config: PreprocessConfig) -> dict[str, Any]:
 
 
 def has_other_settings(config: PreprocessConfig) -> bool:
-    """Whether a store lies in the output folder that was made with other settings than the named ones."""
+    """Return whether the output folder holds a store that was made with other settings than the named ones."""
     try:
         store_config(config)
     except StoreChanged:

@@ -58,7 +58,7 @@ def verify_stores(config: VerifyConfig) -> dict[str, Any]:
 
 
 def report_on(store: Path) -> VerifyReport:
-    """Return the report on a store; a store that cannot be read gives one with that problem."""
+    """Return the report on a store; for a store that cannot be read, it contains that problem."""
     try:
         return verify_store(store)
     except StoreError as error:

@@ -1,7 +1,7 @@
 """Commands of the command line: name, line of help, arguments, and the function that returns an exit status.
 
-Each module of commands has a function `commands`, called when the parser is built, so that choices are those of the
-registries at that moment. Nothing heavy is imported before a command runs.
+Each module of commands has a function `commands`. It is called when the parser is built, so that the choices of an
+option are those of the registries at that moment. Nothing heavy is imported before a command runs.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ class Command:
         text: its line of help: a phrase that begins with a verb.
         run: runs it and returns the exit status; None for a group.
         arguments: its positional arguments in their order, and its options.
-        commands: those of a group.
-        metavar: what the usage calls a command of the group.
+        commands: the commands of a group.
+        metavar: word for a command of the group in the usage.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Command:
 
 
 def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], metavar: str = "COMMAND") -> None:
-    """Add commands to a parser, and those of groups to the groups' own parsers."""
+    """Add commands to a parser, and the commands of each group to the parser of the group."""
     parsers = parser.add_subparsers(title=f"{metavar.lower()}s", required=True, metavar=metavar)
     for command in commands:
         sentence = f"{command.text[0].upper()}{command.text[1:]}."

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, progress and complaints on stderr.
+"""Output of commands: results on stdout, progress and error messages on stderr.
 
 Paths are printed unchanged: brackets are no markup, `:100:` is no emoji. Rich takes longer to import than `--help`
 may take, so it is imported when something is printed.
@@ -40,7 +40,7 @@ def say(what: RenderableType) -> None:
 
 
 def complain(text: str, *, error: Exception | None = None) -> None:
-    """Print a complaint; before the message of an error `text` is printed in red."""
+    """Print a message on stderr; with an error, `text` is printed in red before the error's message."""
     from rich.text import Text
 
     line = text if error is None else Text.assemble((text, "red"), f" {error}")

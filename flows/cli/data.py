@@ -59,7 +59,7 @@ def commands() -> Iterator[Command]:
 
 
 def index(options: Options) -> int:
-    """Index a dataset; return 1 where there is no video, or the split breaks its policy's promise."""
+    """Index a dataset; return 1 if there is no video, or if the split breaks the promise of its policy."""
     from flows.config.preprocess import AUTO, load_index_config
     from flows.run.bars import items_bar, shown
     from flows.run.sources import index_sources, survey_sources
@@ -80,7 +80,7 @@ def index(options: Options) -> int:
             say(str(source))
     with shown(items_bar("videos"), "probing") as on_video:
         indexed = index_sources(sources, probing=not options.names_only, on_video=on_video)
-    split = config.split.model_copy(update={"allow_leakage": True})  # broken promises are shown, nothing is stored
+    split = config.split.model_copy(update={"allow_leakage": True})  # leakage is shown, and no store is written
     rows = with_splits(indexed.rows, split, test_datasets=indexed.test_datasets)
     report = audit(row.entry for row in rows if row.entry is not None and row.status != "rejected")
     broken = broken_promises(report, config.split.policy)
@@ -127,7 +127,7 @@ def _require_place(option: str, path: Path | None) -> None:
 
 
 def _table(rows: Sequence[ManifestRow], wanted: Sequence[float] | None, test_datasets: Collection[str]) -> Table:
-    """Return the table kinds × splits with each share of the kind, and below it the shares of the whole as wanted."""
+    """Return a table of videos by kind and split with shares; below, the shares of all videos, and those wanted."""
     from rich.table import Table
 
     from manifests.splits.policies import counts_by_split

@@ -65,7 +65,7 @@ def commands() -> Iterator[Command]:
 
 
 def ffpp(options: Options) -> int:
-    """Fetch FaceForensics++, or print what that would take."""
+    """Fetch FaceForensics++, or with `--dry-run` print what would be fetched."""
     from flows.config.download import DownloadConfig, require_terms
     from flows.config.preprocess import validate
     from flows.run.download_plan import plan_ffpp
@@ -91,7 +91,7 @@ def ffpp(options: Options) -> int:
 
 
 def archive(options: Options) -> int:
-    """Fetch and extract archives, or print what that would take."""
+    """Fetch and extract archives, or with `--dry-run` print what would be fetched."""
     from flows.config.download import ArchiveConfig
     from flows.config.preprocess import validate
     from flows.run.download_plan import ARCHIVES_DIR, plan_archives
@@ -169,7 +169,7 @@ def _show_survey(fetcher: Fetcher, plan: Sequence[Wanted], config: DownloadConfi
     """Print what would be fetched; return the exit status.
 
     Raises:
-        ConfigError: it does not fit on the disk.
+        ConfigError: the files do not fit on the disk.
     """
     from flows.run.bars import advancing
     from flows.run.download_plan import require_room_for, survey

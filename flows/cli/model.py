@@ -11,7 +11,7 @@ from manifests.entry import SPLITS
 from manifests.errors import EXIT_OK
 
 ALL = "all"
-# Names of groups of perturbations for `--robustness`, and what the perturbations say they belong to.
+# Groups of perturbations for `--robustness`: name on the command line → `Perturbation.group`.
 GROUPS = {"study": "study", "five-levels": "deeperforensics"}
 RUNS_DIR = Path("runs")
 
@@ -128,7 +128,7 @@ def evaluate(options: Options) -> int:
 
 
 def predict(options: Options) -> int:
-    """Score a video, and print what the score is worth."""
+    """Score a video, and print the score with a warning about its limits."""
     with working("loading PyTorch"):
         from flows.config.training import PredictConfig
         from flows.run.prediction import predict as predict_video

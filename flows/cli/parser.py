@@ -29,7 +29,7 @@ QUIET_PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     # The command line prints each failure once; Prefect would print it again with a traceback.
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
-    # The embedded server is stopped while it works, and would print tracebacks about that.
+    # The embedded server may be stopped in the middle of its work, and would print tracebacks then.
     "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
 }
 SHELLS = ("bash", "zsh", "tcsh")
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         require_own_packages()
         return int(options.run(options))
     except BrokenPipeError:
-        # The reader (`| head`) has seen enough. Python would complain again when it flushes at exit.
+        # The reader (`| head`) has closed the pipe. Python would report it again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except (FaceshardsError, OSError) as error:

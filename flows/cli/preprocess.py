@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flows.config.preprocess import PreprocessConfig
     from flows.report.totals import Report
 
-EMPTY_SPLITS = "No video in {}: leakage groups stay whole, and no other way to place them is nearer to the ratios."
+EMPTY_SPLITS = "No video in {}: leakage groups are not divided, and no other assignment comes nearer to the ratios."
 
 
 def commands() -> Iterator[Command]:

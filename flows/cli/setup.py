@@ -34,7 +34,7 @@ def commands() -> Iterator[Command]:
 
 
 def fetch_weights(options: Options) -> int:
-    """Download what is missing.
+    """Download missing weight files, and print where each file is.
 
     Raises:
         ConfigError: no weight file has that name.
@@ -57,7 +57,7 @@ def fetch_weights(options: Options) -> int:
 
 
 def list_weights(options: Options) -> int:
-    """Print what there is and where it lies.
+    """Print the weight files and where each one is.
 
     Raises:
         ConfigError: no weight file has that name.
@@ -82,7 +82,7 @@ def list_weights(options: Options) -> int:
 
 
 def verify_weights(options: Options) -> int:
-    """Compare each file with the published one.
+    """Compare each weight file with the SHA-256 of the published one.
 
     Raises:
         ConfigError: no weight file has that name.

@@ -28,7 +28,7 @@ from tasks.video.provenance import record_settings
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-# How pydantic begins its messages; what follows completes "expected …".
+# Beginnings of pydantic's messages; the text after them completes "expected …".
 _PHRASE = re.compile(r"^(Value error, |Input should be )")
 # Messages for the other faults, by pydantic's name of the fault. The one pattern is that of `detect.device`.
 _WORDING = {
@@ -319,7 +319,7 @@ def read_yaml(path: Path) -> dict[str, object]:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # a date may be impossible
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: such as an impossible date
         raise ConfigError(
             f"--config {path}: got {_one_line(error)}, expected a YAML file; check the path and its syntax"
         ) from error
@@ -363,7 +363,7 @@ def merged(lower: Mapping[str, object], upper: Mapping[str, object]) -> dict[str
 
 
 def _fault(fault: ErrorDetails, model: type[BaseModel], as_options: bool) -> str:
-    """Return one line for one of pydantic's faults."""
+    """Return one line for an error that pydantic found."""
     name = ".".join(str(part) for part in fault["loc"])
     if as_options:
         name = "--" + str(fault["loc"][0]).replace("_", "-")
@@ -373,19 +373,19 @@ def _fault(fault: ErrorDetails, model: type[BaseModel], as_options: bool) -> str
     if fault["type"] == "extra_forbidden":
         known = sorted(_setting_names(model))
         hint = did_you_mean(name.removeprefix("--"), {*known, *model.model_fields})
-        return f"{name}: got a setting of this name, expected one of {', '.join(known)}{hint}"
+        return f"{name}: got an unknown setting, expected one of {', '.join(known)}{hint}"
     wanted = message if message.startswith("expected") else f"expected {_WORDING.get(fault['type'], message)}"
     field = model.model_fields.get(str(fault["loc"][0])) if fault["loc"] else None
     if field is not None and SecretStr.__name__ in str(field.annotation):
         return f"{name}: {wanted}"
     if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
-        return f"{name or 'settings'}: got some that contradict each other, {wanted}"
+        return f"{name or 'settings'}: got values that contradict each other, {wanted}"
     got = str(fault["input"]) if isinstance(fault["input"], Path) else repr(fault["input"])
     return f"{name}: got {got}, {wanted}"
 
 
 def _setting_names(model: type[BaseModel]) -> list[str]:
-    """Dotted names of all settings."""
+    """Return the dotted names of all settings."""
     names: list[str] = []
     for section, field in model.model_fields.items():
         inner = getattr(field.annotation, "model_fields", None)

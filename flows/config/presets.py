@@ -22,16 +22,16 @@ class Preset:
     """Name of its file, without the suffix."""
 
     about: str
-    """One line: what it makes."""
+    """One line that describes the result."""
 
     source: str
-    """Where it was published, and where it differs from that."""
+    """Publication that it follows, and differences from that."""
 
     settings: JsonObject
     """Settings, nested by section as in the configuration."""
 
     expected: str = ""
-    """Preprocessing only: how many records each dataset gives."""
+    """Preprocessing only: number of records that each dataset gives."""
 
 
 def preset_names(folder: Path = PRESETS_DIR) -> list[str]:

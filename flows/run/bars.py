@@ -1,4 +1,4 @@
-"""Progress bars on stderr, shown on a terminal only. Used before Prefect starts, so nothing here imports it."""
+"""Progress bars on stderr, shown only on a terminal. They are used before Prefect starts, so it is not imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-# The rate is measured over so many seconds: long enough to be steady, short enough to show that a server slows down.
+# Seconds over which the rate is measured: long enough to be steady, short enough to show that a server slows down.
 RATE_WINDOW_SECONDS = 30.0
 
 

@@ -53,7 +53,7 @@ REAL_RGB, FAKE_RGB = (40, 160, 80), (200, 40, 60)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameScore:
-    """The score of one frame, or of one clip under its first frame."""
+    """The score of one frame, or of one clip, which its first frame stands for."""
 
     frame_index: int
     """Position in the whole video, 0-based."""

@@ -1,4 +1,4 @@
-"""Checks before a run begins: made by the command line before it starts Prefect, or else by the flow itself."""
+"""Checks before a run begins, made by the command line before it starts Prefect, or else by the flow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXTRAS = {"dask": "prefect_dask", "ray": "prefect_ray"}  # runner.kind, and extr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """What is known before a run begins."""
+    """The result of the checks before a run."""
 
     config: StoreConfig
     """The configuration of the run over this store."""
@@ -41,7 +41,7 @@ _sources_read: ContextVar[tuple[Source, ...] | None] = ContextVar("_sources_read
 
 @contextmanager
 def sources_read(sources: tuple[Source, ...]) -> Iterator[None]:
-    """Pass the names that a command has read on to the flow run that it starts in this block."""
+    """Give the file names that a command has read to the flow run that it starts in this block."""
     token = _sources_read.set(sources)
     try:
         yield
@@ -62,9 +62,9 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
         DatasetError: the dataset's folder does not hold the dataset.
         SplitError: the ratios or the official lists cannot be used.
         StoreError: the store is broken, or was made with another configuration.
-        ConfigError: a device or the runner is not there, a mean face cannot be used, or the store's folder cannot be
+        ConfigError: a device or the runner is missing, a mean face cannot be used, or the store's folder cannot be
             written to.
-        StageMissing: a package or a weight file is not there, and cannot be fetched.
+        StageMissing: a package or a weight file is missing, and cannot be fetched.
     """
     of_store = store_config(wanted)  # reads what the settings depend on: model files, a mean face
     config = of_store.run
@@ -73,7 +73,7 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
     if config.out.resolve() in {source.root.resolve() for source in (config.dataset, *config.test_datasets)}:
         raise ConfigError(f"out: got {config.out}, expected another folder than the dataset's")
     split = config.split
-    # Ratios can be checked alone, lists only against the names of the videos.
+    # The ratios alone are enough for their check; lists are checked against the names of the videos.
     by_list = split.policy in ("official", "file")
     assign(
         [row.entry for row in indexed.rows if by_list and row.entry is not None],
@@ -103,7 +103,7 @@ def require_runner(settings: RunnerSettings) -> None:
     """Check that the task runner can start.
 
     Raises:
-        ConfigError: an extra is not installed, there is no server, or an address that nothing uses.
+        ConfigError: an extra is not installed, there is no server, or the runner does not use the given address.
     """
     if settings.address and settings.kind not in EXTRAS:
         raise ConfigError(
@@ -129,12 +129,12 @@ def devices_of_run(config: PreprocessConfig) -> tuple[str, ...]:
     """Return the devices of this machine; those of a cluster are found by its workers.
 
     Raises:
-        ConfigError: one is not there, or one by number is asked of several machines.
+        ConfigError: a device is missing, or a device number is given for several machines.
     """
     if config.runner.kind != "thread" and ":" in config.detect.device:
         raise ConfigError(
             f"detect.device: got {config.detect.device} for runner.kind {config.runner.kind}, expected auto, cpu or "
-            "cuda; CUDA_VISIBLE_DEVICES of each worker says which"
+            "cuda; choose the GPUs of each worker with its CUDA_VISIBLE_DEVICES"
         )
     return (config.detect.device,) if config.runner.address else resolve_devices(config.detect.device)
 
@@ -143,7 +143,7 @@ def require_models(config: StageSettings) -> None:
     """Check every package and weight file that the stages load; fetch missing published weight files.
 
     Raises:
-        StageMissing: one is not there, and cannot be fetched.
+        StageMissing: one is missing, and cannot be fetched.
     """
     stages = config.implementations()
     names = dict.fromkeys(name for stage in stages for name in stage.weights)
@@ -153,7 +153,7 @@ def require_models(config: StageSettings) -> None:
             with shown(bytes_bar(transient=True), f"fetching {name}", WEIGHTS[name].num_bytes) as on_bytes:
                 fetch(name, config.weights_dir, on_bytes)
         except StageMissing as error:
-            others = f"; missing, too: {', '.join(missing[number:])}" if missing[number:] else ""
+            others = f"; also missing: {', '.join(missing[number:])}" if missing[number:] else ""
             raise StageMissing(f"{error}{others}") from error
     for stage in stages:
         stage.require_models(config.weights_dir)

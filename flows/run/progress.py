@@ -25,7 +25,7 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class FlowProgress(ABC):
-    """Counts what is done; a context manager around the work, used inside a flow run.
+    """Counter of finished work, shown as progress; a context manager around the work, used inside a flow run.
 
     Args:
         bar: shown where stderr is a terminal; elsewhere (in a log, under nohup or Slurm) lines are written.
@@ -98,7 +98,7 @@ class FlowProgress(ABC):
 
 
 class RunProgress(FlowProgress):
-    """Counts videos of a preprocessing run.
+    """Progress of a preprocessing run, by videos.
 
     Args:
         num_videos: videos to process.
@@ -125,7 +125,7 @@ class RunProgress(FlowProgress):
 
 
 class DownloadProgress(FlowProgress):
-    """Counts files and bytes of a download; the remaining time is shown where the lengths of all files are known.
+    """Progress of a download, by files and bytes, with the remaining time if the lengths of all files are known.
 
     Args:
         num_files: files to do.

@@ -33,12 +33,12 @@ class Relatives:
     ) -> Relatives:
         """Find the relatives of probed videos.
 
-        Of several masks, that of the fake with the first video_id chooses the main face of an original; a mask that was
-        used before stays in use, whatever arrives later.
+        If several fakes of an original have a mask, the mask of the first video_id chooses its main face. A mask that
+        was used by an earlier run stays in use, even if fakes with earlier names are added.
 
         Args:
             entries: every usable video on disk.
-            settings: decide what fakes reuse from their originals.
+            settings: the settings of the stages, which decide what fakes reuse from their originals.
             stored: rows of the store by video_id.
         """
         listed, stored = list(entries), stored or {}
@@ -101,7 +101,7 @@ def _digest(content_digest: str, masked: VideoEntry | None) -> str:
 def originals_of(entries: Iterable[VideoEntry]) -> dict[str, VideoEntry]:
     """Return the original of each fake whose footage is among the entries at the same compression, by video_id.
 
-    Frames of the two have the same numbers, as far as both last.
+    A fake and its original have the same frame numbers, up to the end of the shorter one.
     """
     listed = list(entries)
     footage = {_footage(entry): entry for entry in listed if entry.label == REAL}
@@ -112,7 +112,7 @@ def originals_of(entries: Iterable[VideoEntry]) -> dict[str, VideoEntry]:
 def masked_fakes_of(entries: Iterable[VideoEntry]) -> dict[str, list[VideoEntry]]:
     """Return video_id of each real video → its fakes that have a mask, sorted.
 
-    A mask shows which of several people is manipulated, at any compression of the fake: masks have none.
+    A mask shows which of several people is manipulated. It serves every compression, since masks have none.
     """
     listed = sorted(entries, key=lambda entry: entry.video_id)
     fakes: dict[tuple[str, str], list[VideoEntry]] = {}

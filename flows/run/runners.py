@@ -34,14 +34,14 @@ from tasks.workers.kept_pools import worker_processes
 
 logger = logging.getLogger(__name__)
 
-# With threads. While the last videos of one shard are processed, those of the next ones keep the other workers busy.
+# Shards at a time with `thread`: while the last videos of one are processed, the others keep all workers busy.
 SHARDS_AT_ONCE = 4
 
 # How often a shard is submitted again when its worker is lost: Dask's `allowed-failures`, Ray's `max_retries`. With
-# processes, how often in a row without a completed shard.
+# `process`: how many losses in a row, without a completed shard between them, are accepted.
 MAX_LOSSES = 3
 
-# What a Dask worker with a GPU declares: `dask worker --resources GPU=1`. Ray finds GPUs by itself.
+# Resource that a Dask worker with a GPU declares: `dask worker --resources GPU=1`. Ray finds GPUs by itself.
 DASK_GPU = "GPU"
 
 # Plans and reports take a few kB. Ray would reserve 30 % of the memory, and refuses less than 75 MiB.
@@ -65,8 +65,9 @@ def process_shards(
 
     Args:
         plans: the shards.
-        config: the run's.
-        on_video: called with each video's row: from the shards' threads as it is done, elsewhere with its whole shard.
+        config: the run's configuration.
+        on_video: called with each video's row: with `thread` from the shard's thread when the video is done, with other
+            runners when its shard is complete.
         on_finished: called with each completed shard, from this thread.
         on_pause: called from time to time, from this thread.
 
@@ -90,7 +91,8 @@ def process_shards(
             num_losses = num_losses + 1 if len(remaining) == num_before else 1
             if num_losses > MAX_LOSSES:
                 raise StageMissing(
-                    f"runner: got {num_losses} lost processes ({loss}), expected them to last; is the memory enough?"
+                    f"runner: got {num_losses} lost processes ({loss}), expected them to last; if memory ran out, "
+                    "choose fewer runner.workers"
                 ) from loss
             logger.warning("a process with a shard was lost, %d shards are submitted again", len(remaining))
         else:
@@ -111,7 +113,7 @@ def submitting(config: PreprocessConfig, on_video: Callable[[ManifestRow], None]
             yield lambda plan: threads.submit(process_shard, {"plan": plan, "on_video": on_video})
         return
     device = config.detect.device
-    resource_tracker.ensure_running()  # started later, it would unblock interrupts for the processes of the runner
+    resource_tracker.ensure_running()  # if it started later, it would unblock interrupts for the runner's processes
     with RUNNERS[config.runner.kind](config.runner, device == "cuda") as runner:
 
         def submit(plan: ShardPlan) -> PrefectFuture[ShardReport]:
@@ -150,13 +152,13 @@ def _processes(settings: RunnerSettings, _needs_gpu: bool) -> Iterator[Runner]:
 
 @contextmanager
 def _dask(settings: RunnerSettings, needs_gpu: bool) -> Iterator[Runner]:
-    """Start a Dask cluster of this machine, or connect to another."""
+    """Start a Dask cluster on this machine, or connect to an existing one."""
     import dask.config
     from dask.base import annotate
     from prefect_dask.task_runners import DaskTaskRunner
 
     local = {"n_workers": settings.num_local, "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    # A worker imports Prefect where plugins cannot be loaded; ours is only for the command line.
+    # A worker imports Prefect at a point where plugins cannot be loaded; our plugin serves only the command line.
     local |= {"env": {"PREFECT_PLUGINS_ENABLED": "false"}}
     runner = DaskTaskRunner(**({"address": settings.address} if settings.address else {"cluster_kwargs": local}))
     # Daemonic workers, Dask's default, may not start processes.
@@ -172,8 +174,8 @@ def _dask(settings: RunnerSettings, needs_gpu: bool) -> Iterator[Runner]:
 
 @contextmanager
 def _ray(settings: RunnerSettings, needs_gpu: bool) -> Iterator[Runner]:
-    """Start a Ray cluster of this machine, or connect to another."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    """Start a Ray cluster on this machine, or connect to an existing one."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports no usage to its makers
     from prefect_ray import RayTaskRunner
     from prefect_ray.context import remote_options
 

@@ -32,9 +32,9 @@ def plan_shards(
         config: the run's configuration.
         roots: the folder of each dataset.
         devices: what `tasks.workers.devices.resolve_devices` gave.
-        next_number: the number of each split's first new shard.
+        next_number: number of the first new shard of each split.
         relatives: originals and mask footage of the videos on disk.
-        config_digest: of the settings by which the store knows its records.
+        config_digest: digest of the settings that the store's records are made with.
     """
     asked = relatives.asked_by(entries)
     workers = WorkerSettings(devices=devices, num_workers=config.runner.num_workers, stages=config.stages)

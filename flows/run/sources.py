@@ -20,24 +20,24 @@ class Indexed:
     """One manifest of every dataset of a run."""
 
     rows: tuple[ManifestRow, ...]
-    """Every file found, ordered by video_id; none has a split but from an earlier run."""
+    """Every file found, ordered by video_id; only videos of an earlier run have a split."""
 
     roots: dict[str, Path]
     """`VideoEntry.dataset` → its folder."""
 
     test_datasets: tuple[str, ...]
-    """Those that are for testing only, sorted."""
+    """Datasets that are for testing only, sorted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One dataset of a run, by its names."""
+    """One dataset of a run, known by the names of its files."""
 
     survey: Survey
     """Its videos; no file has been opened."""
 
     why: str
-    """Why it is read as this layout, for a person."""
+    """Reason why it is read as this layout, for a person."""
 
     is_held_out: bool
     """Whether it is for testing only."""
@@ -55,7 +55,7 @@ def survey_sources(main: DatasetSettings, held_out: Iterable[HeldOutSettings] = 
         held_out: datasets that are for testing only.
 
     Raises:
-        DatasetError: a folder does not hold its dataset; a layout is to be found, and none fits, or more than one.
+        DatasetError: a folder does not hold its dataset; or its layout is `auto`, and none fits, or more than one.
     """
     return tuple(_survey(settings) for settings in (main, *held_out))
 
@@ -88,7 +88,7 @@ def index_sources(
 
     Args:
         sources: what `survey_sources` returned.
-        probing: open the files; without it, names and lists are all that is known.
+        probing: whether the files are opened; otherwise only names and lists are known.
         known: entries of an earlier run by video_id.
         on_video: called with (videos probed, videos to probe) after each, dataset by dataset.
 
@@ -125,7 +125,7 @@ def require_apart(indexed: Indexed, earlier: Iterable[str]) -> tuple[str, ...]:
     """Return the datasets that are for testing only in a store, this run's and those of earlier runs.
 
     Raises:
-        ConfigError: one of the latter is now to be trained on.
+        ConfigError: a dataset that an earlier run kept for testing only is now the dataset to train on.
     """
     divided = indexed.roots.keys() - set(indexed.test_datasets)
     both = sorted(divided & set(earlier))

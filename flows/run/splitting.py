@@ -26,7 +26,7 @@ def with_splits(
     Args:
         rows: the files on disk.
         settings: how to split.
-        stored: entries of the store, with their splits: those that are no longer on disk still bind their groups.
+        stored: entries of the store, with their splits. Videos that are no longer on disk still bind their groups.
         test_datasets: datasets that are for testing only.
 
     Raises:
@@ -47,7 +47,7 @@ def with_splits(
         settings.official_dir,
         settings.file,
         test_datasets=test_datasets,
-        allow_leakage=True,  # shared videos are counted first, for the message
+        allow_leakage=True,  # videos in two splits are counted below, for the message
     )
     broken = () if settings.allow_leakage else broken_promises(audit(assigned), settings.policy)
     if broken:

@@ -56,7 +56,7 @@ class Workload:
 
     @classmethod
     def find(cls, config: PreprocessConfig, run: StoreRun, indexed: Indexed) -> Workload:
-        """Compare the store with the files on disk; records that became invalid stop counting, in memory.
+        """Compare the store with the files on disk; records that became invalid are dropped in memory, not on disk.
 
         Raises:
             ConfigError: a dataset that the store keeps for testing only is now to be trained on.
@@ -98,7 +98,7 @@ class Workload:
         return outcome(self.rows, self.run.ledger.rows)
 
     def is_done(self) -> bool:
-        """Whether the store already is what the run would make; if so, log it, and what the user should know."""
+        """Return whether the store is up to date; if so, log that, and warn of lost files and records of other code."""
         ledger = self.run.ledger
         if (
             self.missing
@@ -131,7 +131,7 @@ class Workload:
         made = dict.fromkeys((shard.name for shard in ledger.index.shards), now) | ledger.made_with
         for shard in before.index.shards:
             path = self.config.out / SHARDS_DIR / shard.name
-            if shard.name not in made and path.exists():  # the ledger of a redo reads no older shard
+            if shard.name not in made and path.exists():  # a store that is recomputed: its ledger has no older shards
                 with ShardReader(path) as reader:
                     made[shard.name] = reader.meta.made_with
         difference = compare(
@@ -157,7 +157,7 @@ def videos_of_other_code(config: PreprocessConfig, run: StoreRun) -> frozenset[s
 def renamed(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry]) -> set[str]:
     """Return the video_ids of stored videos whose file has another video_id today.
 
-    A label that was corrected in a list gives a file a new identity: what was stored under the old one is wrong.
+    A label that was corrected in a list gives a file a new video_id: the records under the old one are wrong.
     """
     found = {(row.entry.dataset, row.entry.path): row.video_id for row in rows if row.entry is not None}
     return {
@@ -176,7 +176,7 @@ def vanished(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry], roots: M
 
 
 def outcome(indexed: Iterable[ManifestRow], processed: Mapping[str, ManifestRow]) -> list[ManifestRow]:
-    """Return every file's final row: rejected while indexing, or what its shard says.
+    """Return every file's final row: that of its rejection while indexing, or that of its shard.
 
     Videos that are stored and no longer on disk keep their rows: an unmounted disk deletes no records.
     """
@@ -186,12 +186,12 @@ def outcome(indexed: Iterable[ManifestRow], processed: Mapping[str, ManifestRow]
 
 
 def keeps_records(indexed: ManifestRow, processed: ManifestRow | None) -> bool:
-    """Whether a rejection while indexing leaves stored records valid: the file only cannot be read today."""
+    """Return whether stored records stay valid after a rejection while indexing: the file just cannot be read now."""
     return indexed.reason is Reason.UNREADABLE and processed is not None and processed.status == "stored"
 
 
 def _final(indexed: ManifestRow, processed: ManifestRow | None) -> ManifestRow:
-    """Return one file's final row. A stored video that cannot be read today counts as one that is not mounted."""
+    """Return one file's final row. A stored video that cannot be read now keeps its row, as on an unmounted disk."""
     if processed is None or (indexed.status == "rejected" and not keeps_records(indexed, processed)):
         return indexed
     return remeasured(processed, indexed.entry)

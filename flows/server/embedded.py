@@ -29,8 +29,8 @@ STARTUP_SECONDS = 180
 def start_embedded_server() -> None:
     """Start the embedded server; where a server is configured, check that it answers instead.
 
-    Prefect ends the embedded server when this process exits, and Linux when this process is killed. To be called from
-    the main thread: the kernel ends the server when the thread ends that started it.
+    Prefect ends the embedded server when this process exits; Linux ends it when this process is killed. Call it from
+    the main thread, since the kernel ends the server together with the thread that started it.
 
     Raises:
         ConfigError: PREFECT_API_URL names a server that does not answer, or PREFECT_HOME cannot be written to.

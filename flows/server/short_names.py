@@ -11,7 +11,7 @@ It replaces one method, `PrefectClient.read_deployment_by_name`, as it is in Pre
     name of several deployments   an error of one line that lists the full names
     unknown name                  Prefect's own not-found error
 
-Where Prefect's client looks different, nothing is replaced, a warning is logged, and the full form still works.
+If the client of another Prefect version differs, nothing is replaced, a warning is logged, and full names still work.
 Every `prefect` command imports this module, so it imports nothing heavy.
 """
 

@@ -101,7 +101,7 @@ def test_defaults_are_the_papers_dataset(tmp_path: Path) -> None:
         ({"server": "http://me:secret@"}, "--server: expected an address"),
         ({"server": "http://host:secret/"}, "--server: expected an address"),
         ({"server": "http://host/?token=secret"}, "--server: expected an address"),
-        ({"accept_term": True}, "--accept-term: got a setting of this name, expected one of accept_terms, "),
+        ({"accept_term": True}, "--accept-term: got an unknown setting, expected one of accept_terms, "),
     ],
 )
 def test_wrong_settings_are_named_and_secrets_are_not(settings: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_rejections_are_few_lines(celeb_df: Path, capsys: Output) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--set", "nothing=1"], "nothing: got a setting of this name, expected one of dataset.compressions"),
+        (["--set", "nothing=1"], "nothing: got an unknown setting, expected one of dataset.compressions"),
         (["--set", "split.policy=best"], "split.policy: got 'best', expected one of group, official, video, file"),
         (["--layout", "dfdc"], "DFDC: got"),
         (["--out", "/nowhere/manifest.parquet"], "--out: got /nowhere/manifest.parquet, expected a file in a folder"),
@@ -120,7 +120,7 @@ def test_an_empty_split_is_remarked_on(tmp_path: Path, capsys: Output) -> None:
         (tmp_path / name).touch()
     assert index(tmp_path) == 0
     message = (
-        "No video in val and test: leakage groups stay whole, and no other way to place them is nearer to the ratios."
+        "No video in val and test: leakage groups are not divided, and no other assignment comes nearer to the ratios."
     )
     assert message in capsys.readouterr().out
 

@@ -176,9 +176,9 @@ def test_wrong_words_are_told_with_the_usage(capsys: Output, words: list[str], m
     [
         (["frames.count"], "--set: got 'frames.count', expected NAME=VALUE such as frames.count=8"),
         (["frames.count=0"], "frames.count: got 0, expected greater than or equal to 1"),
-        (["nothing=1"], "nothing: got a setting of this name, expected one of crop.kind, "),
+        (["nothing=1"], "nothing: got an unknown setting, expected one of crop.kind, "),
         (["detect.kind=mtccn"], "detect.kind: got 'mtccn', expected one of mtcnn, s3fd; did you mean 'mtcnn'?"),
-        (["frame.count=1"], "frame: got a setting of this name, expected one of crop.kind, "),
+        (["frame.count=1"], "frame: got an unknown setting, expected one of crop.kind, "),
         (["split.ratios=[1, 1, 1]"], "split.ratios: got (1.0, 1.0, 1.0), expected three shares"),
         (["split.policy=official"], "split.official_dir: got none, expected the folder"),
         (["detect.device=cuda:99"], "detect.device: got 'cuda:99', expected one of auto, cpu"),

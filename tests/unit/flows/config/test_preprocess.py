@@ -221,7 +221,7 @@ def test_an_unknown_setting_lists_all_settings(assignment: str) -> None:
         assert said == "frames.count: got {'more': 1}, expected a valid integer"
         return
     name = assignment.partition("=")[0].strip(".")
-    assert said.startswith(f"{name}: got a setting of this name, expected one of crop.kind, crop.margin, ")
+    assert said.startswith(f"{name}: got an unknown setting, expected one of crop.kind, crop.margin, ")
     known, _, hint = said.partition("expected one of ")[2].partition("; did you mean ")
     assert set(known.split(", ")) == setting_names() | OPTIONS
     assert hint == ("'frames.count'?" if name == "frames.coutn" else "")

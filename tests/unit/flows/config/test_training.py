@@ -38,7 +38,7 @@ def test_a_file_wins_over_a_recipe_and_a_setting_over_both(tmp_path: Path) -> No
     [
         (["trainer.epochs=0"], "trainer.epochs: got 0, expected greater than or equal to 1"),
         (["optim.kind=lion"], "optim.kind: got 'lion', expected 'adam', 'adamw' or 'sgd'"),
-        (["model.size=3"], "model.size: got a setting of this name, expected one of "),
+        (["model.size=3"], "model.size: got an unknown setting, expected one of "),
         (["model.classes=[Real,A,B]", "loss.classification=focal"], "cross_entropy with more than two classes"),
     ],
 )

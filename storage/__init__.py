@@ -1,1 +1,1 @@
-"""HOW records are kept: records ↔ bytes ↔ LMDB shards ↔ a store that can be read, verified and inspected."""
+"""Storage of records: their bytes, LMDB shards of them, and stores of shards that can be read, verified, inspected."""

@@ -22,23 +22,23 @@ class ShardEntry:
     """The index entry of one shard.
 
     Raises:
-        ValueError: a name that is not made of split and number, or a negative count.
+        ValueError: the name does not consist of split and number, or a count is negative.
     """
 
     name: str
     """File name in `shards/`, such as `train-00003.lmdb`."""
 
     split: str
-    """`train`, `val` or `test`, of every record in it."""
+    """Split of every record in it: `train`, `val` or `test`."""
 
     number: int
-    """Counted within the split, 0 first."""
+    """Number within the split, from 0."""
 
     num_records: int
     """Records in the file, superseded ones included."""
 
     num_videos: int
-    """Outcomes that the shard holds: videos stored and rejected."""
+    """Number of videos in the shard, stored and rejected ones."""
 
     num_bytes: int
     """Size of the file."""
@@ -47,7 +47,7 @@ class ShardEntry:
     """Hex digest of the file."""
 
     records_sha256: str
-    """Hex digest of keys and records alone: equal for equal records, in whatever run they were made."""
+    """Hex digest of keys and records alone: equal for equal records, even from different runs."""
 
     config_digest: str
     """Hex digest of the settings that made the records."""
@@ -56,7 +56,7 @@ class ShardEntry:
     """video_ids in this shard whose records no longer count, sorted: a later shard replaces them."""
 
     num_superseded_records: int = 0
-    """Records of those videos."""
+    """Number of records of the superseded videos."""
 
     def __post_init__(self) -> None:
         """Check what types cannot express."""
@@ -78,10 +78,10 @@ class ShardEntry:
         return self.num_records - self.num_superseded_records
 
     def supersede(self, num_records_by_video: Mapping[str, int]) -> ShardEntry:
-        """Return this entry with some of its videos no longer counting.
+        """Return this entry with some of its videos marked as superseded.
 
         Args:
-            num_records_by_video: video_id → records that this shard holds of it (0 for a rejected video).
+            num_records_by_video: video_id → number of its records in this shard (0 for a rejected video).
         """
         fresh = {video: count for video, count in num_records_by_video.items() if video not in self.superseded}
         return replace(
@@ -115,7 +115,7 @@ class StoreIndex:
     """The settings themselves, as JSON."""
 
     shards: tuple[ShardEntry, ...]
-    """In the order of `ordered_shards`."""
+    """Entries of the shards, in the order of `ordered_shards`."""
 
     test_datasets: tuple[str, ...] = ()
     """Datasets that are for testing only, sorted."""
@@ -124,16 +124,16 @@ class StoreIndex:
     """Whether a run was allowed to store a split that breaks its policy's promise."""
 
     store_id: str = ""
-    """Identity that all copies of one store share, hex; empty for stores older than copies."""
+    """Identity that all copies of one store share, hex; empty for stores made before copies existed."""
 
     version: int = 0
-    """Number of this version, or of the one that a run in progress began from: `storage.upkeep.versions`."""
+    """Number of this version, or of the version that a run in progress began from: `storage.upkeep.versions`."""
 
     redoing: bool = False
     """Whether a run with `reprocess` is recomputing the store: another such run resumes it."""
 
     discarded: tuple[str, ...] = ()
-    """Shard files that lie in the folder, no longer count, and are deleted once the store is complete again; sorted."""
+    """Shard files in the folder that no longer count and are deleted once the store is complete again; sorted."""
 
     def __post_init__(self) -> None:
         """Check what types cannot express, and sort the shards."""
@@ -163,8 +163,8 @@ def read_index(store_dir: Path) -> StoreIndex:
     """Return the index of a store.
 
     Raises:
-        StoreMissing: there is none.
-        StoreCorrupt: it is not an index, or contradicts itself.
+        StoreMissing: there is no index.
+        StoreCorrupt: the file is not an index, or contradicts itself.
         StoreError: it was written in a format that this version does not read.
     """
     path = store_dir / INDEX_NAME
@@ -176,7 +176,7 @@ def read_index(store_dir: Path) -> StoreIndex:
             "check the path, or run the preprocessing first"
         ) from error
     except OSError as error:
-        raise StoreError(f"{path}: got {error.strerror}, expected to read it") from error
+        raise StoreError(f"{path}: got {error.strerror}, expected a file that can be read") from error
     except ValueError as error:
         raise _corrupt(path, f"text that is not JSON ({error})") from error
     if not isinstance(plain, dict):
@@ -222,7 +222,7 @@ _FIELD_TYPES: dict[str, type] = {
 
 
 def _from_plain(plain: JsonObject, path: Path) -> StoreIndex:
-    earlier: JsonObject = {"store_id": "", "version": 0}  # of stores from before there were copies and versions
+    earlier: JsonObject = {"store_id": "", "version": 0}  # for stores made before copies and versions existed
     plain = earlier | plain
     for name, kind in _FIELD_TYPES.items():
         if not isinstance(plain.get(name), kind):

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from manifests.entry import REAL, SPLITS
 from manifests.errors import ConfigError, StoreError, UserError
 
-# Everything heavy is imported by the view that needs it, so that `--help` answers at once.
+# Heavy modules are imported by the view that needs them, so that `--help` answers at once.
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     if options.verify and options.split is not None:
-        parser.error("--split: got it together with --verify, expected one of them; a store is verified as a whole")
+        parser.error("--split: got it with --verify, expected only one of them; a store is verified as a whole")
     if options.export_as is not None and options.export is None:
         parser.error("--export-as: got it without --export, expected both")
     try:
@@ -118,7 +118,7 @@ def _exporter(name: str | None) -> Exporter:
     """Return the exporter of this name.
 
     Raises:
-        ConfigError: there is none, or it cannot be loaded.
+        ConfigError: no exporter has this name, or it cannot be loaded.
     """
     from storage.exports import DEFAULT_EXPORTER, EXPORTERS
 
@@ -139,7 +139,7 @@ def _show_key(store: RecordStore, key: str, as_json: bool) -> None:
     """Show the record of this key, or list the keys that begin with it.
 
     Raises:
-        StoreError: there are none.
+        StoreError: there is no such record and no such key.
     """
     keys = store.keys()
     if key in keys:
@@ -202,7 +202,7 @@ class SummaryRow:
     """`train`, `val` or `test`."""
 
     manipulation: str | None
-    """None for real."""
+    """Manipulation; None for real."""
 
     num_videos: int
     """Videos with records."""
@@ -222,24 +222,24 @@ class Totals:
     """Files."""
 
     num_bytes: int
-    """Size of these files."""
+    """Size of the shard files."""
 
     num_records: int
     """Records that count."""
 
     num_superseded: int
-    """Records that no longer count."""
+    """Superseded records, which no longer count."""
 
     num_crops: int
     """Frames of all records that count."""
 
     bytes_per_crop: int
-    """Size of the files over the crops, rounded; 0 without crops."""
+    """Size of the files divided by the number of crops, rounded; 0 without crops."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """The default view, in the order of its JSON."""
+    """The default view; its JSON has the fields in this order."""
 
     store: str
     """Folder."""
@@ -251,7 +251,7 @@ class Summary:
     """Whether the last run finished."""
 
     format_version: int
-    """Of index, shards and records together."""
+    """Format of index, shards and records together."""
 
     faceshards_version: str
     """Version of the package that wrote the index."""
@@ -275,7 +275,7 @@ class Summary:
     """Everything together."""
 
     rows: tuple[SummaryRow, ...]
-    """By split, then manipulation; real first."""
+    """Counts by split, then manipulation; real first."""
 
 
 def _show_summary(store: RecordStore, as_json: bool) -> None:
@@ -300,7 +300,7 @@ def _show_summary(store: RecordStore, as_json: bool) -> None:
     if summary.test_datasets:
         lines["test only"] = ", ".join(summary.test_datasets)
     if summary.leakage_allowed:
-        lines["leakage"] = "allowed by --allow-leakage: report.json says what the splits share"
+        lines["leakage"] = "allowed by --allow-leakage: report.json lists what the splits share"
     for name, line in lines.items():
         _write(f"{name:<16} {line}")
     # Drawn into a buffer: on a closed pipe rich would end the program with an exit status of its own.
@@ -370,13 +370,13 @@ def _summary(store: RecordStore) -> Summary:
 
 
 def _identities(store: RecordStore) -> Iterator[tuple[str, str | None, str, int]]:
-    """(split, manipulation, video_id, crops) of every record: from `records.parquet`, or else from the shards."""
+    """Yield (split, manipulation, video_id, crops) of every record: from `records.parquet`, or else from the shards."""
     from storage.files.layout import RECORDS_NAME
     from storage.format.encoding import read_header
     from storage.records_table import read_rows
 
     path = store.path / RECORDS_NAME
-    # An interrupted run leaves the table of the run before.
+    # After an interrupted run, the table is that of the run before.
     if path.exists() and store.index.complete:
         for split, *others in read_rows(path, ["split", "manipulation", "video_id", "num_frames"]):
             if store.split in (None, split):

@@ -42,7 +42,7 @@ COLUMN_TYPES: dict[str, str] = {
     "top": "float32",
     "right": "float32",
     "bottom": "float32",
-    "found_by": "int8",  # the most doubtful of the frames: see storage.format.record.FoundBy; null if unknown
+    "found_by": "int8",  # the largest of the frames: see storage.format.record.FoundBy; null if unknown
     "has_mask": "bool",
     "mask_source": "string",  # dataset or difference; null without masks
     "crop_px": "int32",  # S
@@ -62,7 +62,7 @@ def record_row(shard: str, key: str, data: bytes | memoryview) -> dict[str, obje
         data: the encoded record.
 
     Raises:
-        StoreCorrupt: the bytes are not a record's.
+        StoreCorrupt: the bytes are not those of a record.
     """
     header = read_header(data, key)
     arrays = read_arrays(data, header)
@@ -92,7 +92,7 @@ def write_records_table(store_dir: Path) -> int:
 
     Raises:
         StoreMissing: there is no store.
-        StoreCorrupt: a record cannot be read, or there are more or fewer than the index says.
+        StoreCorrupt: a record cannot be read, or the index has another number of records.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -108,8 +108,8 @@ def write_records_table(store_dir: Path) -> int:
                 num_rows += len(rows)
         if num_rows != len(store):
             raise StoreCorrupt(
-                f"records of {store_dir}: got {num_rows}, expected {len(store)} as the index says; "
-                "see `python -m storage.inspect OUT --verify`"
+                f"records of {store_dir}: got {num_rows}, expected {len(store)} as in the index; "
+                "check the store with `python -m storage.inspect OUT --verify`"
             )
     return num_rows
 

@@ -1,4 +1,4 @@
-"""Shards: LMDB files of records, written once and whole, read by any number of processes.
+"""Shards: LMDB files of records, each written once and atomically, and read by any number of processes.
 
 The default database holds each record under its key (ASCII, at most 511 bytes) and, under the reserved key
 `__faceshards__`, the shard's own description as JSON: `ShardMeta`. There is no lock file and no named database, so
@@ -33,7 +33,7 @@ __all__ = ["META_KEY", "RecordsDigest", "ShardMeta", "ShardReader", "ShardWriter
 META_KEY = b"__faceshards__"
 MAX_KEY_BYTES = 511  # LMDB's own limit
 
-MAP_BYTES_AT_FIRST = 64 * 2**20  # the map doubles when it is full; it takes address space, not disk
+MAP_BYTES_AT_FIRST = 64 * 2**20  # the map doubles when it is full; it takes up address space, not disk space
 RECORDS_PER_TRANSACTION = 4096  # 5–8 % less processor time than with 1,000; a usual shard is one transaction
 BYTES_PER_TRANSACTION = 64 * 2**20  # bounds the writer's memory, whatever the records' size
 
@@ -45,7 +45,7 @@ class ShardMeta:
     """Description of a shard, stored in it as JSON."""
 
     format_version: int
-    """Of index, shards and records together."""
+    """Format of index, shards and records together."""
 
     split: str
     """Split of every record in it: `train`, `val` or `test`."""
@@ -57,7 +57,7 @@ class ShardMeta:
     """Hex digest of the settings that made the records."""
 
     num_records: int
-    """Records, this description not counted."""
+    """Number of records, without this description."""
 
     records_sha256: str
     """Hex SHA-256 over `len(key), key, len(value), value` of all records by key; lengths: uint32, little-endian."""
@@ -70,7 +70,7 @@ class ShardMeta:
 
 
 class RecordsDigest:
-    """Hex SHA-256 over keys and records, to be fed in key order: `ShardMeta.records_sha256`."""
+    """Hex SHA-256 over keys and records, which are added in key order: `ShardMeta.records_sha256`."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
@@ -87,14 +87,14 @@ class RecordsDigest:
 
 
 class ShardWriter:
-    """Writes one shard; leaving the `with` block without `finish` leaves nothing behind.
+    """Writer of one shard. If the `with` block ends without `finish`, the file is deleted.
 
     For a folder on a network file system, LMDB writes in the machine's own folder for temporary files.
 
     Args:
-        shards_dir: the store's folder of shards; created if it is not there.
-        split: of every record.
-        number: counted within the split.
+        shards_dir: the store's folder of shards; created if it does not exist.
+        split: split of every record.
+        number: number of the shard within the split.
         config_digest: hex digest of the settings that made the records.
         map_bytes: address space to start with; it doubles whenever it is full.
 
@@ -108,7 +108,7 @@ class ShardWriter:
     ) -> None:
         self.path = shards_dir / shard_name(split, number)
         self._split, self._number, self._config_digest = split, number, config_digest
-        # Not the process ID: a process of another machine may have the same, and write the same shard.
+        # Not the process ID: a process of another machine may have the same ID, and write the same shard.
         self._partial = shards_dir / f"{PARTIAL_PREFIX}{split}-{number:05d}-{uuid4().hex}{SHARD_SUFFIX}"
         self._is_on_network = False
         self._pending: list[tuple[bytes, bytes]] = []
@@ -117,7 +117,7 @@ class ShardWriter:
         self._num_records = 0
         self._digest = RecordsDigest()
         self._map_bytes = map_bytes
-        # New files keep LMDB 0.9's format, which every reader knows, even where the environment asks for 1.0's.
+        # New files have LMDB 0.9's format, which every reader knows, even if an environment variable asks for 1.0's.
         oldest: JsonObject = {"lib_version": 0} if lmdb.version()[0] > 0 else {}
         try:
             shards_dir.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class ShardWriter:
                 str(draft), map_size=map_bytes, subdir=False, lock=False, sync=False, metasync=False, **oldest
             )
             if self._is_on_network:
-                draft.unlink()  # the open file stays usable, and a killed process leaves nothing behind
+                draft.unlink()  # the open file stays usable, and a killed process leaves no file
         except (OSError, lmdb.Error) as error:
             raise StoreError(f"shard {self.path}: got {error}, expected a folder to write to") from error
 
@@ -136,11 +136,11 @@ class ShardWriter:
         """Add one record.
 
         Args:
-            key: comes after the one before in the order of ASCII; at most 511 characters.
+            key: key of the record, after the previous key in ASCII order; at most 511 characters.
             value: what `encode_record` returned.
 
         Raises:
-            ValueError: another key.
+            ValueError: the key is too long, or not after the previous one.
             StoreError: the disk is full, or fails.
         """
         self._opened()
@@ -159,7 +159,7 @@ class ShardWriter:
             self._commit()
 
     def finish(self, videos: Sequence[Mapping[str, object]], made_with: dict[str, str]) -> ShardEntry:
-        """Describe the shard, sync it to disk and give it its name, replacing a file that no index lists.
+        """Add the description, sync the shard to disk and give it its name, replacing a file that no index lists.
 
         Args:
             videos: outcome of each video of the shard, as JSON, with `video_id` and `content_digest`.
@@ -194,7 +194,7 @@ class ShardWriter:
                 with self._partial.open("wb") as copy:
                     environment.copyfd(copy.fileno())
             self._close()
-            # LMDB does not write pages that it allocated and freed again, so the last ones may be missing.
+            # LMDB does not write pages that it allocated and freed again, so the last pages may be missing.
             if self._partial.stat().st_size < num_bytes:
                 os.truncate(self._partial, num_bytes)
             entry = _entry(meta, self._partial)
@@ -215,13 +215,13 @@ class ShardWriter:
         self._partial.unlink(missing_ok=True)
 
     def _commit(self) -> None:
-        """Write the pending records in one transaction, as often as the map has to grow for them."""
+        """Write the pending records in one transaction, again and again until the map is large enough for them."""
         environment = self._opened()
         while True:
             try:
                 with environment.begin(write=True) as transaction:
                     for key, value in self._pending:
-                        # The description comes last and sorts somewhere among the records.
+                        # The description is written last, and its key belongs between those of records.
                         transaction.put(key, value, append=key != META_KEY)
                 break
             except lmdb.MapFullError:
@@ -234,7 +234,7 @@ class ShardWriter:
 
     def _opened(self) -> lmdb.Environment:
         if self._environment is None:
-            raise ValueError(f"shard {self.path.name}: got a record after the end, expected none; open another writer")
+            raise ValueError(f"shard {self.path.name}: got a record after `finish`, expected none; open another writer")
         return self._environment
 
     def _close(self) -> None:
@@ -243,15 +243,15 @@ class ShardWriter:
             self._environment = None
 
     def _unwritable(self, error: Exception) -> StoreError:
-        return StoreError(f"shard {self.path}: got {error}, expected to write it; free some space and run again")
+        return StoreError(f"shard {self.path}: got {error}, expected a disk with space; free some and run again")
 
 
 class ShardReader:
-    """Reads one shard; usable after a fork, where it opens the file again.
+    """Reader of one shard; usable after a fork, where it opens the file again.
 
     Args:
         path: the shard.
-        num_bytes: the size that the index gives it, if there is one.
+        num_bytes: size of the file in the index, if it is known.
 
     Raises:
         StoreCorrupt: no file, not a shard, or cut off.
@@ -304,7 +304,7 @@ class ShardReader:
         return ((key, bytes(view)) for key, view in self.views())
 
     def views(self) -> Iterator[tuple[str, memoryview]]:
-        """Yield (key, view) of every record in key order; a view is valid until the next one is asked for."""
+        """Yield (key, view) of every record in key order; a view is valid until the next one is requested."""
         with lmdb_errors_of(self.path), self._environment().begin(buffers=True) as transaction:
             for key, view in transaction.cursor():
                 if key != META_KEY:
@@ -344,12 +344,13 @@ def describe_shard(path: Path) -> ShardEntry:
     """Return the index entry of a finished shard that no index lists, since its run was killed before that.
 
     Raises:
-        StoreCorrupt: it is not a shard, or not under its own name.
+        StoreCorrupt: the file is not a shard, or has the name of another shard.
     """
     with ShardReader(path) as reader:
         meta = reader.meta
     if path.name != shard_name(meta.split, meta.number):
-        raise StoreCorrupt(f"shard {path}: got the description of {shard_name(meta.split, meta.number)}; rename it")
+        own_name = shard_name(meta.split, meta.number)
+        raise StoreCorrupt(f"shard {path}: got the description of {own_name}, expected that name; rename the file")
     return _entry(meta, path)
 
 

@@ -1,4 +1,4 @@
-"""`RecordStore`: the records of a store by number or by key, in any process, without torch and without Prefect.
+"""`RecordStore`: reads the records of a store by number or key, in any process, without torch or Prefect.
 
     store = RecordStore("OUT", split="train")
     record = store[0]
@@ -60,7 +60,7 @@ class RecordStore:
         self.index: StoreIndex = read_index(self.path)
         if not self.index.complete and not allow_incomplete:
             raise StoreIncomplete(
-                f"store {self.path}: got one whose last run did not finish, expected a complete one; "
+                f"store {self.path}: got a store whose last run did not finish, expected a complete one; "
                 "run the same command again to complete it, or open it with allow_incomplete=True"
             )
         self._shards: tuple[ShardEntry, ...] = tuple(
@@ -68,11 +68,11 @@ class RecordStore:
         )
         # Number of the first record after each shard.
         self._ends = list(accumulate(shard.num_live_records for shard in self._shards))
-        self._keys: dict[int, npt.NDArray[np.bytes_]] = {}  # by position in _shards: its live keys, once they were read
+        self._keys: dict[int, npt.NDArray[np.bytes_]] = {}  # position in _shards → its live keys, after the first read
         self._start_in_this_process()
 
     def __len__(self) -> int:
-        """Records that count."""
+        """Return the number of records that count."""
         return self._ends[-1] if self._ends else 0
 
     def __getitem__(self, position: SupportsIndex) -> Record:
@@ -176,7 +176,7 @@ class RecordStore:
         self._readers: OrderedDict[int, ShardReader] = OrderedDict()  # by position in _shards, last used last
 
     def _lock_of_this_process(self) -> threading.Lock:
-        """The lock that guards open shards; after a fork a new one, since another thread may have held the old."""
+        """The lock that guards open shards; after a fork it is a new one, since another thread may hold the old."""
         if self._pid != os.getpid():
             self._start_in_this_process()
         return self._lock
@@ -195,7 +195,7 @@ class RecordStore:
         """(N,) ASCII keys of a shard's records that count, sorted.
 
         Raises:
-            StoreCorrupt: there are not as many as the index says.
+            StoreCorrupt: the index has another number of records.
         """
         if shard not in self._keys:
             entry = self._shards[shard]
@@ -204,7 +204,7 @@ class RecordStore:
             if len(keys) != entry.num_live_records:
                 raise StoreCorrupt(
                     f"shard {entry.name} of {self.path}: got {len(keys)} records, expected {entry.num_live_records} "
-                    "as the index says; copy shard and index again"
+                    "as in the index; copy shard and index again"
                 )
             self._keys[shard] = np.array(keys, dtype=np.bytes_)
         return self._keys[shard]

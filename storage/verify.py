@@ -1,7 +1,7 @@
 """Verification of a store: every byte is read and every image decoded; nothing is changed.
 
-A shard is opened only when its size and SHA-256 are the index's, since LMDB maps files into memory and trusts their
-inner structure. So a damaged shard is one line of the report and never crashes the process.
+A shard is opened only if its size and SHA-256 are those in the index, since LMDB maps files into memory and trusts
+their inner structure. So a damaged shard is one line of the report and never crashes the process.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class VerifyReport:
     """Crops and masks decoded."""
 
     problems: tuple[str, ...]
-    """One line each; empty if there are none."""
+    """One line for each problem."""
 
     @property
     def ok(self) -> bool:
-        """Whether no problem was found."""
+        """Return whether no problem was found."""
         return not self.problems
 
 
@@ -55,7 +55,7 @@ class _Seen:
     """State of a verification: what has been read so far."""
 
     problems: list[str] = field(default_factory=list)
-    """One line each."""
+    """One line for each problem."""
 
     num_shards: int = 0
     """Shards that are intact as files."""
@@ -108,7 +108,7 @@ def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyRep
     for entry in index.shards:
         _verify_shard(store_dir / SHARDS_DIR / entry.name, entry, seen, lambda done: progress and progress(done, total))
     _find_strays(store_dir / SHARDS_DIR, index, seen)
-    # If a shard is missing, the tables cannot agree: a line for each video would hide the cause.
+    # If a shard is missing, the tables differ for each of its videos, and a line for each would hide the cause.
     if seen.num_shards == len(index.shards):
         _compare_tables(store_dir, index, seen)
     return VerifyReport(
@@ -137,7 +137,7 @@ def _verify_shard(path: Path, entry: ShardEntry, seen: _Seen, progress: Callable
 
 
 def _damage(path: Path, entry: ShardEntry) -> str | None:
-    """Return the problem of the file itself, checked before LMDB maps it; None for none."""
+    """Return the problem of the file itself, checked before LMDB maps it; None if there is none."""
     try:
         num_bytes = path.stat().st_size
         if num_bytes != entry.num_bytes:
@@ -246,7 +246,7 @@ def _find_strays(shards_dir: Path, index: StoreIndex, seen: _Seen) -> None:
         if name not in listed:
             cause = "left by a run that was killed" if name.startswith(PARTIAL_PREFIX) else "not in the index"
             seen.problems.append(
-                f"{SHARDS_DIR}/{name}: got a file {cause}, expected shards; run again: it is listed or removed"
+                f"{SHARDS_DIR}/{name}: got a file {cause}, expected shards only; the next run lists or removes it"
             )
 
 

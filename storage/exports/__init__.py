@@ -1,4 +1,4 @@
-"""The exporters: one file and one line here for each."""
+"""The exporters by name: one file and one line here for each."""
 
 from manifests.registry import Registry
 from storage.exports.exporter import Exporter

@@ -34,7 +34,7 @@ class Exporter(ABC):
             directory.mkdir(parents=True, exist_ok=True)
             if any(directory.iterdir()):
                 raise StoreError(
-                    f"export to {directory}: got a folder with files in it, expected an empty or a new one"
+                    f"export to {directory}: got a folder with files in it, expected an empty folder or a new one"
                 )
             return self.write(store, directory)
         except OSError as error:

@@ -44,7 +44,7 @@ class PlainFiles(Exporter):
 
 
 def _write_images(record: Record, directory: Path) -> dict[str, str]:
-    """Write a record's images; return the first ones' paths relative to the directory."""
+    """Write a record's images; return the paths of its first image and first mask, relative to the directory."""
     stem = _safe_stem(record.key)
     is_clip = record.num_frames > 1
     first = {"image": "", "mask": ""}
@@ -66,7 +66,7 @@ def _safe_stem(key: str) -> PurePosixPath:
     """Return the key as a relative path.
 
     Raises:
-        StoreCorrupt: as a path it would lead out of the directory.
+        StoreCorrupt: the key, as a path, would lead out of the directory.
     """
     parts = key.split("/")
     if any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts):

@@ -1,7 +1,7 @@
 """Network file systems, on which LMDB must not write.
 
-LMDB maps its file into memory for writing, and a network file system does not keep such a map and the file together:
-pages are lost without an error. A shard for such a folder is written on a local disk first, then copied.
+LMDB maps its file into memory for writing, and a network file system does not keep such a map and the file equal: pages
+are lost without an error. A shard for such a folder is written on a local disk first, then copied.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# File-system types of Linux whose files lie on other machines; of FUSE's, those that are not known to be local.
+# File-system types of Linux whose files lie on other machines. A FUSE type counts unless it is known to be local.
 NETWORK_TYPES = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "glusterfs", "gpfs", "lustre", "nfs", "nfs4", "orangefs", "smb3", "smbfs"}
 )
@@ -19,7 +19,7 @@ _OCTAL = re.compile(r"\\([0-7]{3})")  # how the kernel writes spaces in paths: `
 
 
 def is_on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
-    """Whether a path lies on a network file system; False if the system does not tell.
+    """Return whether a path lies on a network file system; False if the system does not tell.
 
     Args:
         path: need not exist.
@@ -34,6 +34,6 @@ def is_on_network(path: Path, mounts: Path = Path("/proc/self/mounts")) -> bool:
     for line in lines:
         folder, found = line.split(" ")[1:3]
         mounted = Path(_OCTAL.sub(lambda code: chr(int(code[1], 8)), folder))
-        if place.is_relative_to(mounted) and len(mounted.parts) >= depth:  # of two at one place the later one is seen
+        if place.is_relative_to(mounted) and len(mounted.parts) >= depth:  # the later of two mounts hides the earlier
             kind, depth = found, len(mounted.parts)
     return kind in NETWORK_TYPES or (kind.startswith("fuse") and kind not in LOCAL_FUSE_TYPES)

@@ -1,16 +1,16 @@
-"""Files and folders that a store consists of, and the lock that a writer holds.
+"""Files and folders of a store, and the lock that a writer holds.
 
     OUT/
-    ├── index.json        which shards, their digests, the configuration: `storage.index`
+    ├── index.json        the shards, their digests, the configuration: `storage.index`
     ├── videos.parquet    one row per indexed video: `manifests.videos_table`
     ├── records.parquet   one row per record: `storage.records_table`
     ├── report.json       totals of the last run
     ├── report.html       the same for people
     ├── config.yaml       the configuration, to be given to the next run
-    ├── difference.json   what the last run that changed something changed: `flows.report.difference`
-    ├── versions/         copies of all these files as earlier runs left them: `storage.upkeep.versions`
+    ├── difference.json   changes of the last run that made any: `flows.report.difference`
+    ├── versions/         copies of all these files from earlier runs: `storage.upkeep.versions`
     ├── .lock             held while a run writes
-    ├── .geometry/        only while a run lasts: where the people of originals are, for their fakes
+    ├── .geometry/        only while a run lasts: positions of people in originals, for their fakes
     └── shards/
         └── train-00000.lmdb …   records: `storage.shard`, `storage.format.encoding`
 
@@ -30,8 +30,8 @@ from manifests.files import locked
 
 FORMAT_VERSION = 1  # of index, shards and records together; a reader refuses every other number
 
-# Raised with each change of code by which some record of some dataset gets other bytes under the same settings and
-# weights; `remake=code` compares it. Shards carry it in `made_with`; those from before it was recorded have version 1.
+# Raised with each change of code that changes the bytes of any record under the same settings and weights;
+# `remake=code` compares it. Shards hold it in `made_with`; shards made before it was recorded have version 1.
 RECORDS_VERSION = 1
 RECORDS_VERSION_KEY = "records version"  # in `made_with`, beside versions of distributions and digests of model files
 
@@ -47,7 +47,7 @@ VERSIONS_DIR = "versions"
 LOCK_NAME = ".lock"
 GEOMETRY_DIR = ".geometry"
 SHARDS_DIR = "shards"
-# What a store keeps beside its index and shards; each may be missing.
+# Files of a store beside its index and shards; each may be missing.
 BESIDE_INDEX = (VIDEOS_NAME, RECORDS_NAME, CONFIG_NAME, REPORT_JSON_NAME, REPORT_HTML_NAME, DIFFERENCE_NAME)
 SHARD_SUFFIX = ".lmdb"
 
@@ -80,7 +80,7 @@ def video_id_of(key: str) -> str:
 
 @contextmanager
 def lock_store(store_dir: Path) -> Iterator[None]:
-    """Hold the right to write to a folder, such as a store's, and create it; a killed process gives it back.
+    """Hold the lock for writing to a folder, such as a store's, and create the folder; a killed process releases it.
 
     Raises:
         StoreBusy: another process, or another run in this one, holds it.

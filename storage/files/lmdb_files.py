@@ -19,7 +19,7 @@ import lmdb
 
 from manifests.errors import StoreCorrupt, StoreError
 
-MIN_LMDB_BYTES = 8192  # two meta pages: below it LMDB's own message is about file descriptors
+MIN_LMDB_BYTES = 8192  # two meta pages; for a smaller file LMDB's own message is misleading
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class SharedEnvironment:
     """Device and inode."""
 
     num_users: int
-    """Readers that have not released it."""
+    """Number of readers that have not released it."""
 
 
 class _OpenFiles:
@@ -55,7 +55,7 @@ def acquire(path: Path, num_bytes: int | None = None) -> SharedEnvironment:
         num_bytes: size that the file must have, if it is known.
 
     Raises:
-        StoreCorrupt: no file, not an LMDB file, or cut off (to read a mapped page that the file lacks kills a process).
+        StoreCorrupt: no file, not an LMDB file, or cut off (reading a mapped page that is missing kills a process).
         StoreError: the file cannot be read.
     """
     try:
@@ -97,18 +97,18 @@ def lmdb_errors_of(path: Path) -> Iterator[None]:
     except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError, lmdb.PageNotFoundError) as error:
         raise StoreCorrupt(f"shard {path}: got {error}, expected an LMDB file; copy it again") from error
     except lmdb.Error as error:
-        raise StoreError(f"shard {path}: got {error}, expected to read it") from error
+        raise StoreError(f"shard {path}: got {error}, expected a file that can be read") from error
 
 
 def _open(path: Path, num_bytes: int) -> lmdb.Environment:
     with lmdb_errors_of(path):
-        # lock=False: shards never change, so readers need no lock file, and a read-only folder will do.
-        # readahead=False: training reads in random order, where reading ahead only fills the page cache.
+        # lock=False: shards never change, so readers need no lock file, and a read-only folder is enough.
+        # readahead=False: training reads in random order, and reading ahead would only fill the page cache.
         environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False, readahead=False, create=False)
         needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
     if needed > num_bytes:
         environment.close()
-        raise StoreCorrupt(f"shard {path}: got {num_bytes} bytes, expected {needed} as its pages say; copy it again")
+        raise StoreCorrupt(f"shard {path}: got {num_bytes} bytes, expected {needed} for its pages; copy it again")
     return environment
 
 

@@ -1,4 +1,4 @@
-"""Arrays of records: their type, and the check that one is what its field says."""
+"""Arrays of records: their type, and the check that an array has the dtype and shape of its field."""
 
 from __future__ import annotations
 

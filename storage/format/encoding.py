@@ -8,15 +8,15 @@
     12 + H        …      payload: parts back to back, in this order: the arrays by name, the crops, the masks
 
     header = {
-      "arrays": {name: {"dtype": "<f4", "offset": n, "shape": [T, …], "size": n}, …},   one for each array that is there
+      "arrays": {name: {"dtype": "<f4", "offset": n, "shape": [T, …], "size": n}, …},   one for each array of the record
       "crops":  [[offset, size], …],                                                    T encoded images
       "masks":  [[offset, size], …] or null,                                            T PNGs
       …                                                                                 each other field of a Record
     }
 
 Offsets and sizes are in bytes, offsets from the start of the payload. dtypes are NumPy's: `<f4`, `<f8`, `<i8`, `|u1`,
-and `|b1` (one byte, 0 or 1) for `interpolated`. Arrays are in C order. The arrays come first so that a table of all
-records reads the first page of each and not its images.
+and `|b1` (one byte, 0 or 1) for `interpolated`. Arrays are in C order. The arrays come first, so that making a table of
+all records reads only the first page of each record, not its images.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ ARRAY_DTYPES: dict[str, str] = {
 
 _ITEM_BYTES = {name: np.dtype(dtype).itemsize for name, dtype in ARRAY_DTYPES.items()}
 
-# Every other field of a Record, images apart, and the types that JSON may give it.
+# Every other field of a Record except the images, and the types that JSON may give it.
 _OPTIONAL_TEXT = (str, type(None))
 SCALAR_TYPES: dict[str, tuple[type, ...]] = {
     "key": (str,),
@@ -95,10 +95,10 @@ class ArrayPart(TypedDict):
 
 
 class RecordHeader(TypedDict):
-    """The JSON at the beginning of a record; the fields are those of `Record`, images and arrays by their places."""
+    """JSON at the beginning of a record: the fields of `Record`, with places instead of images and arrays."""
 
     key: str
-    """See `Record.key`, here and below."""
+    """Key of the record. This field and those below are described in `Record`."""
 
     video_id: str
     """Identity of the video."""
@@ -119,13 +119,13 @@ class RecordHeader(TypedDict):
     """0 real, 1 fake."""
 
     target_id: str
-    """Footage."""
+    """Identity of the footage."""
 
     source_id: str | None
     """Donor of the face; None for real."""
 
     group_id: str
-    """What must not cross splits."""
+    """Identity of the leakage group, which must not cross splits."""
 
     track_id: int
     """Person within the video."""
@@ -137,7 +137,7 @@ class RecordHeader(TypedDict):
     """Hex digest of the settings."""
 
     track_choice: str | None
-    """Why this person."""
+    """Reason why this person was chosen."""
 
     geometry_from: str | None
     """video_id of the original that boxes and landmarks come from; None for the video's own."""
@@ -152,7 +152,7 @@ class RecordHeader(TypedDict):
     """(offset, size) of T encoded images, bytes from the start of the payload."""
 
     masks: list[tuple[int, int]] | None
-    """The same of T masks; None without masks."""
+    """(offset, size) of T masks; None without masks."""
 
 
 _WAY_OUT = "see `python -m storage.inspect OUT --verify`, then copy the shard again or process into a new folder"
@@ -230,7 +230,7 @@ def check_record(data: bytes | memoryview, key: str | None = None) -> RecordHead
     header = _parse_header(view, header_end, what)
     _check_parts(header, len(view) - header_end, what)
     if key is not None and header["key"] != key:
-        raise _corrupt(what, f"a record that calls itself {header['key']!r}", "the key under which it is stored")
+        raise _corrupt(what, f"a record with the key {header['key']!r}", "the key under which it is stored")
     return header
 
 
@@ -247,13 +247,13 @@ def image_of(data: bytes | memoryview, place: tuple[int, int]) -> memoryview:
 
 
 def frame_indices_of(data: bytes | memoryview, header: RecordHeader) -> npt.NDArray[np.int64]:
-    """Return a copy of (T,) int64 frame_indices alone."""
+    """Return only the frame_indices of a record, (T,) int64, as a copy."""
     item = header["arrays"]["frame_indices"]
     return np.frombuffer(image_of(data, (item["offset"], item["size"])), dtype=ARRAY_DTYPES["frame_indices"]).copy()
 
 
 def read_header(data: bytes | memoryview, key: str | None = None) -> RecordHeader:
-    """Return the header alone, checked for its fields; the CRC is not, since that would read the whole record.
+    """Return the header after a check of its fields; the CRC is not checked, since that would read the whole record.
 
     Args:
         data: what `encode_record` returned.
@@ -304,7 +304,7 @@ def _images(payload: memoryview, places: Sequence[Sequence[int]]) -> tuple[bytes
 
 
 def _header_end(view: memoryview, what: str) -> int:
-    """Offset of the payload, after magic and lengths have been checked."""
+    """Return the offset of the payload, after magic and lengths have been checked."""
     if len(view) < PREFIX.size:
         raise _corrupt(what, f"{len(view)} bytes", f"at least {PREFIX.size}")
     magic, header_size, _ = PREFIX.unpack_from(view)
@@ -346,7 +346,7 @@ def _check_parts(header: RecordHeader, payload_size: int, what: str) -> None:
 
 
 def _parts(header: RecordHeader, what: str) -> list[tuple[str, int, int]]:
-    """(name, offset, size) of each part in the order of the payload, after their types have been checked."""
+    """Return (name, offset, size) of each part in the order of the payload, after their types have been checked."""
     unchecked = cast(Mapping[str, object], header)
     arrays, crops, masks = unchecked.get("arrays"), unchecked.get("crops"), unchecked.get("masks", ...)
     if not isinstance(arrays, dict) or arrays.keys() | OPTIONAL_ARRAYS != ARRAY_DTYPES.keys():
@@ -370,12 +370,12 @@ def _parts(header: RecordHeader, what: str) -> list[tuple[str, int, int]]:
 
 
 def _dtypes_of(arrays: Mapping[str, object]) -> list[tuple[str, str]]:
-    """(name, dtype) of the arrays that a record has, in the order of the payload."""
+    """Return (name, dtype) of the arrays that a record has, in the order of the payload."""
     return [(name, dtype) for name, dtype in ARRAY_DTYPES.items() if name in arrays]
 
 
 def _are_lengths(values: object) -> TypeGuard[list[int]]:
-    """Whether this is a list of integers of 0 or more."""
+    """Return whether a value is a list of integers of 0 or more."""
     if not isinstance(values, list):
         return False
     # A loop, not all(…): this runs a dozen times for each record that is read, and a generator doubles its cost.

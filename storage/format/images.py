@@ -1,4 +1,4 @@
-"""Images ↔ bytes: crops as JPEG (4:4:4), PNG or lossless WebP, masks as PNG.
+"""Encoding and decoding of images: crops as JPEG (4:4:4), PNG or lossless WebP, masks as PNG.
 
 OpenCV is imported at first use: `--help` and tables of records do not need it.
 """
@@ -80,7 +80,7 @@ def decode_rgb(data: bytes | memoryview) -> npt.NDArray[np.uint8]:
     """
     import cv2
 
-    # Without IGNORE_ORIENTATION an EXIF tag would turn pixels that boxes and landmarks refer to.
+    # Without IGNORE_ORIENTATION, an EXIF tag would rotate the image, and boxes and landmarks would no longer fit.
     return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, num_dimensions=3)
 
 
@@ -96,7 +96,7 @@ def decode_gray(data: bytes | memoryview) -> npt.NDArray[np.uint8]:
 
 
 def suffix_of(data: bytes | memoryview) -> Literal["jpg", "png", "webp"]:
-    """Return the file suffix that an encoded image's first bytes ask for.
+    """Return the file suffix for an encoded image, by its first bytes.
 
     Raises:
         StoreCorrupt: none of the three formats.
@@ -128,7 +128,7 @@ def size_of(data: bytes | memoryview) -> tuple[int, int]:
 
 
 def _jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
-    """(height, width) from the frame header: a JPEG is a chain of marker, length, segment."""
+    """Return (height, width) from the frame header: a JPEG is a chain of marker, length, segment."""
     position = 2
     while True:
         prefix, marker, length = struct.unpack_from(">BBH", data, position)
@@ -141,7 +141,7 @@ def _jpeg_size(data: bytes | memoryview) -> tuple[int, int]:
 
 
 def _webp_size(data: bytes | memoryview) -> tuple[int, int]:
-    """(height, width) of a lossless WebP: 14 bits each, less one, after the signature of its VP8L chunk (RFC 9649)."""
+    """Return (height, width) of a lossless WebP: 14 bits each, minus one, after the VP8L signature (RFC 9649)."""
     chunk, signature, bits = struct.unpack_from("<4s4xBI", data, 12)
     if chunk != b"VP8L" or signature != 0x2F:
         raise _unreadable(data, "a lossless WebP")

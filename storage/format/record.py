@@ -1,4 +1,4 @@
-"""`Record`: one frame (T = 1) or one clip (T > 1) of one face track, as it is kept in a store."""
+"""`Record`: one frame (T = 1) or one clip (T > 1) of one face track, as stored."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ import numpy.typing as npt
 from storage.format.arrays import require_array
 from storage.format.images import decode_gray, decode_rgb
 
-# Why it is this person of the video: the manipulation mask overlaps it most; it is seen in the most frames; it stands
-# where the original's does; or none of these: one more person, stored because `track.max_tracks` asked for it.
+# Reason why a person of the video was chosen: the manipulation mask overlaps it most; it is seen in the most frames; it
+# stands where the original's main face stands. `bystander`: another person, stored because of `track.max_tracks`.
 TrackChoice = Literal["mask", "longest", "original", "bystander"]
 
-# Whose mask it is: the dataset's, or the difference between a fake and its original.
+# Source of the masks: the dataset, or the difference between a fake and its original.
 MaskSource = Literal["dataset", "difference"]
 
-# Arrays that a record may lack, since what made it did not provide them.
+# Arrays that a record may lack, since the code or the landmarker that made it did not provide them.
 OPTIONAL_ARRAYS = frozenset({"found_by", "landmark_scores"})
 
 
 class FoundBy(IntEnum):
-    """Which way led to the face in a frame: the detector, a rung of `frames.at_least`, its neighbours, or none."""
+    """Method that found the face in a frame: the detector, a step of `frames.at_least`, its neighbours, or none."""
 
     DETECTOR = 0  # the detector, as configured
     LOWER_THRESHOLDS = 1  # the detector with lower thresholds
     SECOND_DETECTOR = 2  # another detector
-    NEIGHBOURS = 3  # a closer look at the place where the neighbouring frames have it
-    BETWEEN = 4  # its box lies between those of two detections; its landmarks are measured
-    NOT_FOUND = 5  # not at all: box and landmarks are interpolated
+    NEIGHBOURS = 3  # a closer search at the place where neighbouring frames show the face
+    BETWEEN = 4  # the box is interpolated between two detections; the landmarks are measured
+    NOT_FOUND = 5  # not found: box and landmarks are interpolated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Record:
-    """What is stored of one frame or clip: identity, labels, encoded crops and the geometry that made them.
+    """One stored frame or clip: identity, labels, encoded crops and the geometry that made them.
 
     Raises:
-        TypeError: an array of another dtype than its field says.
-        ValueError: an array of another shape, or as many crops as there are not frames.
+        TypeError: an array has another dtype than its field.
+        ValueError: an array has another shape, or the numbers of crops and frames differ.
     """
 
     key: str
     """Unique in the store, ASCII, at most 511 bytes: `{video_id}/{track_id:02d}/{first frame index:06d}`."""
 
     video_id: str
-    """The entry's identity, such as `ffpp/Deepfakes/c23/519_515`."""
+    """Identity of the video, such as `ffpp/Deepfakes/c23/519_515`."""
 
     dataset: str
     """Name of the dataset."""
 
     manipulation: str | None
-    """The forgery's name, None for real."""
+    """Name of the forgery; None for real."""
 
     compression: str | None
     """`raw`, `c23`, `c40` or None."""
@@ -65,16 +65,16 @@ class Record:
     """0 real, 1 fake."""
 
     target_id: str
-    """The footage."""
+    """Identity of the footage."""
 
     source_id: str | None
-    """The donor of the face, None for real."""
+    """Donor of the face; None for real."""
 
     group_id: str
-    """What must not cross splits."""
+    """Identity of the leakage group, which must not cross splits."""
 
     track_id: int
-    """Which person of the video, 0 for the first track that was opened."""
+    """Number of the person in the video; 0 is the first track that was opened."""
 
     crops_encoded: tuple[bytes, ...]
     """T encoded RGB images of S×S pixels (JPEG, PNG or WebP)."""
@@ -104,22 +104,22 @@ class Record:
     """(T,) bool, whether box and landmarks come from neighbouring frames."""
 
     landmark_scores: npt.NDArray[np.float32] | None = None
-    """(T,K) float32, the landmarker's confidence in each, about 0..1; 0 where interpolated; None if it does not say."""
+    """(T,K) float32, the landmarker's confidence in each, about 0..1; 0 where interpolated; None if it has none."""
 
     found_by: npt.NDArray[np.uint8] | None = None
-    """(T,) uint8, a FoundBy for each frame: which way led to the face."""
+    """(T,) uint8, a FoundBy for each frame: the method that found the face."""
 
     track_choice: TrackChoice | None = None
-    """Why this person of the video: `mask`, `longest`, `original` (its main face), or `bystander`."""
+    """Reason why this person was chosen: `mask`, `longest`, `original` (its main face), or `bystander`."""
 
     geometry_from: str | None = None
-    """video_id of the original whose boxes and landmarks these are; None for the video's own."""
+    """video_id of the original that boxes and landmarks come from; None if they are the video's own."""
 
     mask_source: MaskSource | None = None
-    """Whose masks: `dataset`, or `difference` from the original; None without any."""
+    """Source of the masks: `dataset`, or `difference` from the original; None without masks."""
 
     content_digest: str
-    """Hex SHA-256 of what was read: the video and its mask."""
+    """Hex SHA-256 of the files that were read: the video and its mask."""
 
     config_digest: str
     """Hex SHA-256 of the settings that made the bytes."""
@@ -156,7 +156,7 @@ class Record:
 
     @property
     def crops(self) -> npt.NDArray[np.uint8]:
-        """(T,S,S,3) uint8 RGB, decoded at each access: keep the result when it is used twice."""
+        """(T,S,S,3) uint8 RGB, decoded at each access: keep the result if you need it twice."""
         return np.stack([decode_rgb(data) for data in self.crops_encoded])
 
     @property

@@ -1,1 +1,1 @@
-"""Writers of a store: ledger, versions, compaction, mirrors."""
+"""Modules that change a store: ledger, versions, compaction, mirrors."""

@@ -1,4 +1,4 @@
-"""Compaction: records that count are copied out of shards with many superseded ones, and the old files are deleted.
+"""Compaction: copies the valid records out of shards with many superseded records, and deletes the old files.
 
 Records are copied byte for byte, without decoding. A compacted shard is an ordinary shard whose records supersede the
 older ones, so the next run resumes a compaction that was killed at any point.
@@ -41,9 +41,9 @@ class Compaction:
 
 
 def sparse_shards(shards: Iterable[ShardEntry], above: float) -> list[ShardEntry]:
-    """Return the shards with a larger share of superseded records than this, 0..1.
+    """Return the shards whose share of superseded records, 0..1, is above a limit.
 
-    Shards without any video that counts are not among them: they are deleted anyway.
+    Shards without any valid video are not among them, since they are deleted in any case.
     """
     return [
         shard
@@ -53,14 +53,14 @@ def sparse_shards(shards: Iterable[ShardEntry], above: float) -> list[ShardEntry
 
 
 def compact(ledger: Ledger, store_dir: Path, above: float) -> Compaction:
-    """Copy the records that count out of sparse shards into new ones; the ledger's `finish` deletes the old files.
+    """Copy the valid records of sparse shards into new shards; the ledger's `finish` deletes the old files.
 
-    Records keep their bytes, videos their splits, and a new shard is no larger than the store's largest, in videos.
+    Records keep their bytes, and videos their splits. A new shard has at most as many videos as the store's largest.
     Only shards made by the same versions are merged, so that `made_with` stays true. Equal stores give equal
     shards. The caller holds the store's lock and has called the ledger's `begin`.
 
     Args:
-        ledger: of the store.
+        ledger: the ledger of the store.
         store_dir: the store's folder.
         above: share of a shard's records, 0..1, that must be superseded.
 

@@ -1,16 +1,16 @@
-"""The ledger: a store as its writer sees it, with what is stored, what is missing and what a run adds.
+"""The ledger: the writer's view of a store, with the stored videos, the missing ones and those that a run adds.
 
-The shards are the source of truth. Each holds the rows of its videos, so what a killed run left behind follows from the
+The shards are the source of truth. Each holds the rows of its videos, so the work of a killed run can be found from the
 files alone:
 
     complete, listed in index.json       counts
     complete, not listed                 the run died before it could list it: listed now, if the configuration fits
                                          and the store is not complete without it
-    … but of a kept version              left alone: `storage.upkeep.versions`
+    … but part of a kept version         not touched: `storage.upkeep.versions`
     listed, but gone or of another size  dropped from the index: its videos are missing again
     hidden `.partial-…`                  removed
 
-So the index need not be written for each shard: that would cost a store of n shards n²/2 entries.
+So the index need not be written after each shard, which would write n²/2 entries for a store of n shards.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from storage.upkeep.versions import next_version, protected_shards
 # Rejections that may be temporary: the next run tries these videos again.
 TRANSIENT = frozenset({Reason.CRASHED, Reason.DECODE_TIMEOUT, Reason.UNREADABLE})
 
-# Finished shards are listed together once they are this part of the store, so that all writing together is linear in
-# the number of shards: each of the first 16 is listed at once.
+# The index is written when the unlisted shards are this part of the store, so that the total of all writing is linear
+# in the number of shards: each of the first 16 is listed at once.
 LISTED_PER_UNLISTED = 16
-# … or once the index is this old, so that readers see the progress of a run.
+# The index is also written when it is this old, so that readers see the progress of a run.
 MAX_INDEX_AGE_SECONDS = 30.0
 
 
 class Ledger:
-    """What a store holds, kept up to date shard by shard. The caller holds the store's lock.
+    """The contents of a store, updated shard by shard. The caller holds the store's lock.
 
     Args:
         store_dir: the store's folder.
         config: the settings that every shard of the store must share, as plain values.
-        config_digest: their hex digest.
-        redo: discard what another configuration made, instead of refusing.
+        config_digest: hex digest of these settings.
+        redo: discard records of another configuration, instead of raising an error.
 
     Raises:
         StoreChanged: the store was made with another configuration.
@@ -84,14 +84,14 @@ class Ledger:
         on_disk = set(self._shards_on_disk())
         gone = {shard.name for shard in listed} - {shard.name for shard in kept}
         discarded = on_disk if redo else on_disk & (gone | set(stored.discarded if stored else ()))
-        # Without an index only the shards are known: then those of earlier versions are adopted, too.
+        # Without an index only the shards are known, and those of earlier versions are adopted as well.
         others = protected_shards(store_dir) if stored else frozenset()
         unlisted = on_disk - discarded - others - {shard.name for shard in kept}
-        # A complete store has no shards of an unfinished run: these belong to an abandoned version or worker.
+        # A complete store has no shards of an unfinished run: unlisted ones belong to an abandoned version or worker.
         strays = unlisted if was_complete else set()
         discarded |= strays
         found = self._unlisted(unlisted - strays, config_digest)
-        self._header = StoreIndex(  # the index less its shards
+        self._header = StoreIndex(  # the index without its shards
             faceshards_version=version("faceshards"),
             complete=False,
             config_digest=config_digest,
@@ -108,7 +108,7 @@ class Ledger:
         # File name of each shard that was there when the ledger was opened → versions that made it, by name.
         self.made_with: dict[str, dict[str, str]] = {}
         self._num_unlisted = 0  # shards that `index.json` does not list yet
-        self._index_written_seconds = 0.0  # when, by the monotonic clock
+        self._index_written_seconds = 0.0  # time of the last writing, by the monotonic clock
         for shard in sorted([*kept, *found], key=lambda entry: (entry.split, entry.number)):
             self._take(shard, self._rows_of(shard))
         self.is_complete = was_complete and len(kept) == len(listed) and not strays
@@ -128,12 +128,12 @@ class Ledger:
         return [row.entry for row in self.rows.values() if row.status == "stored" and row.entry is not None]
 
     def is_done(self, entry: VideoEntry, relatives_digest: str | None = None) -> bool:
-        """Whether a shard holds this very content under this configuration, or a final rejection of it.
+        """Return whether a shard holds exactly this content under this configuration, or a final rejection of it.
 
         Args:
             entry: the video as it is on disk.
-            relatives_digest: digest of what its records depend on in other videos; None where these are not on disk
-                today, which makes no record invalid.
+            relatives_digest: digest of what its records depend on in other videos; None if these videos are not on
+                disk now, which makes no record invalid.
         """
         row = self.rows.get(entry.video_id)
         return (
@@ -148,7 +148,7 @@ class Ledger:
         )
 
     def is_up_to_date(self, rows: Sequence[ManifestRow]) -> bool:
-        """Whether the store was complete when it was opened and its table has exactly these rows."""
+        """Return whether the store was complete when it was opened and its table has exactly these rows."""
         has_tables = (self._store_dir / RECORDS_NAME).exists()
         return self.is_complete and has_tables and list(rows) == self._written
 
@@ -161,12 +161,12 @@ class Ledger:
     def begin(
         self, rows: Iterable[ManifestRow], *, test_datasets: Iterable[str] = (), leakage_allowed: bool = False
     ) -> None:
-        """Record what the run is going to do, so that a killed run keeps its splits and measurements.
+        """Record the plan of the run, so that a killed run keeps its splits and measurements.
 
         Args:
             rows: every indexed file.
             test_datasets: datasets for testing only, in addition to those of earlier runs.
-            leakage_allowed: whether this run may store a split that breaks its promise; the index records it for good.
+            leakage_allowed: whether this run may store a split that breaks its policy's promise; the index keeps this.
         """
         self._header = replace(
             self._header,
@@ -186,8 +186,8 @@ class Ledger:
             self._write_index()
 
     def retract(self, video_ids: Iterable[str]) -> None:
-        """Stop counting the records of videos whose files have become unusable."""
-        held: dict[str, dict[str, int]] = defaultdict(dict)  # shard → video_id → its records
+        """Mark the records of videos whose files have become unusable as superseded."""
+        held: dict[str, dict[str, int]] = defaultdict(dict)  # shard → video_id → number of its records
         for row in (self.rows[video_id] for video_id in set(video_ids) & self.rows.keys()):
             if row.shard is not None:
                 held[row.shard][row.video_id] = row.num_records
@@ -195,14 +195,14 @@ class Ledger:
             self._shards[name] = self._shards[name].supersede(held[name])
 
     def forget(self, video_ids: Iterable[str]) -> None:
-        """Remove videos that no longer exist under these names, rows and records."""
+        """Remove the rows and records of videos that no longer exist under these names."""
         gone = set(video_ids)
         self.retract(gone)
         for video_id in gone:
             del self.rows[video_id]
 
     def finish(self, rows: Sequence[ManifestRow]) -> None:
-        """Check that everything adds up, write the tables, and declare the store complete.
+        """Check that the counts add up, write the tables, and mark the store as complete.
 
         Args:
             rows: every indexed file with its final status.
@@ -236,7 +236,7 @@ class Ledger:
         self._num_unlisted, self._index_written_seconds = 0, time.monotonic()
 
     def _shards_on_disk(self) -> dict[str, tuple[str, int]]:
-        """Return split and number of every file that has a shard's name, listed or not."""
+        """Return split and number of every file with the name of a shard, whether the index lists it or not."""
         parsed = {path.name: parse_shard_name(path.name) for path in self._shards_dir.iterdir()}
         return {name: found for name, found in parsed.items() if found is not None}
 
@@ -248,7 +248,7 @@ class Ledger:
         """Describe the complete shards of this configuration among files that no index lists.
 
         Raises:
-            StoreChanged: one was made with another configuration, and there is no index that says so.
+            StoreChanged: a shard was made with another configuration, and there is no index to explain it.
         """
         described = [describe_shard(self._shards_dir / name) for name in sorted(names)]
         foreign = [shard.name for shard in described if shard.config_digest != config_digest]
@@ -272,8 +272,8 @@ class Ledger:
     def _rows_of(self, shard: ShardEntry) -> list[ManifestRow]:
         """Return the rows of a shard, without those that a later shard has replaced.
 
-        The manifest's measurements are newer than the shard's where they describe the same content: a file may have
-        been moved or touched since.
+        If manifest and shard describe the same content, the manifest's measurements are newer: the file may have been
+        moved or touched since.
         """
         with ShardReader(self._shards_dir / shard.name) as reader:
             meta = reader.meta

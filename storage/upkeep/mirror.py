@@ -1,10 +1,10 @@
 """Copies of a store on another file system: a network share, or S3-compatible storage, through fsspec.
 
-    push    1 shards that are not there   2 index.json, as incomplete   3 tables and reports
-            4 index.json, complete        5 shards that it does not list are deleted
-    pull    shards that are not here, each checked against its SHA-256; tables and reports; index.json; as above
+    push    1 shards that the copy lacks   2 index.json, as incomplete   3 tables and reports
+            4 index.json, complete         5 shards that the index does not list are deleted
+    pull    shards that the folder lacks, each checked against its SHA-256; then the same steps in the folder
 
-The index of a copy says whether it is complete, as that of every store: readers refuse a copy whose push was killed,
+The index of a copy, like that of every store, says whether it is complete: readers refuse a copy whose push was killed,
 and the next push completes it. Shards never change, so none is sent twice. A copy has no versions of its own.
 """
 
@@ -22,7 +22,7 @@ from storage.files.layout import BESIDE_INDEX, INDEX_NAME, SHARDS_DIR, VERSIONS_
 from storage.index import ShardEntry, StoreIndex, read_index, stored_index, write_index
 from storage.upkeep.versions import files_of, list_versions
 
-# fsspec's names of storage without folders, where making one would make a bucket.
+# fsspec's names of storage without folders, where making a folder would make a bucket.
 OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "az"})
 
 
@@ -47,13 +47,13 @@ class Remote:
     """A folder that fsspec reaches.
 
     Args:
-        url: such as `s3://bucket/store`, `/mnt/share/store` or any other that fsspec knows. Credentials and address of
-            the server come from where its implementation looks for them: for S3 from AWS_ACCESS_KEY_ID,
+        url: such as `s3://bucket/store`, `/mnt/share/store` or any other that fsspec knows. The backend of fsspec reads
+            credentials and the server's address from its usual places: for S3 from AWS_ACCESS_KEY_ID,
             AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and the files of AWS's own tools.
 
     Raises:
         StageMissing: the package for this kind of URL is not installed.
-        StoreError: fsspec does not know it.
+        StoreError: fsspec does not know this kind of URL.
     """
 
     def __init__(self, url: str) -> None:
@@ -71,7 +71,7 @@ class Remote:
         self._has_folders = not names & OBJECT_STORES
 
     def index(self) -> StoreIndex | None:
-        """Return the copy's index; None where there is none yet.
+        """Return the copy's index; None if there is none yet.
 
         Raises:
             StoreError: it cannot be read.
@@ -106,7 +106,7 @@ class Remote:
             name: POSIX path below the folder.
 
         Raises:
-            StoreError: it did not arrive whole.
+            StoreError: the file did not arrive complete.
         """
         with self._errors():
             if self._has_folders:
@@ -118,7 +118,7 @@ class Remote:
             raise StoreError(f"{self.url}/{name}: got {size} bytes, expected {path.stat().st_size}; push again")
 
     def send_index(self, index: StoreIndex) -> None:
-        """Put an index there, whole or not at all."""
+        """Write an index there, atomically."""
         partial = f"{PARTIAL_PREFIX}{INDEX_NAME}"
         with TemporaryDirectory() as scratch:
             write_index(Path(scratch), index)
@@ -136,7 +136,7 @@ class Remote:
         return True
 
     def has(self, name: str) -> bool:
-        """Whether there is such a file or folder there."""
+        """Return whether there is such a file or folder there."""
         with self._errors():
             self._files.invalidate_cache()
             return bool(self._files.exists(self._path(name)))
@@ -158,13 +158,13 @@ class Remote:
             raise
         except Exception as error:
             raise StoreError(
-                f"{self.url}: got {type(error).__name__}: {error}, expected to reach it; check address, credentials "
+                f"{self.url}: got {type(error).__name__}: {error}, expected an answer; check address, credentials "
                 "and permissions"
             ) from error
 
 
 def push(store_dir: Path, url: str, on_shard: Callable[[int, int], None] = lambda _done, _all: None) -> Copied:
-    """Bring the copy of a complete store up to date; nothing is written if it already is.
+    """Update the copy of a complete store; nothing is written if the copy is up to date.
 
     Args:
         store_dir: the store's folder.
@@ -173,8 +173,8 @@ def push(store_dir: Path, url: str, on_shard: Callable[[int, int], None] = lambd
 
     Raises:
         StoreIncomplete: the store's last run did not finish.
-        StoreCorrupt: a shard is not what the index promises.
-        StoreError: another store lies there, or it cannot be reached.
+        StoreCorrupt: a shard differs from its index entry.
+        StoreError: the place holds another store, or it cannot be reached.
     """
     index = read_index(store_dir)
     _require_complete(index, str(store_dir))
@@ -211,17 +211,17 @@ def push(store_dir: Path, url: str, on_shard: Callable[[int, int], None] = lambd
 
 
 def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambda _done, _all: None) -> Copied:
-    """Bring a folder up to date with a copy; every shard is checked before it gets its name.
+    """Update a folder from a copy; every shard is checked before it gets its name.
 
     Args:
         url: of the copy; see `Remote`.
-        store_dir: the folder; made if it is not there.
+        store_dir: the folder; created if it does not exist.
         on_shard: called with the number of shards done, and of all, before each one and at the end.
 
     Raises:
-        StoreMissing: no store lies there.
-        StoreIncomplete: it is being pushed, or a push was killed.
-        StoreCorrupt: a shard is not what the index promises.
+        StoreMissing: there is no copy at the URL.
+        StoreIncomplete: the copy is being pushed, or a push was killed.
+        StoreCorrupt: a shard differs from its index entry.
         StoreError: the folder holds another store, or versions of its own; or the copy cannot be reached.
     """
     remote = Remote(url)
@@ -245,7 +245,7 @@ def pull(url: str, store_dir: Path, on_shard: Callable[[int, int], None] = lambd
             on_shard(number, len(index.shards))
             if not _is_here(shards_dir / shard.name, shard, known):
                 if here is not None and here.complete and shard.name in known:
-                    write_index(store_dir, replace(here, complete=False))  # a file that it consists of is replaced
+                    write_index(store_dir, replace(here, complete=False))  # since some of its files are replaced
                 _fetch_shard(remote, shard, shards_dir / shard.name)
                 copied.append(shard)
         on_shard(len(index.shards), len(index.shards))
@@ -276,7 +276,7 @@ def _send_shard(remote: Remote, store_dir: Path, shard: ShardEntry) -> None:
     path = store_dir / SHARDS_DIR / shard.name
     if not path.exists() or sha256_of(path) != shard.sha256:
         raise StoreCorrupt(
-            f"{path}: got no file, or other bytes than the index promises, expected them; run the preprocessing again"
+            f"{path}: got no file, or other bytes, expected those in the index; run the preprocessing again"
         )
     remote.send(path, f"{SHARDS_DIR}/{shard.name}")
 
@@ -291,7 +291,7 @@ def _send_beside(remote: Remote, folder: Path) -> None:
 
 
 def _is_here(path: Path, shard: ShardEntry, known: Mapping[str, str]) -> bool:
-    """Whether a file is the shard; one that no index lists, left by a killed pull, is read to find out."""
+    """Return whether a file is the shard; a file that no index lists, left by a killed pull, is read to find out."""
     if not path.exists() or path.stat().st_size != shard.num_bytes:
         return False
     return (known.get(shard.name) or sha256_of(path)) == shard.sha256
@@ -319,15 +319,15 @@ def _require_complete(index: StoreIndex, where: str) -> None:
     if not index.complete:
         raise StoreIncomplete(
             f"store {where}: got one that is being written, or whose last run or push did not finish, "
-            "expected a complete one; run that again"
+            "expected a complete one; wait for it, or run it again"
         )
 
 
 def _refuse_other(there: StoreIndex | None, index: StoreIndex, where: str) -> None:
-    """Refuse to overwrite a store that is no copy of this one, and of which this one is no copy.
+    """Refuse to overwrite a store unless one of the two is a copy of the other.
 
     Raises:
-        StoreError: it has another `store_id`; or, where one has none, shards in which nothing is the same.
+        StoreError: the two have different `store_id`s; or one has no `store_id`, and they have no shard in common.
     """
     if there is None or not there.shards:
         return
@@ -339,5 +339,5 @@ def _refuse_other(there: StoreIndex | None, index: StoreIndex, where: str) -> No
     if not is_same:
         raise StoreError(
             f"{where}: got another store there, expected an empty folder or a copy of the same store; choose another "
-            "place, or delete what lies there"
+            "place, or delete the store there"
         )

@@ -1,9 +1,9 @@
 """A run that writes to a store, from the lock to the new version.
 
     lock        one run at a time                                      storage.files.layout
-    ledger      what the store holds                                   storage.upkeep.ledger
+    ledger      the contents of the store                              storage.upkeep.ledger
     before      the version that the run begins from                   storage.upkeep.versions
-    begin       the store counts as incomplete, old reports go
+    begin       the store is marked as incomplete, old reports are deleted
     …           shards are added, superseded ones rewritten            storage.upkeep.compact
     finish      tables, the complete index, the report, the version
 
@@ -38,25 +38,25 @@ class StoreRun:
     """The store's folder."""
 
     ledger: Ledger
-    """What the store holds, kept up to date."""
+    """Ledger of the store, kept up to date."""
 
     before: Version | None
     """The version that the run begins from; None for the first run."""
 
     @property
     def has_reports(self) -> bool:
-        """Whether the last run that changed something wrote its reports."""
+        """Return whether the last run that changed something wrote its reports."""
         return all((self.store_dir / name).exists() for name in (REPORT_JSON_NAME, REPORT_HTML_NAME))
 
     def begin(
         self, rows: Iterable[ManifestRow], *, test_datasets: Iterable[str] = (), leakage_allowed: bool = False
     ) -> None:
-        """Record what the run is going to do; from now on the store is incomplete until `finish`.
+        """Record the plan of the run; from now on the store is incomplete until `finish`.
 
         Args:
             rows: every indexed file.
             test_datasets: datasets for testing only, in addition to those of earlier runs.
-            leakage_allowed: whether this run may store a split that breaks its promise.
+            leakage_allowed: whether this run may store a split that breaks its policy's promise.
         """
         for name in (REPORT_JSON_NAME, REPORT_HTML_NAME):
             (self.store_dir / name).unlink(missing_ok=True)
@@ -65,13 +65,13 @@ class StoreRun:
     def finish(
         self, rows: Sequence[ManifestRow], write_report: Callable[[Path], Report], *, keep: int, is_same: bool = False
     ) -> Report:
-        """Write the tables, declare the store complete, write its report, and keep it as a version.
+        """Write the tables, mark the store as complete, write its report, and keep it as a version.
 
         Args:
             rows: every indexed file with its final status.
             write_report: writes the reports into the store's folder and returns them.
-            keep: versions that stay, the new one included; 1 or more.
-            is_same: no video differs from the version before, which the new one replaces.
+            keep: number of versions that stay, the new one included; 1 or more.
+            is_same: whether no video differs from the version before; then the new version replaces that one.
 
         Raises:
             AccountingError: a video has no outcome, or the records are not those that the rows claim.
@@ -91,8 +91,8 @@ def store_run(
     Args:
         store_dir: the store's folder; it is created if it does not exist.
         config: the settings that every shard of the store shares, as plain values.
-        config_digest: their hex digest.
-        redo: discard what another configuration made, instead of refusing.
+        config_digest: hex digest of these settings.
+        redo: discard records of another configuration, instead of raising an error.
 
     Raises:
         StoreBusy: another run is writing to the store.
@@ -105,11 +105,11 @@ def store_run(
 
 
 def compact_store(store_dir: Path, above: float, write_report: Callable[[Path], object]) -> Compaction | None:
-    """Compact a complete store; the result replaces the version that the store was.
+    """Compact a complete store; the result replaces its current version.
 
     Args:
         store_dir: the store's folder.
-        above: share of a shard's records, 0..1, above which superseded records are left behind.
+        above: share of superseded records in a shard, 0..1, above which the shard is rewritten without them.
         write_report: writes the store's reports.
 
     Returns:
@@ -124,7 +124,7 @@ def compact_store(store_dir: Path, above: float, write_report: Callable[[Path], 
         ledger = run.ledger
         if not ledger.is_complete:
             raise StoreIncomplete(
-                f"store {store_dir}: got one whose last run did not finish, expected a complete one; "
+                f"store {store_dir}: got a store whose last run did not finish, expected a complete one; "
                 f"run it again, or return to the version before with `faceshards rollback {store_dir}`"
             )
         if not sparse_shards(ledger.index.shards, above):

@@ -1,16 +1,17 @@
 """Versions of a store: its small files after each run that changed it, kept for rollback.
 
     OUT/versions/00002/
-    ├── version.json      number, moment, and how much there was: `Version`
-    ├── index.json        as OUT/index.json was
+    ├── version.json      number, time and counts: `Version`
+    ├── index.json        OUT/index.json of that time
     └── …                 videos.parquet, records.parquet, config.yaml, report.json, report.html, difference.json
 
-Shards are not copied. They never change, and one that a version lists is not deleted while the version is kept.
-`OUT/index.json` says in `version` which one the store is. A folder appears complete or not at all. Of a deleted version
-the shards go first: if the process is killed in between, the version is still listed and deleted the next time.
+Shards are not copied. They never change, and a shard that a version lists is not deleted while the version is kept.
+`version` in `OUT/index.json` is the number of the current version. A version's folder appears complete or not at all.
+When a version is deleted, its shards are deleted first: if the process is killed in between, the version is still
+listed, and deleted the next time.
 
-Versions form a line, as in an editor: after a rollback the newer ones stay until a run has changed something, and that
-run's version follows the one that was rolled back to.
+Versions form a line, like undo and redo in an editor: after a rollback the newer ones stay until a run changes
+something, and the version of that run follows the one that was rolled back to.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Version:
     """One kept version of a store."""
 
     number: int
-    """Counted from 1; 0 is a store that was made before there were versions."""
+    """Number from 1; 0 is a store that was made before versions existed."""
 
     completed_at: str
     """Time when its run completed the store, UTC, ISO 8601 to the second."""
@@ -54,16 +55,16 @@ class Version:
     """Folder of its files."""
 
     index: StoreIndex
-    """Its index, with its shards."""
+    """Its index, which lists its shards."""
 
     @property
     def num_records(self) -> int:
-        """Records that count in it."""
+        """Return the number of its records that count."""
         return sum(self.index.num_records.values())
 
     @property
     def shard_bytes(self) -> dict[str, int]:
-        """Size of each of its shards by file name."""
+        """Return the size of each of its shards by file name, bytes."""
         return {shard.name: shard.num_bytes for shard in self.index.shards}
 
 
@@ -79,7 +80,7 @@ def list_versions(store_dir: Path) -> list[Version]:
 
 
 def protected_shards(store_dir: Path) -> frozenset[str]:
-    """Return the file names of all shards that a kept version consists of.
+    """Return the file names of all shards of all kept versions.
 
     Raises:
         StoreCorrupt: a version's files cannot be read.
@@ -88,15 +89,16 @@ def protected_shards(store_dir: Path) -> frozenset[str]:
 
 
 def next_version(store_dir: Path, current: int) -> int:
-    """Return the number of the version that a run on top of `current` makes: above that of every kept one."""
+    """Return the number of the version that a run from `current` makes: above `current` and all kept versions."""
     return max([current, *(version.number for version in list_versions(store_dir))]) + 1
 
 
 def keep_current(store_dir: Path) -> Version | None:
-    """Keep a complete store as a version if it is not one yet; return the version that the store is, or was last.
+    """Keep a complete store as a version if it is not one yet; return its current version, or its last one.
 
-    A run calls it before it changes anything: a store may be older than versions, or its run was killed between
-    completing the store and keeping it. Nothing is written if nothing is to be done. The caller holds the store's lock.
+    A run calls this before it changes anything: the store may have been made before versions existed, or its last run
+    was killed between completing the store and keeping it. Nothing is written if there is nothing to do. The caller
+    holds the store's lock.
 
     Returns:
         The version that the next run begins from; None if there is none.
@@ -116,9 +118,9 @@ def keep_version(store_dir: Path, *, keep: int, since: int | None = None, is_sam
 
     Args:
         store_dir: the store's folder; the caller holds its lock.
-        keep: versions that stay, the current one among them; 1 or more.
+        keep: number of versions that stay, the current one included; 1 or more.
         since: number of the version that the run began from; newer ones, left by a rollback, are deleted.
-        is_same: no video differs from that version, so the new one takes its place, and the newer ones stay.
+        is_same: whether no video differs from that version; then the new one takes its place, and newer ones stay.
     """
     keep_current(store_dir)
     current = read_index(store_dir).version
@@ -132,7 +134,7 @@ def prune(store_dir: Path, keep: int) -> list[Version]:
     """Delete all versions but the current one and the newest of the others, `keep` in all; return the deleted ones.
 
     Raises:
-        ValueError: nothing would be left.
+        ValueError: `keep` is below 1.
     """
     if keep < 1:
         raise ValueError(f"versions to keep: got {keep}, expected 1 or more")
@@ -162,7 +164,7 @@ def remove_versions(store_dir: Path, doomed: Iterable[Version]) -> None:
 
 
 def missing_shards(store_dir: Path, version: Version) -> list[str]:
-    """Return the file names of a version's shards that are not there, or of another size."""
+    """Return the file names of a version's shards that are missing, or have another size."""
     paths = {name: store_dir / SHARDS_DIR / name for name in version.shard_bytes}
     return [
         name
@@ -179,28 +181,29 @@ def roll_back(store_dir: Path, number: int | None = None) -> Version:
 
     Args:
         store_dir: the store's folder; the caller holds its lock.
-        number: of the version; None for the one before, or, where the last run was interrupted, the one it began from.
+        number: number of the version. None: the version before, or, if the last run was interrupted, the version that
+            it began from.
 
     Returns:
-        The version that the store is now.
+        The new current version.
 
     Raises:
         StoreMissing: there is no store.
-        StoreError: there is no such version, or the store cannot be kept as it is.
-        StoreCorrupt: a shard of it is gone.
+        StoreError: there is no such version, or the current store cannot be kept as a version.
+        StoreCorrupt: a shard of the version is missing.
     """
     index = read_index(store_dir)
     keep_current(store_dir)
     if index.complete and not _folder_of(store_dir, index.version).exists():
         raise StoreError(
-            f"store {store_dir}: got no {VIDEOS_NAME}, expected it, since the current store could not be restored "
+            f"store {store_dir}: got no {VIDEOS_NAME}, expected one, since the current store could not be restored "
             "without it; run the preprocessing again first"
         )
     target = _chosen(store_dir, index, number)
     gone = missing_shards(store_dir, target)
     if gone:
         raise StoreCorrupt(
-            f"version {target.number} of {store_dir}: got {len(gone)} shards that are gone or of another size "
+            f"version {target.number} of {store_dir}: got {len(gone)} shards that are missing or have another size "
             f"({gone[0]}), expected all of them; choose another version: see `faceshards versions {store_dir}`"
         )
     for name in BESIDE_INDEX:
@@ -211,7 +214,7 @@ def roll_back(store_dir: Path, number: int | None = None) -> Version:
             (store_dir / name).unlink(missing_ok=True)
     on_disk = {path.name for path in (store_dir / SHARDS_DIR).iterdir() if parse_shard_name(path.name) is not None}
     strays = sorted(on_disk - protected_shards(store_dir))
-    if strays:  # recorded before they are deleted, or the next run would adopt them as unlisted work
+    if strays:  # recorded before they are deleted; otherwise the next run would adopt them as unlisted work
         write_index(store_dir, replace(target.index, store_id=index.store_id, discarded=tuple(strays)))
         for name in strays:
             (store_dir / SHARDS_DIR / name).unlink()
@@ -236,7 +239,7 @@ def _chosen(store_dir: Path, index: StoreIndex, number: int | None) -> Version:
 def files_of(store_dir: Path, index: StoreIndex) -> Path:
     """Return the folder with the small files that belong to an index: that of its version, which never changes.
 
-    A run, or a killed rollback, may have changed those of the store since the index was read.
+    A run, or a killed rollback, may have changed the files in the store's own folder since the index was read.
     """
     folder = _folder_of(store_dir, index.version)
     version = _read_version(folder) if folder.exists() else None
@@ -249,7 +252,7 @@ def _folder_of(store_dir: Path, number: int) -> Path:
 
 def _copy_store(store_dir: Path, folder: Path, index: StoreIndex) -> None:
     """Copy a complete store's small files into a version's folder, which appears with all of them."""
-    from storage.records_table import read_rows  # loads what only tables need
+    from storage.records_table import read_rows  # loads packages that only tables need
 
     completed = datetime.fromtimestamp((store_dir / INDEX_NAME).stat().st_mtime, UTC)
     status = read_rows(store_dir / VIDEOS_NAME, ["status"])

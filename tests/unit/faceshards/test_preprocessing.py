@@ -44,7 +44,7 @@ def test_settings_are_put_together_as_on_the_command_line(configs: list[Preproce
 
 
 def test_a_wrong_setting_is_refused_before_prefect_starts(configs: list[PreprocessConfig], tmp_path: Path) -> None:
-    with pytest.raises(faceshards.FaceshardsError, match=r"crop\.sise_px: got a setting of this name"):
+    with pytest.raises(faceshards.FaceshardsError, match=r"crop\.sise_px: got an unknown setting"):
         faceshards.preprocess(tmp_path, tmp_path / "out", crop={"sise_px": 96})
     assert not configs
 

@@ -422,7 +422,7 @@ def test_export_takes_one_split(store_dir: Path, tmp_path: Path, capsys: pytest.
             ["{store}", "--key", "celeb"],
             "--key: got 'celeb', expected a record's key or the start of one, such as 'ffpp/",
         ),
-        (["{store}", "--export", "{store}"], "expected an empty or a new one"),
+        (["{store}", "--export", "{store}"], "expected an empty folder or a new one"),
         (
             ["{store}/nowhere", "--export", "x", "--export-as", "zip"],
             "--export-as: got 'zip', expected one of plain_files",

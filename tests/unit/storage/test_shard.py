@@ -207,7 +207,7 @@ def test_nothing_is_left_of_what_was_not_finished(tmp_path: Path) -> None:
 def test_a_finished_writer_takes_no_more(tmp_path: Path) -> None:
     with ShardWriter(tmp_path, "train", 0, "digest") as writer:
         writer.finish([], {})
-        with pytest.raises(ValueError, match="got a record after the end"):
+        with pytest.raises(ValueError, match="got a record after `finish`"):
             writer.put("v/00/000000", b"")
 
 
@@ -228,7 +228,7 @@ def test_a_killed_writer_leaves_nothing_under_the_final_name(tmp_path: Path) -> 
 def test_a_full_disk_is_an_error_and_no_shard(tmp_path: Path) -> None:
     command = [sys.executable, "-c", WRITE_BEYOND_A_LIMIT, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "expected to write it; free some space and run again" in run.stdout
+    assert "expected a disk with space; free some and run again" in run.stdout
     assert names_in(tmp_path) == []
 
 

@@ -262,7 +262,7 @@ def test_an_index_that_counts_otherwise_is_noticed(store_dir: Path) -> None:
     write_index(store_dir, replace(index, shards=tuple(wrong)))
     with RecordStore(store_dir) as store, pytest.raises(StoreCorrupt, match=r"got 2 records, expected 3"):
         _ = store[0]
-    with pytest.raises(StoreCorrupt, match="got 10, expected 14 as the index says"):
+    with pytest.raises(StoreCorrupt, match="got 10, expected 14 as in the index"):
         write_records_table(store_dir)
     assert not (store_dir / "records.parquet").exists()
 
@@ -502,7 +502,7 @@ def test_an_export_touches_no_folder_with_files(store_dir: Path, tmp_path: Path)
     (tmp_path / "full" / "precious").write_text("mine")
     (tmp_path / "file").touch()
     with RecordStore(store_dir) as store:
-        with pytest.raises(StoreError, match="got a folder with files in it, expected an empty or a new one"):
+        with pytest.raises(StoreError, match="got a folder with files in it, expected an empty folder or a new one"):
             PlainFiles().export(store, tmp_path / "full")
         with pytest.raises(StoreError, match="expected a folder to write to"):
             PlainFiles().export(store, tmp_path / "file")

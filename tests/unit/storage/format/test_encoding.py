@@ -267,7 +267,7 @@ def test_a_pickle_is_not_executed() -> None:
 def test_a_record_under_a_foreign_key_is_noticed() -> None:
     data = encode_record(tiny_record())
     assert decode_record(data, tiny_record().key).label == 1
-    with pytest.raises(StoreCorrupt, match="calls itself 'ffpp/FaceSwap/c23/004_982/01/000007'"):
+    with pytest.raises(StoreCorrupt, match="a record with the key 'ffpp/FaceSwap/c23/004_982/01/000007'"):
         decode_record(data, "ffpp/FaceSwap/c23/004_982/01/000008")
 
 

@@ -169,7 +169,7 @@ def test_what_cannot_be_rolled_back_to(tmp_path: Path) -> None:
     (tmp_path / "shards" / "train-00000.lmdb").unlink()
     assert missing_shards(tmp_path, list_versions(tmp_path)[0]) == ["train-00000.lmdb"]
     before = files(tmp_path)
-    with pytest.raises(StoreCorrupt, match=r"1 shards that are gone .*train-00000\.lmdb"):
+    with pytest.raises(StoreCorrupt, match=r"1 shards that are missing .*train-00000\.lmdb"):
         roll_back(tmp_path)
     assert files(tmp_path) == before
     with pytest.raises(ValueError, match="expected 1 or more"):

@@ -172,7 +172,7 @@ def test_classes_by_manipulation(store: Path) -> None:
     dataset = StoreDataset(store, "train", classes=("Real", "NeuralTextures", "FaceSwap", "Deepfakes"))
     assert dataset.labels.tolist() == [3] * 12 + [2] * 12 + [0] * 12
     assert dataset[0].label == 3
-    with pytest.raises(ConfigError, match="also \\['FaceSwap'\\]"):
+    with pytest.raises(ConfigError, match="add \\['FaceSwap'\\]"):
         StoreDataset(store, "train", classes=("Real", "Deepfakes"))
     chosen = StoreDataset(store, "train", classes=("Real", "Deepfakes"), manipulations=["Deepfakes"])
     assert chosen.labels.tolist() == [1] * 12 + [0] * 12

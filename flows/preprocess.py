@@ -63,11 +63,7 @@ def run_name() -> str:
     return f"{config.dataset.name}-{compressions}-{config.out.name}-v{number}"
 
 
-@flow(
-    name="preprocess-ffpp",
-    flow_run_name=run_name,
-    persist_result=False,
-)
+@flow(name="preprocess-ffpp", flow_run_name=run_name, persist_result=False)
 def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
     """Turn a dataset on disk into LMDB shards of face crops, or complete the store that is already there.
 

@@ -33,11 +33,7 @@ def commands() -> Iterator[Command]:
         CONFIG,
         setting("split.policy=official"),
         flag("--allow-leakage", "store a split even if it breaks its policy's promise, and record that in the store"),
-        Argument(
-            "--preset",
-            "settings of a published preprocessing; `faceshards presets` lists them",
-            metavar="NAME",
-        ),
+        Argument("--preset", "settings of a published preprocessing; `faceshards presets` lists them", metavar="NAME"),
         path("--weights-dir", "DIR", "folder that is searched first for weight files of networks"),
         flag("--reprocess", "recompute a store that was made with other settings"),
     )

@@ -30,9 +30,8 @@ BLINK_SECONDS = 0.24
 SECONDS_BETWEEN_BLINKS = 1.6  # on average
 
 HEAD_ENDS_Y, SHOULDERS_BEGIN_Y = 172.0, 204.0  # portrait pixels; between them, the neck bends
-HEAD_DEPTH_PX = (
-    36.0  # standard deviation of the Gaussian by which the middle of a turning head moves more than its outline
-)
+# Standard deviation of the Gaussian by which the middle of a turning head moves more than its outline.
+HEAD_DEPTH_PX = 36.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

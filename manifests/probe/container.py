@@ -54,9 +54,8 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
             stream = next(moving, None)
             if stream is None:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-                reason = (
-                    Reason.NO_VIDEO_STREAM if kinds else Reason.NOT_A_VIDEO
-                )  # without any stream, the index is lost
+                # Without any stream, the index is lost.
+                reason = Reason.NO_VIDEO_STREAM if kinds else Reason.NOT_A_VIDEO
                 raise VideoRejected(stage, reason, f"{path.name}: got streams ({kinds or 'none'}), expected video")
             stream.codec_context.thread_count = 1
             yield container, stream

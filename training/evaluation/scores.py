@@ -139,7 +139,9 @@ def scores_from_columns(columns: Mapping[str, object]) -> Scores:
         raise ValueError(f"columns of scores: got {sorted(columns)}, expected {wanted}")
     columns = {"num_frames": np.ones(len(np.asarray(columns["key"]))), **columns}
     converted: dict[str, Any] = {
-        name: _as_array(columns[name], kind) for name, kind in COLUMN_TYPES.items() if columns.get(name) is not None
+        name: np.asarray(columns[name], dtype=_NUMPY_TYPES[kind])
+        for name, kind in COLUMN_TYPES.items()
+        if columns.get(name) is not None
     }
     if columns.get("class_names") is not None:
         converted["class_names"] = tuple(np.asarray(columns["class_names"], dtype=np.object_))
@@ -217,7 +219,7 @@ def write_scores(path: Path, scores: Scores) -> None:
     names, metadata = list(kinds), {}
     if scores.class_names is not None and scores.class_probabilities is not None:
         columns += [pa.array(column) for column in scores.class_probabilities.T]
-        names += [_probability_column(name) for name in scores.class_names]
+        names += [f"p_{name}" for name in scores.class_names]
         metadata[_CLASS_NAMES_KEY] = "\n".join(scores.class_names).encode()
     table = pa.table(columns, names=names).replace_schema_metadata(metadata or None)
     with written_whole(path) as partial:
@@ -237,7 +239,7 @@ def read_scores(path: Path) -> Scores:
         names = [name for name in COLUMN_TYPES if name != "class_label" or class_names is not None]
         columns: dict[str, object] = {name: table.column(name).to_pylist() for name in names}
         if class_names is not None:
-            probabilities = [table.column(_probability_column(name)).to_numpy() for name in class_names]
+            probabilities = [table.column(f"p_{name}").to_numpy() for name in class_names]
             columns |= {"class_names": class_names, "class_probabilities": np.stack(probabilities, axis=1)}
         return scores_from_columns(columns)
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
@@ -256,14 +258,6 @@ def _column_names(scores: Scores) -> list[str]:
 def _repeated(*columns: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     """Return the (N,) bool whether a row has the values of an earlier one in all (N,) columns."""
     return np.asarray(pd.DataFrame(dict(enumerate(columns))).duplicated(), dtype=np.bool_)
-
-
-def _as_array(values: object, kind: str) -> npt.NDArray[np.generic]:
-    return np.asarray(values, dtype=_NUMPY_TYPES[kind])
-
-
-def _probability_column(class_name: str) -> str:
-    return f"p_{class_name}"
 
 
 def _require_probabilities(name: str, values: npt.NDArray[np.float64], keys: TextArray) -> None:

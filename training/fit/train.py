@@ -180,11 +180,7 @@ def _keep_threshold(config: TrainConfig) -> float | None:
             device="cuda" if _count_gpus(config) else "cpu",
         )
         dataset = dataset_for(
-            about,
-            config.stores,
-            "val",
-            manipulations=config.data.manipulations,
-            compressions=config.data.compressions,
+            about, config.stores, "val", manipulations=config.data.manipulations, compressions=config.data.compressions
         )
         videos = to_videos(score(model, dataset, settings))
         about = replace(about, threshold=choose_threshold(videos.label, videos.p_fake))

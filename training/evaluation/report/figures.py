@@ -67,12 +67,7 @@ class Plot:
         return text
 
 
-def draw_figures(
-    evaluation: Evaluation,
-    frames: Scores,
-    videos: Scores,
-    extras: Extras = NO_EXTRAS,
-) -> list[Plot]:
+def draw_figures(evaluation: Evaluation, frames: Scores, videos: Scores, extras: Extras = NO_EXTRAS) -> list[Plot]:
     """Return the plots for which there are data.
 
     Args:

@@ -33,12 +33,7 @@ PAGE_NAME = "evaluation.html"
 FIGURES_DIR = "figures"
 
 
-def write_evaluation(
-    out_dir: Path,
-    evaluation: Evaluation,
-    scores: Scores,
-    extras: Extras = NO_EXTRAS,
-) -> Path:
+def write_evaluation(out_dir: Path, evaluation: Evaluation, scores: Scores, extras: Extras = NO_EXTRAS) -> Path:
     """Write the files of an evaluation, each atomically; return the path of the page.
 
     Args:

@@ -19,14 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from training.evaluation.scores import Scores, group_rows, to_videos
-from training.evaluation.statistics.bootstrap import (
-    AT_THRESHOLD,
-    DEFAULT_THRESHOLD,
-    FPR_OF,
-    draw,
-    resample,
-    sums_of,
-)
+from training.evaluation.statistics.bootstrap import AT_THRESHOLD, DEFAULT_THRESHOLD, FPR_OF, draw, resample, sums_of
 from training.evaluation.statistics.calibration import NUM_BINS, FloatArray, IntArray, expected_calibration_error
 
 Level = Literal["frame", "video"]
@@ -168,11 +161,7 @@ def measure(labels: IntArray, p_fake: FloatArray, *, threshold: float | None = N
 
 
 def measure_with_intervals(
-    scores: Scores,
-    *,
-    threshold: float | None = None,
-    seed: int = 0,
-    num_resamples: int = NUM_RESAMPLES,
+    scores: Scores, *, threshold: float | None = None, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> dict[str, Figure]:
     """Compute every metric of a table of frames or videos, with bootstrap intervals over videos.
 
@@ -359,9 +348,7 @@ def _value(name: str, labels: IntArray, p_fake: FloatArray, at: float) -> float:
     return float(ways[name.removesuffix(AT_THRESHOLD)]())
 
 
-def _groups(
-    rows: Scores,
-) -> Iterator[tuple[tuple[str | None, str | None, str | None], npt.NDArray[np.bool_]]]:
+def _groups(rows: Scores) -> Iterator[tuple[tuple[str | None, str | None, str | None], npt.NDArray[np.bool_]]]:
     """Yield groups as (dataset, compression, manipulation), None for all, with the (N,) mask of their rows."""
     datasets = sorted(set(rows.dataset))
     if len(datasets) > 1:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from manifests.entry import SPLITS, VideoEntry
+from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt
 from manifests.row import ManifestRow
 from storage.files.layout import SHARDS_DIR, video_id_of
@@ -88,10 +88,7 @@ class SheetVideo:
     """One stored video on the sheet."""
 
     row: ManifestRow
-    """Row of the manifest."""
-
-    entry: VideoEntry
-    """Identity of the video, with a split."""
+    """Row of the manifest, with an entry that has a split."""
 
     num_frames: int
     """Stored frames, of which `frames` are shown."""
@@ -186,7 +183,6 @@ def _sheet_video(store_dir: Path, row: ManifestRow, frames_per_video: int) -> Sh
         pictures = tuple(_sheet_frame(decode_record(reader.get(key), key), position) for key, position in shown)
     return SheetVideo(
         row=row,
-        entry=row.entry,
         num_frames=len(frames),
         score_min=min(scores, default=None),
         score_mean=fsum(scores) / len(scores) if scores else None,

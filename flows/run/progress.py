@@ -7,7 +7,6 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
 from typing import Self
 from uuid import UUID
 
@@ -89,11 +88,9 @@ class FlowProgress(ABC):
         self._bar.start()
         return self
 
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._bar.stop()
-        if exc is None and self._artifact_id is not None:
+        if kind is None and self._artifact_id is not None:
             update_progress_artifact(artifact_id=self._artifact_id, progress=self._percent())
 
 

@@ -49,7 +49,8 @@ def plan_shards(
                     store_dir=config.out,
                     split=split,
                     number=number,
-                    entries=tuple(sorted(videos, key=_key_order)),
+                    # As the keys of the records, in which a `/` follows the video_id.
+                    entries=tuple(sorted(videos, key=lambda entry: f"{entry.video_id}/")),
                     originals=family.originals,
                     choice_masks={name: fake.mask_path for name, fake in family.masked.items() if fake.mask_path},
                     relatives=family.digests,
@@ -59,8 +60,3 @@ def plan_shards(
                 )
             )
     return plans
-
-
-def _key_order(entry: VideoEntry) -> str:
-    """Sort as the keys of the records do, in which a `/` follows the video_id."""
-    return f"{entry.video_id}/"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from fractions import Fraction
+from operator import attrgetter
 from pathlib import Path
 
 from manifests.entry import VideoEntry
@@ -17,6 +18,8 @@ from manifests.rejected import Reason, Rejected, Stage
 
 # Hashing and demuxing release the interpreter lock; more threads would only compete for the disk.
 NUM_PROBE_THREADS = 4
+# What stays the same while a file is the one that was probed.
+FINGERPRINT = attrgetter("path", "mask_path", "num_bytes", "mtime_ns", "mask_num_bytes", "mask_mtime_ns")
 
 
 def probe_all(root: Path, entries: Sequence[VideoEntry]) -> Iterator[VideoEntry | Rejected]:
@@ -43,15 +46,11 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
     """
     path = root / entry.path
     try:
-        fingerprint = _fingerprint(root, entry)
-        if fingerprint["num_bytes"] == 0:
+        found = _fingerprinted(root, entry)
+        if found.num_bytes == 0:
             raise VideoRejected(Stage.PROBE, Reason.EMPTY_FILE, f"{entry.path}: got 0 bytes, expected a video")
         return replace(
-            _measured(path, entry),
-            num_bytes=fingerprint["num_bytes"],
-            mtime_ns=fingerprint["mtime_ns"],
-            mask_num_bytes=fingerprint["mask_num_bytes"],
-            mask_mtime_ns=fingerprint["mask_mtime_ns"],
+            _measured(path, found),
             sha256=sha256_of(path),
             mask_sha256=sha256_of(root / entry.mask_path) if entry.mask_path else None,
         )
@@ -62,23 +61,22 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
 def is_unchanged(root: Path, found: VideoEntry, known: VideoEntry) -> bool:
     """Whether a file is the one that was probed earlier, by paths, size and modification time."""
     try:
-        now = _fingerprint(root, found)
+        now = _fingerprinted(root, found)
     except OSError:
         return False
-    return (found.path, found.mask_path) == (known.path, known.mask_path) and now == {
-        name: getattr(known, name) for name in now
-    }
+    return FINGERPRINT(now) == FINGERPRINT(known)
 
 
-def _fingerprint(root: Path, entry: VideoEntry) -> dict[str, int | None]:
-    """Return size and modification time of video and mask, by the names of the entry's fields."""
+def _fingerprinted(root: Path, entry: VideoEntry) -> VideoEntry:
+    """Return the entry with size and modification time of video and mask."""
     video, mask = (root / entry.path).stat(), (root / entry.mask_path).stat() if entry.mask_path else None
-    return {
-        "num_bytes": video.st_size,
-        "mtime_ns": video.st_mtime_ns,
-        "mask_num_bytes": mask.st_size if mask else None,
-        "mask_mtime_ns": mask.st_mtime_ns if mask else None,
-    }
+    return replace(
+        entry,
+        num_bytes=video.st_size,
+        mtime_ns=video.st_mtime_ns,
+        mask_num_bytes=mask.st_size if mask else None,
+        mask_mtime_ns=mask.st_mtime_ns if mask else None,
+    )
 
 
 def _measured(path: Path, entry: VideoEntry) -> VideoEntry:

@@ -63,7 +63,8 @@ class ForgeryModule(lightning.LightningModule):
         Raises:
             ConfigError: a score is not finite, which torchmetrics would not notice.
         """
-        p_fake = probability_of_fake(cast(ModelOutput, self.model(batch.images)).logits)
+        logits = cast(ModelOutput, self.model(batch.images)).logits
+        p_fake = 1.0 - logits.float().softmax(dim=1)[:, REAL_CLASS]
         if not p_fake.isfinite().all():
             raise ConfigError(
                 f"scores on val: got {p_fake.tolist()[:4]}, expected numbers; train into another --run with a smaller "
@@ -106,8 +107,3 @@ def learning_rate(settings: OptimSettings, epoch: int, num_epochs: int) -> float
     if settings.schedule == "cosine":
         return settings.lr * (1 + math.cos(math.pi * epoch / num_epochs)) / 2
     return settings.lr
-
-
-def probability_of_fake(logits: Tensor) -> Tensor:
-    """Return 1 − the probability of the real class: (B,C) raw logits → (B,) float32 0..1."""
-    return 1.0 - logits.float().softmax(dim=1)[:, REAL_CLASS]

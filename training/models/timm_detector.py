@@ -43,14 +43,11 @@ class TimmDetector(nn.Module):
 
     def forward(self, images: Tensor) -> ModelOutput:
         """(B,3,S,S) → logits (B,C) raw, features (B,F)."""
-        features = self.embed(images)
+        maps = cast(Callable[[Tensor], Tensor], self.net.forward_features)(images)
+        # Pooled, after the dropout of the network.
+        features = cast(Callable[..., Tensor], self.net.forward_head)(maps, pre_logits=True)
         classifier = cast(Callable[[], nn.Module], self.net.get_classifier)()
         return ModelOutput(logits=classifier(features), features=features)
-
-    def embed(self, images: Tensor) -> Tensor:
-        """(B,3,S,S) → (B,F), pooled, after the dropout of the network."""
-        maps = cast(Callable[[Tensor], Tensor], self.net.forward_features)(images)
-        return cast(Callable[..., Tensor], self.net.forward_head)(maps, pre_logits=True)
 
 
 def load_weights(net: nn.Module, path: Path) -> None:

@@ -62,7 +62,9 @@ class Perturbation:
             raise ValueError(f"level of {self.name}: got {level}, expected 0..{len(self.levels)}")
         if level == 0:
             return images.copy()
-        changed = self.change(images, self.levels[level - 1], _generator(seed, self.name, key))
+        digest = hashlib.sha256(f"{seed}\n{self.name}\n{key}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:16], "little"))
+        changed = self.change(images, self.levels[level - 1], rng)
         if changed.dtype != np.uint8:
             changed = np.clip(np.rint(changed), 0, 255)
         return np.ascontiguousarray(changed, dtype=np.uint8)
@@ -71,8 +73,3 @@ class Perturbation:
 def each(images: Images, change: Callable[[Images], cv2.typing.MatLike]) -> Images:
     """Apply a function of OpenCV to each image of (T,S,S,3) uint8."""
     return np.stack([change(image) for image in images]).astype(np.uint8, copy=False)
-
-
-def _generator(seed: int, name: str, key: str) -> np.random.Generator:
-    digest = hashlib.sha256(f"{seed}\n{name}\n{key}".encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:16], "little"))

@@ -229,17 +229,14 @@ def measure_classes(
     scores: Scores, level: Level, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> MultiClass | None:
     """Compute the metrics over several classes; None for a model with two classes."""
+    from sklearn.metrics import confusion_matrix
+
     if scores.class_names is None or scores.class_label is None or scores.class_probabilities is None:
         return None
-    num_classes = len(scores.class_names)
     known = scores.class_label >= 0
     truth, probabilities = scores.class_label[known], scores.class_probabilities[known]
-    predicted = probabilities.argmax(axis=1) if len(truth) else np.zeros(0, dtype=np.int64)
-    confusion = np.zeros((num_classes, num_classes), dtype=np.int64)
-    if len(truth):
-        from sklearn.metrics import confusion_matrix
-
-        confusion = confusion_matrix(truth, predicted, labels=np.arange(num_classes))
+    predicted = probabilities.argmax(axis=1)
+    confusion = confusion_matrix(truth, predicted, labels=np.arange(len(scores.class_names)))
     return MultiClass(
         level=level,
         class_names=scores.class_names,

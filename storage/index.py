@@ -205,20 +205,14 @@ def write_index(store_dir: Path, index: StoreIndex) -> None:
     write_atomically(store_dir / INDEX_NAME, text.encode("ascii"))
 
 
-_FIELD_TYPES: dict[str, type] = {
-    "format_version": int,
-    "faceshards_version": str,
-    "complete": bool,
-    "config_digest": str,
-    "config": dict,
-    "shards": list,
-    "test_datasets": list,
-    "leakage_allowed": bool,
-    "redoing": bool,
-    "store_id": str,
-    "version": int,
-    "discarded": list,
-}
+def _json_types(kind: type[ShardEntry] | type[StoreIndex]) -> dict[str, type]:
+    """Return the type that JSON gives each field, by name."""
+    types = {"int": int, "str": str, "bool": bool, "JsonObject": dict}
+    return {item.name: types.get(str(item.type), list) for item in fields(kind)}
+
+
+_FIELD_TYPES = _json_types(StoreIndex)
+_SHARD_FIELD_TYPES = _json_types(ShardEntry)
 
 
 def _from_plain(plain: JsonObject, path: Path) -> StoreIndex:
@@ -240,20 +234,16 @@ def _from_plain(plain: JsonObject, path: Path) -> StoreIndex:
 
 
 def _shard_from_plain(row: object, path: Path) -> ShardEntry:
-    texts = {item.name for item in fields(ShardEntry) if item.type == "str"}
-    numbers = {item.name for item in fields(ShardEntry) if item.type == "int"}
     if not isinstance(row, dict):
         raise _corrupt(path, f"a shard {row!r}")
-    faults = [name for name in texts if type(row.get(name)) is not str]
-    faults += [name for name in numbers if type(row.get(name)) is not int]
-    superseded = row.get("superseded")
-    if not isinstance(superseded, list) or any(type(video) is not str for video in superseded):
+    faults = [name for name, kind in _SHARD_FIELD_TYPES.items() if type(row.get(name)) is not kind]
+    if "superseded" not in faults and any(type(video) is not str for video in row["superseded"]):
         faults.append("superseded")
     if faults:
         shown = {name: row.get(name) for name in sorted(faults)}
         raise _corrupt(path, f"shard {row.get('name')!r} with {shown}")
     try:
-        return ShardEntry(**{name: row[name] for name in texts | numbers}, superseded=tuple(row["superseded"]))
+        return ShardEntry(**{name: row[name] for name in _SHARD_FIELD_TYPES} | {"superseded": tuple(row["superseded"])})
     except ValueError as error:
         raise _corrupt(path, str(error)) from error
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from storage.exports.exporter import Exporter
-    from storage.index import JsonObject
     from storage.store import RecordStore
     from storage.verify import VerifyReport
 
@@ -237,76 +236,43 @@ class Totals:
     """Size of the files divided by the number of crops, rounded; 0 without crops."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """The default view; its JSON has the fields in this order."""
-
-    store: str
-    """Folder."""
-
-    split: str | None
-    """The only split that is summarised; None for all."""
-
-    complete: bool
-    """Whether the last run finished."""
-
-    format_version: int
-    """Format of index, shards and records together."""
-
-    faceshards_version: str
-    """Version of the package that wrote the index."""
-
-    test_datasets: tuple[str, ...]
-    """Datasets for testing only."""
-
-    leakage_allowed: bool
-    """Whether the splits may share people or footage."""
-
-    config_digest: str
-    """Hex digest of the settings that made the records."""
-
-    store_sha256: str
-    """Hex digest of the contents."""
-
-    config: JsonObject
-    """The settings that made the records."""
-
-    totals: Totals
-    """Everything together."""
-
-    rows: tuple[SummaryRow, ...]
-    """Counts by split, then manipulation; real first."""
-
-
 def _show_summary(store: RecordStore, as_json: bool) -> None:
-    summary = _summary(store)
+    index, rows = store.index, _summary_rows(store)
+    totals = _totals(store, rows)
     if as_json:
-        _write_json(asdict(summary))
+        about = (
+            *("complete", "format_version", "faceshards_version", "test_datasets", "leakage_allowed"),
+            *("config_digest", "store_sha256", "config"),
+        )
+        _write_json(
+            {"store": str(store.path), "split": store.split}
+            | {name: getattr(index, name) for name in about}
+            | {"totals": asdict(totals), "rows": [asdict(row) for row in rows]}
+        )
         return
     from rich.console import Console
 
-    totals = summary.totals
     superseded = f", {totals.num_superseded:,} superseded" if totals.num_superseded else ""
     lines = {
-        "store": summary.store,
-        "complete": "yes" if summary.complete else "no: its last run did not finish",
-        "format": f"version {summary.format_version}, written by faceshards {summary.faceshards_version}",
-        "configuration": summary.config_digest,
-        "contents": summary.store_sha256,
+        "store": str(store.path),
+        "complete": "yes" if index.complete else "no: its last run did not finish",
+        "format": f"version {index.format_version}, written by faceshards {index.faceshards_version}",
+        "configuration": index.config_digest,
+        "contents": index.store_sha256,
         "shards": f"{totals.num_shards:,}, {totals.num_bytes:,} bytes",
         "records": f"{totals.num_records:,} with {totals.num_crops:,} crops{superseded}",
         "bytes per crop": f"{totals.bytes_per_crop:,}, with geometry and LMDB's own",
     }
-    if summary.test_datasets:
-        lines["test only"] = ", ".join(summary.test_datasets)
-    if summary.leakage_allowed:
+    if index.test_datasets:
+        lines["test only"] = ", ".join(index.test_datasets)
+    if index.leakage_allowed:
         lines["leakage"] = "allowed by --allow-leakage: report.json lists what the splits share"
     for name, line in lines.items():
         _write(f"{name:<16} {line}")
     # Drawn into a buffer: on a closed pipe rich would end the program with an exit status of its own.
     drawn = io.StringIO()
     width = None if sys.stdout.isatty() else WIDTH_OF_A_PIPE
-    Console(file=drawn, width=width, force_terminal=sys.stdout.isatty()).print(_summary_table(summary.rows))
+    Console(file=drawn, width=width, force_terminal=sys.stdout.isatty()).print(_summary_table(rows))
     sys.stdout.write(drawn.getvalue())
 
 
@@ -324,15 +290,15 @@ def _summary_table(rows: Sequence[SummaryRow]) -> Table:
     return table
 
 
-def _summary(store: RecordStore) -> Summary:
-    """Return the default view of a store."""
+def _summary_rows(store: RecordStore) -> tuple[SummaryRow, ...]:
+    """Return the rows of the default view: by split, then manipulation; real first."""
     counted: dict[tuple[str, str | None], tuple[set[str], list[int]]] = {}
     for split, manipulation, video_id, num_crops in _identities(store):
         videos, crops = counted.setdefault((split, manipulation), (set(), []))
         videos.add(video_id)
         crops.append(num_crops)
     ordered = sorted(counted, key=lambda found: (SPLITS.index(found[0]), found[1] or ""))
-    rows = tuple(
+    return tuple(
         SummaryRow(
             split=split,
             manipulation=manipulation,
@@ -342,30 +308,19 @@ def _summary(store: RecordStore) -> Summary:
         )
         for split, manipulation in ordered
     )
-    index = store.index
-    shards = [shard for shard in index.shards if store.split in (None, shard.split)]
+
+
+def _totals(store: RecordStore, rows: Sequence[SummaryRow]) -> Totals:
+    """Return what the rows of the default view are together."""
+    shards = [shard for shard in store.index.shards if store.split in (None, shard.split)]
     num_bytes, num_crops = sum(shard.num_bytes for shard in shards), sum(row.num_crops for row in rows)
-    totals = Totals(
+    return Totals(
         num_shards=len(shards),
         num_bytes=num_bytes,
         num_records=len(store),
         num_superseded=sum(shard.num_superseded_records for shard in shards),
         num_crops=num_crops,
         bytes_per_crop=round(num_bytes / num_crops) if num_crops else 0,
-    )
-    return Summary(
-        store=str(store.path),
-        split=store.split,
-        complete=index.complete,
-        format_version=index.format_version,
-        faceshards_version=index.faceshards_version,
-        test_datasets=index.test_datasets,
-        leakage_allowed=index.leakage_allowed,
-        config_digest=index.config_digest,
-        store_sha256=index.store_sha256,
-        config=index.config,
-        totals=totals,
-        rows=rows,
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from manifests.errors import StoreCorrupt
 from manifests.files import written_whole
 from storage.files.layout import RECORDS_NAME
-from storage.format.encoding import first_crop, read_arrays, read_header
+from storage.format.encoding import image_of, read_arrays, read_header
 from storage.format.images import size_of
 from storage.store import RecordStore
 
@@ -77,7 +77,7 @@ def record_row(shard: str, key: str, data: bytes | memoryview) -> dict[str, obje
         **{"left": left, "top": top, "right": right, "bottom": bottom},
         "found_by": int(arrays["found_by"].max()) if "found_by" in arrays else None,
         "has_mask": header["masks"] is not None,
-        "crop_px": size_of(first_crop(data, header))[0],
+        "crop_px": size_of(image_of(data, header["crops"][0]))[0],
         "num_bytes": len(data),
         "shard": shard,
     }

@@ -15,20 +15,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import gettempdir
-from types import TracebackType
 from typing import Self
 from uuid import uuid4
 
 import lmdb
 
 from manifests.errors import StoreCorrupt, StoreError
-from manifests.files import PARTIAL_PREFIX, publish, remove_partials, sha256_of
+from manifests.files import PARTIAL_PREFIX, publish, sha256_of
 from storage.files.filesystems import is_on_network
 from storage.files.layout import FORMAT_VERSION, SHARD_SUFFIX, shard_name
 from storage.files.lmdb_files import SharedEnvironment, acquire, lmdb_errors_of, release
 from storage.index import JsonObject, ShardEntry
-
-__all__ = ["META_KEY", "RecordsDigest", "ShardMeta", "ShardReader", "ShardWriter", "describe_shard", "remove_partials"]
 
 META_KEY = b"__faceshards__"
 MAX_KEY_BYTES = 511  # LMDB's own limit
@@ -207,9 +204,7 @@ class ShardWriter:
         """Return the writer."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Delete the file if it was not finished."""
         self._close()
         self._partial.unlink(missing_ok=True)
@@ -320,9 +315,7 @@ class ShardReader:
         """Return the reader."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Close it."""
         self.close()
 

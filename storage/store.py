@@ -18,7 +18,6 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-from types import TracebackType
 from typing import Self, SupportsIndex
 
 import numpy as np
@@ -150,9 +149,7 @@ class RecordStore:
         """Return the store."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         """Close it."""
         self.close()
 

@@ -95,7 +95,10 @@ class ArrayPart(TypedDict):
 
 
 class RecordHeader(TypedDict):
-    """JSON at the beginning of a record: the fields of `Record`, with places instead of images and arrays."""
+    """JSON at the beginning of a record: every field in `SCALAR_TYPES`, and the places of arrays and images.
+
+    Declared are those that readers take by name.
+    """
 
     key: str
     """Key of the record. This field and those below are described in `Record`."""
@@ -118,32 +121,8 @@ class RecordHeader(TypedDict):
     label: int
     """0 real, 1 fake."""
 
-    target_id: str
-    """Identity of the footage."""
-
-    source_id: str | None
-    """Donor of the face; None for real."""
-
-    group_id: str
-    """Identity of the leakage group, which must not cross splits."""
-
     track_id: int
     """Person within the video."""
-
-    content_digest: str
-    """Hex digest of the video."""
-
-    config_digest: str
-    """Hex digest of the settings."""
-
-    track_choice: str | None
-    """Reason why this person was chosen."""
-
-    geometry_from: str | None
-    """video_id of the original that boxes and landmarks come from; None for the video's own."""
-
-    mask_source: str | None
-    """`dataset` or `difference`; None without masks."""
 
     arrays: dict[str, ArrayPart]
     """Name → place; optional arrays may be missing."""
@@ -199,7 +178,7 @@ def decode_record(data: bytes | memoryview, key: str | None = None) -> Record:
     view = memoryview(data)
     what = _name(key)
     header = check_record(view, key)
-    payload = view[_header_end(view, what) :]
+    payload = _payload(view)
     scalars = cast(Mapping[str, object], header)
     fields: dict[str, Any] = {name: scalars[name] for name in SCALAR_TYPES}
     fields |= _arrays(header, payload)
@@ -241,9 +220,8 @@ def image_of(data: bytes | memoryview, place: tuple[int, int]) -> memoryview:
         data: what `encode_record` returned.
         place: the image's (offset, size): an entry of `crops` or `masks` of the header.
     """
-    view = memoryview(data)
-    start = PREFIX.size + PREFIX.unpack_from(view)[1] + place[0]
-    return view[start : start + place[1]]
+    offset, size = place
+    return _payload(data)[offset : offset + size]
 
 
 def frame_indices_of(data: bytes | memoryview, header: RecordHeader) -> npt.NDArray[np.int64]:
@@ -277,16 +255,13 @@ def read_arrays(data: bytes | memoryview, header: RecordHeader) -> dict[str, Any
         data: what `encode_record` returned.
         header: what `read_header` returned for it.
     """
-    view = memoryview(data)
-    return _arrays(header, view[PREFIX.size + PREFIX.unpack_from(view)[1] :])
+    return _arrays(header, _payload(data))
 
 
-def first_crop(data: bytes | memoryview, header: RecordHeader) -> memoryview:
-    """Return a view of the record's first encoded image; it is valid as long as `data` is."""
+def _payload(data: bytes | memoryview) -> memoryview:
+    """Return the part behind the header of a record whose lengths have been checked."""
     view = memoryview(data)
-    offset, size = header["crops"][0]
-    start = PREFIX.size + PREFIX.unpack_from(view)[1] + offset
-    return view[start : start + size]
+    return view[PREFIX.size + PREFIX.unpack_from(view)[1] :]
 
 
 def _arrays(header: RecordHeader, payload: memoryview) -> dict[str, AnyArray]:

@@ -25,7 +25,6 @@ from storage.format.encoding import (
     check_record,
     decode_record,
     encode_record,
-    first_crop,
     frame_indices_of,
     image_of,
     read_arrays,
@@ -230,7 +229,7 @@ def test_header_and_arrays_are_read_without_images() -> None:
     without_images = data[:images_start] + bytes(len(data) - images_start)
     assert read_header(without_images) == header
     np.testing.assert_array_equal(read_arrays(without_images, header)["frame_indices"], [7, 17])
-    assert bytes(first_crop(data, header)) == b"first crop"
+    assert bytes(image_of(data, header["crops"][0])) == b"first crop"
 
 
 def test_one_flipped_bit_anywhere_is_noticed() -> None:

@@ -1,4 +1,4 @@
-"""The public interface of faceshards: what is named here keeps its name and meaning within a major version.
+"""Public interface of faceshards: the names in `__all__` keep their meaning within a major version.
 
     import faceshards
 

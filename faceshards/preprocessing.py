@@ -1,4 +1,4 @@
-"""`preprocess`: the command `faceshards preprocess` as a function."""
+"""Function `preprocess`, the counterpart of the command `faceshards preprocess`."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def preprocess(
 ) -> dict[str, Any]:
     """Turn a dataset on disk into a store, or complete the store that is already there.
 
-    Settings are put together as the command line does it: the preset, then the YAML file, then `settings`; later ones
-    win. The README lists them all.
+    Settings are combined as on the command line: the preset, then the YAML file, then `settings`; later ones win. The
+    README lists all settings.
 
-    Call it from the main thread, in a script below `if __name__ == "__main__":`: worker processes import the script.
+    Call it from the main thread. A script needs `if __name__ == "__main__":`, because worker processes import it.
 
     Args:
         root: the dataset's folder.
         out: the store's folder.
-        layout: how `root` is laid out, a name in `manifests.datasets.DATASETS`; `auto` recognises it.
+        layout: layout of `root`, a name in `manifests.datasets.DATASETS`; `auto` recognises it.
         preset: name of a preset, such as `m2tr`.
         config: YAML file with settings, such as a store's `config.yaml`.
         settings: sections as in the YAML file: `frames={"count": 8}, crop={"size_px": 320}, reprocess=True`.

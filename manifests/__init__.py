@@ -1,1 +1,1 @@
-"""WHICH videos: a dataset on disk → one row per video with label, group and split, and every odd file with a reason."""
+"""Manifests of datasets: one row per video with label, leakage group and split, and a reason for each rejected file."""

@@ -11,11 +11,11 @@ Label = Literal["real", "fake"]
 Split = Literal["train", "val", "test"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
-# What a split is called in lists that people have.
+# Names of splits in users' lists.
 SPLIT_OF_WORD: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 REAL: Final = "real"  # label and kind of a video that is not manipulated
 LABEL_AS_INTEGER: dict[Label, int] = {REAL: 0, "fake": 1}
-REAL_CLASS: Final = LABEL_AS_INTEGER[REAL]  # of several classes, too, the first is the real one
+REAL_CLASS: Final = LABEL_AS_INTEGER[REAL]  # also where there are several classes: the first is the real one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ class VideoEntry:
     """Size of the video file."""
 
     mtime_ns: int | None = None
-    """Modification time of the video file, nanoseconds since 1970; a file of another time or size is probed again."""
+    """Modification time of the video file, nanoseconds since 1970; if time or size has changed, it is probed again."""
 
     mask_num_bytes: int | None = None
     """Size of the mask file."""
@@ -125,7 +125,7 @@ class VideoEntry:
 
     @property
     def kind(self) -> str:
-        """`real`, or the manipulation: what reports count videos by."""
+        """`real`, or the manipulation; reports count videos by it."""
         return self.manipulation or REAL
 
     @property
@@ -142,7 +142,7 @@ class VideoEntry:
 
     @property
     def has_known_footage(self) -> bool:
-        """Whether the footage is known: not for a fake whose target_id is its own name."""
+        """Whether the footage is known; False for a fake whose target_id is its own name."""
         return self.label == REAL or not self.video_id.endswith(f"/{self.target_id}")
 
     @property
@@ -152,7 +152,7 @@ class VideoEntry:
 
     @property
     def content_digest(self) -> str:
-        """Hex SHA-256 over the digests of video and mask: with the configuration, it decides a record's bytes.
+        """Hex SHA-256 over the digests of video and mask; together with the settings it determines a record's bytes.
 
         Raises:
             ValueError: the entry has not been probed.

@@ -2,7 +2,7 @@
 
     FaceshardsError
     ├── UserError               user input is wrong; the command line prints it and exits with 2
-    │   ├── ConfigError         a setting, an option or a YAML file (also `prefect_plugin.AmbiguousDeploymentError`)
+    │   ├── ConfigError         a setting, an option or a YAML file (also `short_names.AmbiguousDeploymentError`)
     │   ├── DatasetError        the dataset's folder
     │   ├── SplitError          the split cannot be made, or a leakage group would cross it
     │   └── ArchiveError        an archive has members that must not be extracted (tasks/download/archives)
@@ -33,7 +33,7 @@ from typing import Final
 
 from manifests.rejected import Reason, Rejected, Stage
 
-# Exit statuses of every command. 130 is a shell's own for a program that SIGINT ended: 128 + 2.
+# Exit statuses of every command. 130 is what a shell reports for a program that SIGINT ended: 128 + 2.
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -101,8 +101,8 @@ class VideoRejected(FaceshardsError):
 
     Args:
         stage: the stage that rejects it.
-        reason: one of the closed set.
-        detail: a sentence for a person, with the values found.
+        reason: the reason, for programs.
+        detail: the reason in a sentence for a person, with the values found.
     """
 
     def __init__(self, stage: Stage, reason: Reason, detail: str) -> None:
@@ -116,7 +116,7 @@ class VideoRejected(FaceshardsError):
         return type(self), (self.stage, self.reason, self.detail)
 
     def for_video(self, video_id: str) -> Rejected:
-        """Return the rejection of a video, which is counted and written."""
+        """Return the rejection of a video, to be counted and written."""
         return Rejected(video_id=video_id, stage=self.stage, reason=self.reason, detail=self.detail)
 
 

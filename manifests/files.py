@@ -1,6 +1,6 @@
-"""Files that stay whole: digests, writing that survives a crash at any moment, locks.
+"""Atomic writes, locks and digests of files.
 
-A file appears under its name only when it is complete and synced to disk; until then it is called `.partial-…`.
+A file gets its own name only when it is complete and synced to disk; until then its name is `.partial-…`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def sha256_of(path: Path) -> str:
 
 @contextmanager
 def written_whole(path: Path, partial: Path | None = None) -> Iterator[Path]:
-    """Yield the path under which a file is written; it gets its name when the block has ended without an error.
+    """Yield a temporary path to write to; the file gets its own name when the block ends without an error.
 
     Args:
-        path: where the file is to stand; what stands there is replaced.
-        partial: where it is written, in the same folder; this process's own by default.
+        path: final path of the file; an existing file is replaced.
+        partial: temporary path in the same folder; by default one that contains the process id.
     """
     partial = partial or path.with_name(f"{PARTIAL_PREFIX}{os.getpid()}-{path.name}")
     try:
@@ -41,13 +41,13 @@ def written_whole(path: Path, partial: Path | None = None) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that is seen with all its bytes or, after a crash at any moment, as it was before."""
+    """Write a file atomically: after a crash at any moment it has either all new bytes or its earlier content."""
     with written_whole(path) as partial:
         partial.write_bytes(data)
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Sync a finished file to disk and give it its name; both paths lie in one file system."""
+    """Sync a finished file to disk and rename it to its own name; both paths are in one file system."""
     with partial.open("rb") as written:
         os.fsync(written.fileno())
     partial.replace(path)
@@ -55,7 +55,7 @@ def publish(partial: Path, path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Sync the names of a folder's files to disk: they are data of the folder."""
+    """Sync a folder to disk, and with it the names of its files."""
     folder = os.open(path, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -64,7 +64,7 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_partials(folder: Path) -> tuple[str, ...]:
-    """Delete what killed processes left half-written in a folder; no other process may be writing to it.
+    """Delete the half-written files of killed processes from a folder; no other process may be writing to it.
 
     Returns:
         The names that were deleted.

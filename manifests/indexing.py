@@ -1,4 +1,4 @@
-"""From a dataset's folder to manifest rows, in two steps: names and lists first, then the files themselves."""
+"""Index of a dataset folder as manifest rows: first names and lists, then measurements of the files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from manifests.row import ManifestRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """A dataset's videos by names and lists; no file has been opened."""
+    """A dataset's videos as its file names and lists give them; no video has been opened."""
 
     dataset: Dataset
     """The layout of the folder."""
@@ -39,12 +39,12 @@ def survey_dataset(
     compressions: Collection[str] | None = None,
     only_listed: bool = False,
 ) -> Survey:
-    """Return what a dataset's folder holds by names and lists.
+    """Return the videos of a dataset's folder, from file names and lists.
 
     Args:
-        dataset: how the folder is laid out.
+        dataset: layout of the folder.
         root: the dataset's folder.
-        manipulations: only these forgeries, and the real videos of groups that have one of them or none at all.
+        manipulations: only these manipulations, and the real videos of groups with one of them or without any fake.
         compressions: only these compressions.
         only_listed: only the videos of the dataset's own list of test videos.
 
@@ -61,7 +61,7 @@ def survey_dataset(
         raise DatasetError(
             f"{dataset.title} in {root}: got none of the requested videos (manipulations "
             f"{_shown(manipulations)}, compressions {_shown(compressions)}{listed}), expected at least one; "
-            "`faceshards index` shows what is there"
+            "`faceshards index` lists what the folder holds"
         )
     rejected = tuple(item for item in found if isinstance(item, Rejected))
     return Survey(dataset=dataset, root=root, entries=tuple(entries), rejected=rejected)
@@ -78,9 +78,9 @@ def index_dataset(
 
     Args:
         survey: the dataset's videos by their names.
-        probing: whether to open the files; otherwise the rows have names and lists only.
-        known: entries of an earlier run by video_id: unchanged files are not probed again, and keep their split.
-        on_video: called with (videos probed, videos to probe) after each.
+        probing: whether to open the files; otherwise the rows have no measurements.
+        known: entries of an earlier run by video_id; unchanged files are not probed again, and all keep their split.
+        on_video: called after each video with (videos probed, videos to probe).
 
     Raises:
         DatasetError: the dataset's own metadata cannot be read.
@@ -106,7 +106,7 @@ def index_dataset(
 
 
 def _identified_anew(earlier: VideoEntry, found: VideoEntry) -> VideoEntry:
-    """Return earlier measurements with the identity that names and lists give today."""
+    """Return an earlier entry's measurements with the identity that names and lists give now."""
     return replace(
         earlier,
         target_id=found.target_id,
@@ -118,9 +118,9 @@ def _identified_anew(earlier: VideoEntry, found: VideoEntry) -> VideoEntry:
 
 
 def _agreeing(row: ManifestRow, claim: Claim | None) -> ManifestRow:
-    """Return the row, rejected where the dataset's own metadata contradicts the file.
+    """Return the row; if the dataset's own metadata contradicts the file, the row is rejected.
 
-    More frames than claimed are accepted: such metadata comes from headers, which may leave some out.
+    More frames than claimed are accepted: such metadata comes from headers, which may not count all frames.
     """
     if row.entry is None or row.status == "rejected" or claim is None:
         return row
@@ -134,7 +134,7 @@ def _agreeing(row: ManifestRow, claim: Claim | None) -> ManifestRow:
         return row
     detail = (
         f"{entry.path}: got {got[0]} frames of {got[1]}×{got[2]}, expected {wanted[0]} of {wanted[1]}×{wanted[2]} as "
-        f"{claim.source} says; copy the file again, or take its line out of the list"
+        f"{claim.source} says; copy the file again, or remove its line from the list"
     )
     return row.as_rejected(
         Rejected(video_id=row.video_id, stage=Stage.PROBE, reason=Reason.METADATA_CONFLICT, detail=detail)

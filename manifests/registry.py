@@ -1,4 +1,4 @@
-"""Registries: the implementations of one family by name, ours and those of other installed distributions.
+"""Registries: implementations of one family by name, from this package and from other installed distributions.
 
 A family is a folder; its registry is made in the folder's `__init__.py`:
 
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 
 class Registry(MutableMapping[str, T], Generic[T]):
-    """Implementations by name: ours first, then those of entry points, sorted by name.
+    """Implementations by name: built-in ones first, then those of entry points, sorted by name.
 
     Args:
-        family: what one of them is called in messages, such as `detector`.
+        family: the word for an implementation in messages, such as `detector`.
         group: the entry point group, such as `faceshards.detectors`.
-        own: our implementations, in the order in which they are listed.
+        own: the built-in implementations, in the order in which they are listed.
         needs: attributes that the object behind an entry point must have.
     """
 
@@ -46,23 +46,23 @@ class Registry(MutableMapping[str, T], Generic[T]):
         return {found.name: found for found in sorted(entry_points(group=self.group), key=lambda one: one.name)}
 
     def origin(self, name: str) -> tuple[str, str] | None:
-        """Return (distribution, version) of an implementation that is not ours; None for ours."""
+        """Return (distribution, version) of an implementation from an entry point; None for a built-in one."""
         found = self.entry_points.get(name)
         return None if found is None or found.dist is None else (found.dist.name, found.dist.version)
 
     def __getitem__(self, name: str) -> T:
-        """Return an implementation; import it where an entry point names it.
+        """Return an implementation; if an entry point provides it, it is imported.
 
         Raises:
-            KeyError: there is none of this name.
-            ConfigError: the entry point cannot be loaded, names an object of another kind, or takes a name of ours.
+            KeyError: there is none with this name.
+            ConfigError: the entry point cannot be loaded, names an object of another kind, or has a built-in name.
         """
         found = self.entry_points.get(name)
         if found is None:
             return self.own[name]
         if name in self.own:
             raise ConfigError(
-                f"{self.family} {name}: got a second one from {_source(found)}, expected another name than ours; "
+                f"{self.family} {name}: got a second one from {_source(found)}, expected a name that is not built in; "
                 "rename that entry point, or uninstall its distribution"
             )
         return self._loaded(found)
@@ -72,11 +72,11 @@ class Registry(MutableMapping[str, T], Generic[T]):
         self.own[name] = implementation
 
     def __delitem__(self, name: str) -> None:
-        """Remove one of our implementations, or one that was set."""
+        """Remove a built-in implementation, or one that was set."""
         del self.own[name]
 
     def __contains__(self, name: object) -> bool:
-        """Whether there is one of this name; nothing is imported."""
+        """Whether there is one with this name; nothing is imported."""
         return name in self.own or name in self.entry_points
 
     def __iter__(self) -> Iterator[str]:
@@ -90,7 +90,7 @@ class Registry(MutableMapping[str, T], Generic[T]):
     def _loaded(self, found: EntryPoint) -> T:
         try:
             implementation = found.load()
-        except Exception as error:  # whatever its module does while it is imported
+        except Exception as error:  # any exception may come from the code of another distribution
             raise ConfigError(
                 f"{self.family} {found.name}: got {type(error).__name__} ({error}) from {_source(found)}, expected a "
                 "module that can be imported; repair or uninstall that distribution"
@@ -106,6 +106,6 @@ class Registry(MutableMapping[str, T], Generic[T]):
 
 
 def _source(found: EntryPoint) -> str:
-    """Where an entry point comes from, for messages."""
+    """Return the distribution and the value of an entry point, for messages."""
     dist = "an unknown distribution" if found.dist is None else f"{found.dist.name} {found.dist.version}"
     return f"{dist} ({found.group}: {found.value})"

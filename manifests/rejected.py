@@ -1,4 +1,4 @@
-"""`Rejected`: a video that was dropped, in which stage, and for which of a closed set of reasons."""
+"""`Rejected`: a dropped video, with the stage that dropped it and the reason, one of a closed set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stage(StrEnum):
 class Reason(StrEnum):
     """Reasons for which a video is rejected. The set is closed: reports and users' scripts match on these words."""
 
-    UNRECOGNISED_NAME = "unrecognised_name"  # the dataset has no file of such a name or in such a folder
+    UNRECOGNISED_NAME = "unrecognised_name"  # the dataset has no file with such a name or in such a folder
     DUPLICATE = "duplicate"  # another file has the same video_id
     MISSING_FILE = "missing_file"  # the dataset's own list names it, but it is not on disk
     METADATA_CONFLICT = "metadata_conflict"  # the dataset's own list contradicts its folder or its file

@@ -1,4 +1,4 @@
-"""`ManifestRow`: the outcome of one indexed file; `videos.parquet` has one row for each."""
+"""`ManifestRow`: one indexed file and its outcome; `videos.parquet` has one row for each file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ManifestRow:
     """Hex SHA-256 of the settings under which the status was reached; None for a rejection that no setting changes."""
 
     relatives_digest: str | None = None
-    """Hex SHA-256 of the parts of other videos that the records depend on (original, mask of a fake); None: no part."""
+    """Hex SHA-256 of the parts of other videos that the records depend on (original, mask of a fake); None if none."""
 
     shard: str | None = None
     """File name of the shard with the records, or with the rejection."""

@@ -1,7 +1,7 @@
-"""The manifest as Parquet: `videos.parquet`, one row per indexed file, and the same row as plain values for shards.
+"""`videos.parquet`: the manifest with one row per indexed file, and conversion of rows to plain values for shards.
 
-A fraction becomes two integer columns, the seconds by stage one column each, everything else keeps its field's name.
-`content_digest` stands beside the digests that it is made of, since it is what records carry.
+A fraction has two integer columns, the seconds of each stage have one column, and all other columns are named after
+their field. `content_digest` is a column beside the digests that it is computed from, because records hold it.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ def row_to_plain(row: ManifestRow) -> dict[str, Any]:
 
 
 def row_from_plain(plain: dict[str, Any]) -> ManifestRow:
-    """Return the row of which `row_to_plain` returned the values.
+    """Return the row from the values that `row_to_plain` returned.
 
     Raises:
-        StoreCorrupt: a column is missing, or a value is not one that a row can have.
+        StoreCorrupt: a column is missing, or a value is not allowed in a row.
     """
     try:
         entry = None
@@ -96,7 +96,7 @@ def write_table(path: Path, rows: Iterable[ManifestRow]) -> None:
 
 
 def read_table(path: Path) -> list[ManifestRow]:
-    """Return the rows of a manifest; an absent file is an empty one.
+    """Return the rows of a manifest; none if the file does not exist.
 
     Raises:
         StoreCorrupt: the file is not a manifest.
@@ -116,7 +116,7 @@ def read_table(path: Path) -> list[ManifestRow]:
 
 
 def _schema() -> pa.Schema:
-    """The Arrow type of every column."""
+    """Return the table's schema: the Arrow type of every column."""
     import pyarrow as pa
 
     types = {name: pa.int64() for name in _INTEGERS} | {name: pa.float64() for name in _SECONDS}

@@ -21,7 +21,7 @@ from manifests.files import write_atomically
 from manifests.row import ManifestRow
 from storage.files.layout import DIFFERENCE_NAME, RECORDS_VERSION_KEY
 
-MAX_LISTED = 100  # videos that are listed of each change; all of them are counted
+MAX_LISTED = 100  # videos that are listed for each change; all of them are counted
 
 # Change → its name for people, in the order of reports. Each video is in one of them at most.
 CHANGES: Final[dict[str, str]] = {
@@ -32,7 +32,7 @@ CHANGES: Final[dict[str, str]] = {
     "rejected": "newly rejected",
     "readmitted": "no longer rejected",
 }
-FIRST_RECORDS_VERSION = "1"  # of shards from before their version was recorded
+FIRST_RECORDS_VERSION = "1"  # for shards that were written before the version was recorded
 NO_SPLIT = "none"  # split of a file that was rejected before splits were assigned
 NO_KIND = "unrecognised"  # kind of a file that is no video of the dataset
 
@@ -63,7 +63,7 @@ class Changed:
 class Difference:
     """Difference between a store and an earlier version of it.
 
-    Records that only moved to another shard and files of which only the time changed are no difference.
+    A record that only moved to another shard, or a file of which only the time changed, is not a difference.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -87,7 +87,7 @@ class Difference:
     """video_ids of the first MAX_LISTED of them."""
 
     other_code: dict[str, int] = field(default_factory=dict)
-    """Code other than the run's, as `code_in_words` says it → stored videos that it made."""
+    """Code other than the run's, in the words of `code_in_words` → number of stored videos made with it."""
 
     @property
     def totals(self) -> dict[str, int]:
@@ -110,7 +110,7 @@ class Difference:
 
 
 def code_of(made_with: Mapping[str, str]) -> dict[str, str]:
-    """Return the versions in a shard's `made_with` that count as its code: the records' and those of model files.
+    """Return the versions in a shard's `made_with` that count as its code: of the records and of model files.
 
     Packages are left out, faceshards among them: most releases change no record.
     """
@@ -164,7 +164,7 @@ def compare(
 
 
 def count_other_code(rows: Iterable[ManifestRow], code: Mapping[str, Code], now: Code) -> dict[str, int]:
-    """Return code other than `now`, in words → number of stored videos that it made, the largest first."""
+    """Return code other than `now`, in words → number of stored videos made with it, the largest first."""
     made = Counter(row.shard for row in rows if row.status == "stored" and row.shard in code)
     counted: Counter[str] = Counter()
     for shard, num_videos in sorted(made.items(), key=str):
@@ -208,7 +208,7 @@ def _changed(was: ManifestRow | None, row: ManifestRow | None, code: Mapping[str
 
 
 def _change(was: ManifestRow | None, row: ManifestRow | None, code: Mapping[str, Code]) -> tuple[str, str] | None:
-    """Return a name in CHANGES and why, or None if the video does not differ."""
+    """Return (a key of CHANGES, its cause) for one video, or None if it does not differ."""
     if row is None:
         return "dropped" if was is not None and was.status == "stored" else "readmitted", ""
     if row.status == "rejected":
@@ -228,7 +228,7 @@ def _content(row: ManifestRow) -> str | None:
 
 
 def _reasons(was: ManifestRow, row: ManifestRow, code: Mapping[str, Code]) -> Iterator[str]:
-    """Yield why the records of a video may have changed although its file has not."""
+    """Yield the causes for which a video's records may have changed although its file has not."""
     if was.config_digest != row.config_digest:
         yield "settings"
     made, made_before = code.get(str(row.shard)), code.get(str(was.shard))

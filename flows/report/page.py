@@ -36,7 +36,7 @@ from storage.shard import ShardReader
 
 TEMPLATES_DIR = Path(__file__).parent / "templates"
 TEMPLATE_NAME = "report.html.j2"
-# What splits can share → what that means, for the table of the page.
+# Kinds of values that splits can share → their meaning, for the table of the page.
 SHARED_KINDS = {
     "video": "the same clip, at any compression",
     "target": "footage that videos were made from",
@@ -78,7 +78,7 @@ def write_report(store_dir: Path) -> Report:
 def read_report(store_dir: Path) -> Report:
     """Return the report that a store's last run wrote, without computing it again.
 
-    It is computed where `report.json` is missing, belongs to another state of the store, or has other fields.
+    The report is computed only if `report.json` is missing, belongs to another state of the store, or has other fields.
 
     Raises:
         StoreMissing: there is no store.

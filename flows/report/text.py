@@ -54,7 +54,7 @@ def summary_markdown(report: Report) -> str:
 
 
 def rejection_rows(report: Report, limit: int = MAX_ARTIFACT_ROWS) -> list[dict[str, str]]:
-    """Return a row per rejected video, as a table artifact takes it; beyond the limit, one row counts the rest."""
+    """Return a row per rejected video for a table artifact; beyond the limit, one row counts the rest."""
     names = ("video_id", "stage", "reason", "detail")
     rows = [{name: getattr(rejection, name) for name in names} for rejection in report.rejections[:limit]]
     num_more = len(report.rejections) - len(rows)
@@ -71,7 +71,7 @@ def in_a_line(difference: Difference | None) -> str:
 
 
 def describe_difference(difference: Difference) -> list[str]:
-    """Return a difference in lines: numbers of videos, then changed settings, then what the run kept unchanged."""
+    """Return a difference in lines: numbers of videos, changed settings, and videos that the run kept unchanged."""
     lines = [f"Since version {difference.since}: {in_a_line(difference)}."]
     if difference.settings:
         lines.append(f"Settings: {'; '.join(difference.settings)}.")
@@ -87,7 +87,7 @@ def vanished_in_words(num_vanished: int) -> str:
 
 
 def other_code_in_words(code: str, num_videos: int) -> str:
-    """Return a line about stored videos that other code than the run's has made."""
+    """Return a line about stored videos that were made with another version of code or models than the run's."""
     return f"Stored videos made with {code}: {num_videos:,}. They are kept; remake=code processes them again."
 
 

@@ -28,7 +28,7 @@ class Totals(TypedDict):
     """Counts over a whole store."""
 
     num_indexed: int
-    """Files found in the dataset: stored, rejected and pending together."""
+    """Files found in the datasets: stored, rejected and pending together."""
 
     num_stored: int
     """Videos with records."""
@@ -246,7 +246,7 @@ class Report:
     """Dotted name → value of each setting that affects the bytes of records."""
 
     format_version: int
-    """Version of the store's file formats."""
+    """Number of the store's format (FORMAT_VERSION)."""
 
     config_digest: str
     """Digest of `configuration`, hexadecimal."""
@@ -269,7 +269,7 @@ class Report:
         return self.totals["num_stored"]
 
     def is_of(self, index: StoreIndex) -> bool:
-        """Whether this is a report of the store with this index, as far as its files and settings tell."""
+        """Whether this is the report of the store with this index: completeness, settings and shards agree."""
         shards = tuple(map(ShardSummary.of, index.shards))
         return (self.complete, self.config_digest, self.shards) == (index.complete, index.config_digest, shards)
 
@@ -404,7 +404,7 @@ def _difference(share: float | None, wanted: float | None) -> float | None:
 
 
 def _splits_of_groups(rows: Iterable[ManifestRow]) -> dict[str, tuple[str, ...]]:
-    """Return group_id → splits with a video of that leakage group, stored or rejected: the stricter check."""
+    """Return group_id → splits with a video of that leakage group; rejected videos count, too (the stricter check)."""
     found: dict[str, set[str]] = defaultdict(set)
     for row in rows:
         if row.entry is not None and row.entry.split is not None:

@@ -1,4 +1,4 @@
-"""Layouts of datasets on disk, by name: one file and one line here for each."""
+"""Registry of dataset layouts by name: each has a file in this folder and a line here."""
 
 from manifests.datasets.celeb_df import CelebDF
 from manifests.datasets.dataset import Dataset

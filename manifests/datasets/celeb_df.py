@@ -11,8 +11,9 @@ Names of folders may have any case, and some tools add a `videos/` level. Groups
 fakes of v2 connect its people into three groups, of 38, 10 and 10. **In the list 1 means real**, the inverse of the
 usual label, so each line is compared with the folder that it names.
 
-The folders of Celeb-DF++ are those in the README of OUC-VAS/Celeb-DF-PP. It does not describe file names: those are as
-in public code that reads the dataset; a name that does not begin with a person and a number is rejected.
+The folders of Celeb-DF++ are those in the README of OUC-VAS/Celeb-DF-PP. That README does not describe file names: the
+rules are taken from public code that reads the dataset. A name that does not begin with a person and a number is
+rejected.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FOLDERS = {folder.lower(): folder for folder in (CELEB_REAL, YOUTUBE_REAL, SYNTH
 VIDEOS = "videos"
 LIST_NAME = "List_of_testing_videos.txt"
 
-# The methods of Celeb-DF++; its folder `Celeb-DF` holds the fakes of v2, which keep that name.
+# The methods of Celeb-DF++. Its folder `Celeb-DF` holds the fakes of v2, whose manipulation stays Celeb-synthesis.
 METHODS = (
     *("BlendFace", "GHOST", "HifiFace", "InSwapper", "MobileFaceSwap", "SimSwap", "UniFace"),
     *("DaGAN", "FSRT", "HyperReenact", "LIA", "LivePortrait", "MCNET", "TPSMM"),
@@ -47,12 +48,12 @@ NAMES = {
     YOUTUBE_REAL: re.compile(r"[0-9]+"),
     SYNTHESIS: re.compile(r"(?P<target>id[0-9]+)_(?P<source>id[0-9]+)_(?P<number>[0-9]+)"),
 }
-# Methods driven by a voice or a picture may append to the name; it begins with the footage.
+# Methods driven by a voice or a picture may append to the file name; every name begins with the footage.
 METHOD_NAME = re.compile(r"(?P<target>id[0-9]+)(?:_(?P<source>id[0-9]+))?_(?P<number>[0-9]+)(?:_[A-Za-z0-9_-]+)?")
 NAME_EXAMPLES = {CELEB_REAL: "id0_0000.mp4", YOUTUBE_REAL: "00170.mp4", SYNTHESIS: "id0_id1_0000.mp4"}
 
 LIST_LINE = re.compile(r"(?P<is_real>[01])\s+(?P<path>\S.*)")
-# From this share of contradicted lines on, the whole list has real and fake swapped.
+# If more than this share of the lines contradicts the folders, real and fake are swapped in the whole list.
 SHARE_OF_AN_INVERSE_LIST = 0.9
 
 
@@ -65,7 +66,7 @@ class CelebDF(TreeDataset):
     manipulations = (SYNTHESIS, *METHODS)
 
     def recognise(self, root: Path) -> str | None:
-        """Return the folders that are there; None unless one is not also a folder of another dataset."""
+        """Return the folders that are there; None without any, or with YouTube-real alone, which others have, too."""
         found = [f"{name}/" for name in self.folders_in(root)]
         return " and ".join(found) if {name.rstrip("/").lower() for name in found} - {YOUTUBE_REAL.lower()} else None
 
@@ -78,7 +79,7 @@ class CelebDF(TreeDataset):
         return map(_read_name, files)
 
     def compare_lists(self, root: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:
-        """Set the listed split of the videos in the list; those that it contradicts are removed and rejected.
+        """Set `listed_split` of the videos in the list; remove and reject videos whose label it contradicts.
 
         Raises:
             DatasetError: the list cannot be read, or has real and fake swapped.
@@ -87,7 +88,7 @@ class CelebDF(TreeDataset):
         return [] if path is None else _take_list(path, entries)
 
     def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
-        """Return the entries with their groups: the connected people; a video of an unknown person is one alone."""
+        """Return the entries with their groups: connected people; each video of an unknown person is its own group."""
         listed = list(entries)
         people = [entry.target_identity or f"YouTube-{entry.target_id}" for entry in listed]
         groups = connected_groups(
@@ -100,7 +101,7 @@ class CelebDF(TreeDataset):
 
 
 def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
-    """Return the entry or the rejection of a file by its path; None for a file that is no video."""
+    """Return the entry or the rejection of a file by its path; None for a file that is not a video."""
     if not file.is_video:
         return None  # such as frames or landmarks that other tools put beside the videos
     if not is_utf_8(file.path):
@@ -150,7 +151,7 @@ def _entry_of(file: TreeFile, collection: str) -> VideoEntry | None:
 
 
 def _take_list(path: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:
-    """Set the listed split of the videos in the list; those that it contradicts are removed and rejected.
+    """Set `listed_split` of the videos in the list; remove and reject videos whose label it contradicts.
 
     Raises:
         DatasetError: a line is malformed, or the list has real and fake swapped.

@@ -1,4 +1,4 @@
-"""The contract of a dataset on disk, in one layout."""
+"""Contract of a dataset layout."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from manifests.rejected import Rejected
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Size of one video by the dataset's own metadata; measurements have to agree with it."""
+    """Size of one video according to the dataset's own metadata; measurements have to agree with it."""
 
     source: str
     """The metadata file, POSIX path relative to the dataset root."""
 
     num_frames: int | None = None
-    """Frames."""
+    """Number of frames."""
 
     width: int | None = None
-    """Pixels."""
+    """Width of the frames, pixels."""
 
     height: int | None = None
-    """Pixels."""
+    """Height of the frames, pixels."""
 
 
 class Dataset(Protocol):
-    """One layout in which a dataset lies on disk.
+    """Layout of a dataset on disk.
 
     A layout reads names and lists only and never opens a video; probing is the next step (`manifests.probe.probe`).
     """
 
     name: str
-    """The layout's name in the registry. `VideoEntry.dataset` is such a name: two layouts of one dataset share it, and
-    the layout of that name states the official splits of both.
+    """The layout's name in the registry. `VideoEntry.dataset` is such a name: two layouts of one dataset use the same
+    one, and the layout with that name gives the official splits of both.
     """
 
     title: str
     """Name for people, such as `FaceForensics++, official tree`."""
 
     expects: str
-    """What has to lie in the root, in a few words, for messages."""
+    """Required content of the root in a few words, for messages."""
 
     manipulations: tuple[str, ...] = ()
     """The dataset's forgeries, in the order of reports; empty where folders or lists name them."""
@@ -56,7 +56,7 @@ class Dataset(Protocol):
     """Whether the lists in its folder are the user's own, so that the split policy `file` follows them as well."""
 
     def recognise(self, root: Path) -> str | None:
-        """Return the names in `root` that mark this layout, for a person; None where it is another one.
+        """Return the names in `root` that identify this layout, for messages; None if it is another layout.
 
         Reads a few names only, and never raises.
         """
@@ -89,12 +89,12 @@ class Dataset(Protocol):
     def official_splits(self, entries: Sequence[VideoEntry], _lists_dir: Path | None, /) -> dict[str, Split | None]:
         """Return the split of each video by the dataset's own lists, by video_id.
 
-        None leaves open whether a video is for training or for validation; a video that is missing from the result is
-        in no list and is rejected. By default, this is `VideoEntry.listed_split`.
+        None means that the lists leave open whether a video is for training or for validation. A video that is missing
+        from the result is in no list and is rejected. By default, the split is `VideoEntry.listed_split`.
 
         Args:
-            entries: videos whose `dataset` is this one's name.
-            _lists_dir: folder that the user names, for lists that do not come with the videos (`split.official_dir`).
+            entries: videos whose `dataset` is this layout's name.
+            _lists_dir: folder with lists that do not come with the videos (`split.official_dir`); None if not set.
 
         Raises:
             SplitError: there are no lists, or they cannot be read.
@@ -103,7 +103,7 @@ class Dataset(Protocol):
 
 
 def listed_splits(entries: Sequence[VideoEntry]) -> dict[str, Split | None]:
-    """Return the splits that lists beside the videos gave them; a list of test videos alone leaves the rest open.
+    """Return the splits by lists that come with the videos; a list of test videos alone leaves the others open (None).
 
     Raises:
         SplitError: no video is in a list.

@@ -25,7 +25,7 @@ from manifests.rejected import Reason, Rejected
 METADATA = "metadata.json"
 MANIPULATION = "DFDC"
 LABELS: dict[str, Label] = {"REAL": "real", "FAKE": "fake"}
-# Limits of the search by which the layout is recognised: other datasets may be deep, with such a file for each video.
+# Limits of the search for the layout: other datasets may have deep folders and a metadata.json for each video.
 MAX_DEPTH = 2  # folders between the root and a part's metadata: the part, and one from its archive
 PART_PREFIX = "dfdc_train_part"
 MAX_LOOKS = 3  # files of that name that are read
@@ -40,15 +40,15 @@ class DFDC(TreeDataset):
     manipulations = (MANIPULATION,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return the path of the first metadata; None where there is none of DFDC's shape."""
+        """Return the path of the first metadata file with DFDC's structure; None without any."""
         looked_at = islice(_metadata_below(root), MAX_LOOKS)
         places = [path.relative_to(root) for path in looked_at if _is_ours(path)]
-        # Two folders below the root, only a part in the folder of its archive counts.
+        # Two folders below the root, only a part inside the folder of its archive counts.
         fitting = (place for place in places if len(place.parts) <= MAX_DEPTH or place.parts[0].startswith(PART_PREFIX))
         return next((place.as_posix() for place in fitting), None)
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return the whole root, if a part lies anywhere in it."""
+        """Return the whole root if there is a part anywhere in it."""
         return [WHOLE_ROOT] if any(file.name == METADATA for file in files_below(root)) else []
 
     def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
@@ -88,7 +88,7 @@ def _metadata_below(root: Path) -> Iterator[Path]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a file is metadata of DFDC's shape."""
+    """Whether a file has the structure of DFDC's metadata."""
     try:
         metadata = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -153,7 +153,7 @@ def _read_line(file: TreeFile, line: object) -> VideoEntry | Rejected:
 
 
 def _split_of(word: object) -> tuple[Split | None, bool]:
-    """Return the split that a word names, and whether the word is valid; no word is valid, too."""
+    """Return the split that a word names, and whether the word is valid; None, for no word, is also valid."""
     if word is None:
         return None, True
     split = SPLIT_OF_WORD.get(word) if isinstance(word, str) else None

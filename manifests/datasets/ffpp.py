@@ -1,4 +1,4 @@
-"""FaceForensics++ (Rössler et al., ICCV 2019) in the tree of its official download.
+"""FaceForensics++ (Rössler et al., ICCV 2019) in the folder tree of its official download.
 
     <root>/original_sequences/{youtube,actors}/{raw|c0,c23,c40}/videos/*.mp4
     <root>/manipulated_sequences/<manipulation>/{raw|c0,c23,c40}/videos/*.mp4
@@ -26,7 +26,7 @@ from manifests.rejected import Reason, Rejected
 
 ORIGINALS = "original_sequences"
 MANIPULATED = "manipulated_sequences"
-DOWNLOADED = "downloaded_videos"  # the films from which the originals were cut: ignored
+DOWNLOADED = "downloaded_videos"  # the YouTube videos from which the originals were cut: ignored
 MASKS = "masks"
 VIDEOS = "videos"
 
@@ -64,11 +64,11 @@ class FaceForensicsPP(TreeDataset):
     left_aside = (DOWNLOADED,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return the trees that are there, originals, fakes or both; None without any."""
+        """Return the folders that are there: originals, fakes or both; None without any."""
         return " and ".join(f"{kind}/" for kind in self.folders_in(root)) or None
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return the trees that are there: originals, fakes or both."""
+        """Return the folders that are there: originals, fakes or both."""
         return [kind for kind in (ORIGINALS, MANIPULATED) if is_folder(root / kind)]
 
     def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
@@ -104,7 +104,7 @@ def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[st
         file: only its name counts, wherever it lies.
         folder: `youtube`, `actors` or the manipulation.
         compression: `raw`, `c23` or `c40`.
-        masks: paths of mask videos relative to the root, of which a fake gets its own.
+        masks: paths of all mask videos relative to the root; a fake gets the one with its name.
 
     Returns:
         The entry, with an empty group_id: see `with_groups`.
@@ -132,7 +132,7 @@ def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[st
 
 
 def with_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
-    """Return entries of `entry_of` with their leakage groups: the connected people."""
+    """Return entries of `entry_of` with their leakage groups, which are connected people."""
     listed = list(entries)
     people = [
         [f"{FOOTAGE.get(entry.collection, entry.collection)}/{person}" for person in _people(entry)] for entry in listed
@@ -145,12 +145,12 @@ def with_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
 
 
 def _is_mask(file: TreeFile) -> bool:
-    """Whether a file lies in a folder of masks, of which each manipulation has one for all compressions."""
+    """Whether a file is in a folder of masks; each manipulation has one such folder, for all compressions."""
     return len(file.folders) == 4 and file.folders[2] == MASKS
 
 
 def _read_name(file: TreeFile, masks: Collection[str]) -> VideoEntry | Rejected | None:
-    """Return the entry or the rejection of a file by its path; None for a file that is no video."""
+    """Return the entry or the rejection of a file by its path; None for a file that is not a video."""
     if not (file.is_video or file.folders[-1] == VIDEOS):
         return None  # such as frames or landmarks that other tools put beside the videos
     place = _place_of(file)

@@ -1,11 +1,11 @@
-"""FaceForensics++ at c23 in the layout of its copy on Kaggle: flat folders and a table, no masks, no actors.
+"""FaceForensics++ at c23 in the layout of its copy on Kaggle: flat folders and a table, without masks and actors.
 
     <root>/{original,Deepfakes,Face2Face,FaceSwap,NeuralTextures,FaceShifter,DeepFakeDetection}/*.mp4
     <root>/csv/FF++_Metadata.csv        File Path, Label (REAL | FAKE), Frame Count, Width, Height, …
 
-The videos are those of the official tree and have its video_ids and groups. The table is compared with the folders
-here, and with the files once they are probed (`claims`). A video without a line is kept: the table is an addition of
-the copy, and identity follows from the folders alone.
+The videos are those of the official tree and have the same video_ids and groups. The table is compared with the folders
+here, and with the files once they are probed (`claims`). A video without a line is kept: only the copy has a table, and
+the identity of a video follows from its folder and name alone.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class FaceForensicsPPOnKaggle(TreeDataset):
     compressions = (COMPRESSION,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return the folders that are there; None unless one is a manipulation's, or the table is there.
+        """Return the folders that are there; None unless one of them is a manipulation's, or the table exists.
 
-        With folders of compressions below them, this is a part of the official tree, of which the user has to name the
-        root.
+        Also None if they hold folders of compressions: then `root` is a part of the official tree, whose own root the
+        user has to name.
         """
         folders = self.folders_in(root)
         if any(is_folder(root / name / compression) for name in folders for compression in COMPRESSION_OF_FOLDER):
@@ -115,7 +115,7 @@ class FaceForensicsPPOnKaggle(TreeDataset):
 
 
 def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
-    """Return the entry or the rejection of a file by its path; None for a file that is no video."""
+    """Return the entry or the rejection of a file by its path; None for a file that is not a video."""
     if not file.is_video:
         return None
     folder = FOLDERS[file.folders[0].lower()]
@@ -154,7 +154,7 @@ def _read_table(root: Path) -> dict[str, _Line]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: got {error}, expected a CSV file; remove it to go without") from error
+        raise DatasetError(f"{table}: got {error}, expected a CSV file; remove it to index without it") from error
     return lines
 
 

@@ -1,11 +1,11 @@
-"""The files of FaceForensics++ on its server, by its lists and the user's choice; nothing is downloaded here.
+"""Paths of FaceForensics++'s files on its server, from the server's lists and the user's choice; no downloading.
 
     <server>v3/misc/filelist.json                        pairs of originals, [["071", "054"], …]
     <server>v3/misc/deepfake_detection_filenames.json    {"actors": [name, …], "DeepFakesDetection": [name, …]}
     <server>v3/<path>                                    a file, under the path that it has in the official tree
 
-Each pair stands for two originals, a and b, and for two fakes of each manipulation, a_b and b_a. Names have to be
-those of the official tree, so that no list can name a path outside of it.
+Each pair stands for two originals, a and b, and for two fakes of each manipulation, a_b and b_a. Names have to follow
+the rules of the official tree, so that no list can name a path outside of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from manifests.errors import ConfigError, DatasetError
 VERSION = "v3/"  # of the release: the first part of every path on the server
 PAIRS_LIST = "misc/filelist.json"
 ACTORS_LIST = "misc/deepfake_detection_filenames.json"
-# The two keys of the latter; the second is not spelled like the folder that it lists.
+# The two keys of ACTORS_LIST; the second is not spelled like the folder whose files it lists.
 ACTORS_KEY, DEEP_FAKE_DETECTION_KEY = "actors", "DeepFakesDetection"
 
 MANIPULATIONS = tuple(FOOTAGE)
@@ -49,13 +49,13 @@ class ServerChoice:
     """Names of folders below `manipulated_sequences`; may be empty."""
 
     originals: bool = True
-    """Whether also the real videos of these manipulations; without any manipulation, those from YouTube."""
+    """Whether to include the real videos of these manipulations; without any manipulation, those from YouTube."""
 
     compressions: tuple[str, ...] = ("c23",)
     """Compressions of each video."""
 
     masks: bool = False
-    """Whether also the masks of the fakes, where there are any."""
+    """Whether to include the masks of the fakes, where masks exist."""
 
     videos: tuple[str, ...] | None = None
     """Only these videos: the name of an original includes the fakes of its footage; None for all."""
@@ -66,7 +66,7 @@ class ServerChoice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Kind:
-    """One folder of videos, such as Deepfakes, whatever the compression."""
+    """One folder of videos, such as Deepfakes, at all compressions."""
 
     folder: str
     """`original_sequences/youtube`, `manipulated_sequences/Deepfakes`, …."""
@@ -150,7 +150,7 @@ def _refuse_unknown_videos(choice: ServerChoice, lists: Mapping[str, object]) ->
 
 
 def _names(footage: str, lists: Mapping[str, object]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return all originals and all fakes of a kind of footage, in the server's order."""
+    """Return the names of all originals and of all fakes of a kind of footage, in the server's order."""
     path = PAIRS_LIST if footage == YOUTUBE else ACTORS_LIST
     found = lists[path]
     if footage == YOUTUBE:

@@ -6,13 +6,13 @@
 or one CSV file directly in the root, with a line for each video and the columns
 
     path, label             relative to the root; `real` or `fake`, no numbers: 1 means real in some datasets' lists
-    manipulation            of a fake; `fake` where there is none
+    manipulation            name of a fake's manipulation; default: `fake`
     target, source          person in the footage, donor of the face: connected people never cross splits
-    group                   leakage group, where that is more than target and source
+    group                   leakage group, if more videos belong together than target and source imply
     split                   train, val or test, for the policies `official` and `file`
 
 named in its first line, in any case and order. With a CSV, names of folders have no meaning. Without target, source and
-group, each video is a group of its own, even if the same person is in two of them.
+group, each video is a group of its own, even if two of them show the same person.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Folder(TreeDataset):
         folders = _labelled_folders(root)
         if tables:
             names = " and ".join(path.name for path in tables)
-            besides = ", which counts instead of the folders real and fake" if folders else ""
+            besides = ", which is used instead of the folders real and fake" if folders else ""
             return f"{names} with the columns path and label{besides}"
         return " and ".join(f"{name}/" for name in folders) or None
 
@@ -80,7 +80,7 @@ class Folder(TreeDataset):
 
 
 def _labelled_folders(root: Path) -> list[str]:
-    """Return the folders real and fake, none unless both are there."""
+    """Return the folders real and fake; none unless both are there."""
     folders = [name for name in glance(root) if name.lower() in LABELS and is_folder(root / name)]
     return folders if {name.lower() for name in folders} == LABELS.keys() else []
 

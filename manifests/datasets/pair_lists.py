@@ -12,12 +12,12 @@ from manifests.errors import SplitError
 
 
 def splits_of_pairs(entries: Iterable[VideoEntry], official_dir: Path) -> dict[str, Split | None]:
-    """Return video_id → split by three lists of [target_id, target_id] pairs, of the videos that they name.
+    """Return video_id → split for the videos that three lists of [target_id, target_id] pairs name.
 
     FaceForensics++ has such lists: 360, 70 and 70 pairs in the folder `dataset/splits` of the authors' repository.
 
     Raises:
-        SplitError: a list is missing or malformed, or an id stands in two of them.
+        SplitError: a list is missing or malformed, or an id is in two of them.
     """
     split_of_id: dict[str, Split] = {}
     for split in SPLITS:
@@ -28,7 +28,7 @@ def splits_of_pairs(entries: Iterable[VideoEntry], official_dir: Path) -> dict[s
 
 
 def lists_digest(official_dir: Path) -> str:
-    """Hex SHA-256 over the bytes of the three lists of `split.official_dir`.
+    """Return the hex SHA-256 over the bytes of the three lists of `split.official_dir`.
 
     Raises:
         SplitError: one of them is missing.
@@ -41,7 +41,7 @@ def lists_digest(official_dir: Path) -> str:
 
 
 def _list_path(official_dir: Path, split: Split) -> Path:
-    """Return the file of one list, which is `<split>.json` or ends in `_<split>.json`."""
+    """Return the path of one list: a file named `<split>.json` or ending in `_<split>.json`."""
     candidates = [official_dir / f"{split}.json", *sorted(official_dir.glob(f"*_{split}.json"))]
     path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is None:

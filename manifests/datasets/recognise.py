@@ -1,4 +1,4 @@
-"""Recognition of the layout of a folder: exactly one layout has to fit."""
+"""Recognition of a folder's layout: exactly one layout has to fit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ NUM_HINTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recognised:
-    """The layout of a folder, and what was found there."""
+    """The layout of a folder, with the names that identify it."""
 
     dataset: Dataset
     """The layout that fits."""
 
     why: str
-    """What marks the layout, for a person."""
+    """Names that identify the layout, for messages."""
 
 
 def recognise_layout(root: Path) -> Recognised:
@@ -48,7 +48,7 @@ def recognise_layout(root: Path) -> Recognised:
 
 
 def dataset_within(folder: Path) -> Path:
-    """Return where a dataset is: the folder, or the first one below it that a layout fits; the folder where none does.
+    """Return the folder of a dataset: the given one, or the first below it that a layout fits; else the given one.
 
     Archives often hold a dataset in a folder of its own.
     """

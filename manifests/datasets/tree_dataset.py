@@ -1,4 +1,4 @@
-"""The survey that most datasets share: in folders of known names, every file is a video or is rejected."""
+"""Survey shared by most layouts: in folders with known names, every file is a video or is rejected."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ WHOLE_ROOT = ""  # as a folder's name: everything below the root
 
 
 class TreeDataset(Dataset):
-    """A layout that states which folders are the dataset's, and which video each file in them is."""
+    """A layout that names the dataset's folders and identifies the video in each of their files."""
 
     left_aside: tuple[str, ...] = ()
     """Names in the root that are ignored."""
 
     @abstractmethod
     def folders_in(self, root: Path, /) -> list[str]:
-        """Return the names of the dataset's folders in a root, or `[WHOLE_ROOT]`; none where it does not lie there.
+        """Return the names of the dataset's folders in a root, or `[WHOLE_ROOT]`; none if the dataset is not there.
 
         Raises:
             DatasetError: the dataset is there, but ambiguous.
@@ -47,7 +47,7 @@ class TreeDataset(Dataset):
         """
 
     def compare_lists(self, _root: Path, _entries: dict[str, VideoEntry], /) -> Iterable[Rejected]:
-        """Return rejections for files that the dataset's own lists contradict; may change the entries, by video_id.
+        """Return rejections for files that the dataset's own lists contradict; may change `_entries` (by video_id).
 
         Raises:
             DatasetError: a list cannot be read.
@@ -55,7 +55,7 @@ class TreeDataset(Dataset):
         return ()
 
     def grouped(self, entries: Iterable[VideoEntry]) -> Iterable[VideoEntry]:
-        """Return the entries with leakage groups, for layouts where these depend on all names together."""
+        """Return the entries with leakage groups, for layouts in which groups depend on all names together."""
         return entries
 
     def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:

@@ -1,4 +1,4 @@
-"""Files below a dataset's folder: how all layouts find them, and reject those that they do not know."""
+"""Search for files below a dataset's folder, and rejection of unknown ones; shared by all layouts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from manifests.rejected import Reason, Rejected, Stage
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 
-NUM_NAMES_SHOWN = 6  # of a folder, in messages
-NUM_FOLDERS_SEARCHED = 200  # one level below a folder, for a hint; there may be very many
+NUM_NAMES_SHOWN = 6  # names of a folder's files in messages
+NUM_FOLDERS_SEARCHED = 200  # subfolders that are searched for a hint; there may be very many
 
 
 class TreeFile(NamedTuple):
@@ -53,7 +53,7 @@ def tree_file(path: str) -> TreeFile:
 
 
 def is_utf_8(text: str) -> bool:
-    """Whether a name is printable text, for tables and terminals; on disk, a name may be any bytes."""
+    """Whether a name is printable text, as tables and terminals need; on disk, a name may be any bytes."""
     return _printable(text) == text
 
 
@@ -66,7 +66,7 @@ def is_folder(path: Path) -> bool:
 
 
 def require_folder(title: str, root: Path) -> None:
-    """Raise unless `root` is a folder.
+    """Require that `root` is a folder.
 
     Raises:
         DatasetError: it is not.
@@ -109,7 +109,7 @@ def files_below(root: Path, folders: Iterable[str] = ("",)) -> Iterator[TreeFile
     """Yield all files in some folders below `root`: those of a folder in order, then those of its subfolders.
 
     Links to folders are followed, unless they lead back to a folder above them; a folder that does not exist counts as
-    empty. Hidden names are skipped: unfinished downloads, what macOS writes beside each file, a trash.
+    empty. Hidden names are skipped: unfinished downloads, the files that macOS writes beside others, a trash folder.
 
     Raises:
         DatasetError: a folder cannot be listed; skipping it would lose its videos silently.
@@ -138,7 +138,7 @@ def told_apart(found: Iterable[VideoEntry | Rejected | None]) -> tuple[dict[str,
 
 
 def strays(root: Path, known: Collection[str]) -> Iterator[Rejected]:
-    """Yield a rejection for each video, and each folder with videos, that lies in `root` under an unknown name.
+    """Yield a rejection for each video, and each folder with videos, in `root` that has an unknown name.
 
     A folder is rejected as a whole, so that a misspelt name does not lose a manipulation silently.
 
@@ -160,7 +160,7 @@ def strays(root: Path, known: Collection[str]) -> Iterator[Rejected]:
 
 
 def _first_video(root: Path, folder: str) -> str | None:
-    """Return the path of the first video in a folder of `root`; None where there is none, or the folder is closed."""
+    """Return the path of the first video in a folder of `root`; None without any, or if the folder cannot be read."""
     try:
         return next((file.path for file in files_below(root, [folder]) if file.is_video), None)
     except DatasetError:

@@ -1,6 +1,6 @@
-"""The leakage audit: what the splits of a manifest share, counted from its entries alone.
+"""Leakage audit: what the splits of a manifest share, computed from its entries alone.
 
-The report of a store can therefore be computed again from its table. Entries without a split are only counted.
+So the leakage report of a store can be computed again from `videos.parquet`. Entries without a split are only counted.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def _people(entry: VideoEntry) -> list[str]:
 
 
 NEAR_DUPLICATE = "near-duplicate"
-# What splits can share: kind → the values that a video carries. `near-duplicate` is the last kind; its values are pairs
-# of videos.
+# Kinds of values that splits can share: kind → the values of a video. `near-duplicate` is one more kind, whose values
+# are pairs of videos.
 VALUES: dict[str, Callable[[VideoEntry], list[str]]] = {
     "video": lambda entry: [entry.clip_id],
     "target": lambda entry: [f"{entry.dataset}/{entry.target_id}"] if entry.has_known_footage else [],
@@ -68,13 +68,13 @@ class Shared:
     """Values in more than one split; for near-duplicates, pairs of videos."""
 
     by_splits: dict[str, int]
-    """`train-val`, `train-test`, `val-test` → values in both; one that is in all three counts in each."""
+    """`train-val`, `train-test`, `val-test` → values in both splits; a value in all three counts in each pair."""
 
     num_videos: dict[str, int]
-    """Split → videos that carry a shared value."""
+    """Split → videos that have a shared value."""
 
     examples: tuple[Example, ...]
-    """Up to MAX_EXAMPLES, by value; near-duplicates nearest first."""
+    """Up to MAX_EXAMPLES shared values, ordered by value; near-duplicates nearest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,13 +92,13 @@ class HeldOut:
     """Fakes in test whose footage is known."""
 
     num_test_fakes_from_other_footage: int
-    """Of these, made from footage whose real video is in train or val."""
+    """Of these, fakes made from footage whose real video is in train or val."""
 
     num_other_fakes: int
     """Fakes in train and val whose footage is known."""
 
     num_other_fakes_from_test_footage: int
-    """Of these, made from footage whose real video is in test."""
+    """Of these, fakes made from footage whose real video is in test."""
 
     num_test_identities: int
     """People in test."""
@@ -123,7 +123,7 @@ class Donors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakageReport:
-    """Values shared between splits, and other differences of real and fake videos than the forgery."""
+    """Values shared between splits, and differences between real and fake videos other than the forgery."""
 
     num_videos: dict[str, int]
     """Split → videos."""
@@ -141,13 +141,13 @@ class LeakageReport:
     """Videos with a split whose frames could be compared."""
 
     shared: tuple[Shared, ...]
-    """In the order of KINDS."""
+    """Shared values of each kind, in the order of KINDS."""
 
     held_out: tuple[HeldOut, ...]
-    """One for each dataset with a video in test, by name."""
+    """Comparison of test with train and val for each dataset with a video in test, ordered by name."""
 
     donors: tuple[Donors, ...]
-    """In the order of SPLITS."""
+    """Counts of donors for each split, in the order of SPLITS."""
 
     confounds: tuple[Confound, ...]
     """Warnings, ordered by kind and split."""

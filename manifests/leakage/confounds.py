@@ -1,7 +1,7 @@
 """Confounds: differences between real and fake videos that have nothing to do with the face.
 
-A detector learns the easiest difference. Where fakes are larger, longer or more compressed than real videos, where
-their originals are missing, or where nearly every video is fake, a good score may have nothing to do with the forgery.
+A detector learns the easiest difference. If fakes are larger, longer or more compressed than real videos, if their
+originals are missing, or if nearly every video is fake, a good score may have nothing to do with the forgery.
 Confounds are warnings: no split policy promises that a dataset is free of them.
 """
 
@@ -15,17 +15,17 @@ from typing import Literal
 
 from manifests.entry import LABEL_AS_INTEGER, REAL, REAL_CLASS, SPLITS, VideoEntry
 
-ALL = "all"  # instead of a split: the videos of all splits together
+ALL = "all"  # in place of a split's name: the videos of all splits together
 
 # Least difference that is reported: 0 means equal distributions, 1 that one threshold separates real from fake. With a
 # Kolmogorov-Smirnov distance D the best threshold on a column is right for (1 + D) / 2 of balanced real and fake
 # videos, 60 % at this limit. Cramér's V of two equally frequent labels and two values is the same difference of shares.
 # Without this limit, a difference of one pixel would be significant among thousands of videos.
 LEAST_STATISTIC = 0.2
-# Largest p-value that is reported. Without this limit, five videos would be enough for a warning. Five columns in three
-# splits and in all of them are 20 tests: fewer than 1 in 50 manifests without confounds gets a warning by chance.
+# Largest p-value that is reported. Without this limit, five videos would be enough for a warning. Five columns, tested
+# in three splits and in all together, make 20 tests: fewer than 1 in 50 manifests without confounds get a warning.
 MAX_P = 0.001
-# From this ratio on, always answering the same is right for 80 % of the videos.
+# Smallest ratio of the classes that is reported: always giving the same answer is right for 80 % of the videos.
 LEAST_CLASS_RATIO = 4.0
 # Products of sample sizes up to which p is computed exactly, within milliseconds: SciPy's formula for large samples
 # gives 0 for three values against three that do not overlap, where 0.1 is right.
@@ -43,7 +43,7 @@ class Confound:
     """`train`, `val`, `test` or `all`."""
 
     message: str
-    """A sentence without the split, no full stop."""
+    """A sentence that does not name the split, without a full stop."""
 
     statistic: float | None
     """Kolmogorov-Smirnov distance, Cramér's V, share of fakes without original, or larger class over smaller."""
@@ -57,13 +57,13 @@ class _Column:
     """A measured property in which real and fake may differ."""
 
     value: Callable[[VideoEntry], float | None]
-    """None where it was not measured."""
+    """Returns the property of a video; None if it was not measured."""
 
     unit: str
-    """Unit, as it follows a number."""
+    """Unit, in the form that follows a number."""
 
     digits: int
-    """Decimals that are shown."""
+    """Number of decimals that are shown."""
 
 
 def _bits_per_pixel(entry: VideoEntry) -> float | None:

@@ -29,23 +29,23 @@ ROWS_PER_BLOCK, COLUMNS_PER_BLOCK = 32, 2048
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """When two videos are near: at least `min_words` of their words differ in at most `max_bits`, position by position.
+    """Rule for near videos: at least `min_words` of their words differ in at most `max_bits`, position by position.
 
-    Words are compared by position, because a copy keeps the order in time; two videos that show the same studio at
-    different times are no copies, and comparing each word with each would cost four times as much.
+    Words are compared by position, because a copy keeps the order in time. Two videos that show the same studio at
+    different times are not copies, and comparing all pairs of words would cost four times as much.
     """
 
     min_words: int
-    """1..4; an empty word is near to no other."""
+    """Number of near words, 1..4; an empty word is near to no other."""
 
     max_bits: int
-    """Hamming distance, 0..64."""
+    """Largest Hamming distance of near words, 0..64."""
 
 
 # Measured by benchmarks/near_duplicates.py: this rule finds 65 of 70 copies (encoded again, half size, 15 frames a
-# second, brighter, half a second cut off, …) and none of 19,500 pairs of different footage, although all of it shows
-# one face. The nearest word differs in 0..4 bits in most copies, in 10 in the nearest different pair. One word has to
-# suffice: a copy with other distances between its key frames shows other moments at most positions. Two random words
+# second, brighter, half a second cut off, …) and none of 19,500 pairs of different footage, although all footage shows
+# the same face. The nearest word differs in 0..4 bits in most copies, and in 10 bits in the nearest different pair. One
+# word has to be enough: a copy whose key frames are elsewhere shows other moments at most positions. Two random words
 # are this near once in 2 * 10^11.
 RULE = Rule(min_words=1, max_bits=6)
 
@@ -55,10 +55,10 @@ class NearPair:
     """Two similar videos in different splits."""
 
     video_ids: tuple[str, str]
-    """In the order of their splits."""
+    """The two videos, in the order of `splits`."""
 
     splits: tuple[Split, Split]
-    """Train before val before test."""
+    """Their splits: train before val before test."""
 
     bits: tuple[int | None, ...]
     """(4,) Hamming distances by position, 0..64; None where one of the two has an empty word."""
@@ -86,13 +86,13 @@ class _Hashes:
     """The videos of one split as arrays, ordered by video_id."""
 
     video_ids: list[str]
-    """(N,)."""
+    """(N,) video_ids."""
 
     words: Words
-    """(N,4) uint64; 0 where empty."""
+    """(N,4) uint64 words; 0 for an empty word."""
 
     present: Flags
-    """(N,4) bool; False where empty."""
+    """(N,4) bool; False for an empty word."""
 
     footage: Indices
     """(N,) intp: equal numbers mean one footage."""
@@ -106,11 +106,11 @@ def find_near_duplicates(entries: Iterable[VideoEntry], rule: Rule = RULE, *, ma
 
     Args:
         entries: videos; those without a split or without hashes are left out.
-        rule: when two videos are near.
-        max_examples: how many pairs to name.
+        rule: rule by which two videos are near.
+        max_examples: largest number of pairs in `closest`.
 
     Raises:
-        ValueError: hashes of another format.
+        ValueError: the hashes have another format.
     """
     hashes = _hashes_by_split(entries)
     by_splits: Counter[tuple[Split, Split]] = Counter()
@@ -158,8 +158,8 @@ def _as_arrays(rows: list[tuple[str, tuple[int | None, ...], int, int]]) -> _Has
 def _near_pairs(first: _Hashes, second: _Hashes, rule: Rule) -> Iterator[tuple[Indices, Indices]]:
     """Yield the near pairs of two splits, each once, as (M,) row numbers in the first and (M,) in the second.
 
-    A pair with `min_words` near words has one in the first 5 - `min_words` positions: only these are searched, each for
-    the pairs whose first near word is there.
+    A pair with `min_words` near words has a near word in the first 5 - `min_words` positions. Only these positions are
+    searched, each for the pairs whose first near word is there.
     """
     for position in range(len(POSITIONS) - rule.min_words + 1):
         for rows, columns in _near_at(first, second, position, rule.max_bits):

@@ -1,4 +1,4 @@
-"""A leakage report in words: lines for a terminal, and messages where a split policy's promise is broken."""
+"""Leakage report in words: lines for a terminal, and messages about broken promises of a split policy."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from manifests.leakage.audit import NEAR_DUPLICATE, PAIRS, VALUES, Example, Held
 from manifests.leakage.confounds import ALL, ORIGINALS, Confound
 
 MAX_EXAMPLES_IN_MESSAGE = 3
-MAX_EXAMPLES_SHOWN = 2  # of each kind on a terminal
-KIND_WIDTH, COLUMN_WIDTH = 21, 11  # of the table, characters
+MAX_EXAMPLES_SHOWN = 2  # examples of each kind on a terminal
+KIND_WIDTH, COLUMN_WIDTH = 21, 11  # widths of the table's columns, characters
 
 PLURALS = {kind: f"{kind}s" for kind in VALUES} | {"identity": "identities", NEAR_DUPLICATE: "near-duplicate pairs"}
 # Shown for a kind of which no value was compared.
@@ -21,8 +21,8 @@ WHY_NOTHING = dict.fromkeys(VALUES, "not named by the dataset") | {
     NEAR_DUPLICATE: "not compared: no frames have been hashed",
 }
 
-# What a policy promises not to share. No policy promises it of near-duplicates: hashes can agree by chance, so a person
-# has to compare the videos.
+# Kinds of values that a policy promises not to share. Near-duplicates are in none of them: hashes can agree by chance,
+# so a person has to compare the videos.
 PROMISES: dict[str, frozenset[str]] = {
     "group": frozenset(VALUES),
     "file": frozenset(VALUES),
@@ -121,7 +121,7 @@ def sentences_about_test(found: HeldOut) -> list[str]:
 
 
 def _warnings(report: LeakageReport) -> list[str]:
-    """Return confounds, each once with the splits where it is found, and what could not be compared."""
+    """Return confounds, each once with all its splits, and the numbers of videos that could not be compared."""
     places: dict[tuple[str, str], list[Confound]] = defaultdict(list)
     for confound in report.confounds:
         name = confound.message if confound.kind == ORIGINALS else ""

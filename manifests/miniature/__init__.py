@@ -1,4 +1,4 @@
-"""A miniature dataset made from one public-domain portrait, to try the pipeline without a download.
+"""Miniature dataset made from one public-domain portrait, to try the pipeline without a download.
 
     photograph ──► portraits ──► scenes (motion, light, background) ──► forgeries ──► encoder ──► tree of a real dataset
 

@@ -1,4 +1,4 @@
-"""The files of one clip: its footage, rendered once, and the forgeries made from it."""
+"""Files of one clip: its footage, rendered once, and the forgeries made from it."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def write_clip(root: Path, plan: ClipPlan, parameters: Parameters) -> list[str]:
 
     Args:
         root: the dataset's folder.
-        plan: of the clip.
-        parameters: of the miniature.
+        plan: files of the clip.
+        parameters: parameters of the miniature.
 
     Returns:
         POSIX paths relative to the root of the files that were written.

@@ -17,7 +17,7 @@ Image = npt.NDArray[np.uint8]  # (H,W), (H,W,3) RGB or (H,W,4) RGB and opacity
 
 
 def vector(*values: float) -> Floats:
-    """(N,) float32, such as a point's x and y or a pixel's three colours."""
+    """Return (N,) float32, such as a point's x and y or a pixel's three colours."""
     return np.array(values, np.float32)
 
 
@@ -40,7 +40,7 @@ def sample(image: Image, positions: Floats, interpolation: int) -> Image:
 
 
 def cell_centres(width: int, height: int) -> Floats:
-    """(height/4 + 2, width/4 + 2, 2) float32 x, y of the cells' centres in pixels, one cell beyond each border.
+    """Return (height/4 + 2, width/4 + 2, 2) float32 x, y of the cells' centres in pixels, one cell beyond each border.
 
     Raises:
         ValueError: a side is not a multiple of the cell.
@@ -54,13 +54,13 @@ def cell_centres(width: int, height: int) -> Floats:
 
 
 def spread(cells: Floats) -> Floats:
-    """(H,W,C) values at the pixels of (H/4 + 2, W/4 + 2, C) values at the cells, the outermost ones left out."""
+    """Return (H,W,C) values at the pixels from (H/4 + 2, W/4 + 2, C) values at the cells, without the outermost."""
     rows, columns = cells.shape[:2]
     pixels = cv2.resize(cells, (columns * CELL_PX, rows * CELL_PX), interpolation=cv2.INTER_LINEAR)
     return np.ascontiguousarray(pixels[CELL_PX:-CELL_PX, CELL_PX:-CELL_PX], np.float32)
 
 
 def bump(points_xy: Floats, centre_xy: npt.ArrayLike, spread_px: float | tuple[float, float]) -> Floats:
-    """(…,1) float32: a Gaussian of height 1 around a centre, `spread_px` being its standard deviation(s) in x and y."""
+    """Return (…,1) float32: a Gaussian of height 1 around a centre; `spread_px` is its deviation in x and y."""
     offsets = (points_xy - np.asarray(centre_xy, np.float32)) / np.asarray(spread_px, np.float32)
     return np.asarray(np.exp(-0.5 * (offsets * offsets).sum(axis=-1, keepdims=True)), np.float32)

@@ -113,9 +113,9 @@ def forge(frame: Frame, index: int, scene: Scene, repaint: Repaint) -> tuple[Ima
 
     Args:
         frame: the footage, as `scene.render(index)` gave it.
-        index: of the frame.
-        scene: the target's.
-        repaint: of a manipulation of that scene.
+        index: number of the frame.
+        scene: scene of the target.
+        repaint: result of a manipulation of that scene.
 
     Returns:
         (H,W,3) uint8 RGB, and (H,W) uint8: 255 where it may differ from the footage, 0 where it does not.

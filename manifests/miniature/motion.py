@@ -1,4 +1,4 @@
-"""The motion of a head through a clip, and the position in the portrait of each pixel of a frame."""
+"""Motion of a head through a clip, and the position in the portrait of each pixel of a frame."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def plan_motion(
     """Return `num_frames` poses of a head that sways, turns, talks and blinks.
 
     Args:
-        rng: of everything else.
+        rng: source of all random numbers.
         num_frames: number of poses.
         frame_size: width and height in pixels.
         scale: mean of the frame pixels per portrait pixel.
@@ -114,7 +114,7 @@ def portrait_positions(frame_xy: Floats, pose: Pose, landmarks: Floats) -> Float
 
     Args:
         frame_xy: x, y in pixels of the frame.
-        pose: of the head in the frame.
+        pose: pose of the head in the frame.
         landmarks: (5,2) of the portrait: left eye, right eye, nose, mouth corners.
     """
     neck = vector(*NECK_XY)
@@ -149,7 +149,7 @@ def _turned(offsets_xy: Floats, degrees: float) -> Floats:
 def _wave(
     rng: np.random.Generator, seconds: npt.NDArray[np.float64], slowest_hz: float, fastest_hz: float
 ) -> npt.NDArray[np.float64]:
-    """(T,) float64 within −1..1: three sine waves on top of one another."""
+    """Return (T,) float64 within −1..1: three sine waves on top of one another."""
     shares = rng.dirichlet((2, 2, 2))
     frequencies_hz, phases = rng.uniform(slowest_hz, fastest_hz, 3), rng.uniform(0, 2 * np.pi, 3)
     waves = np.sin(2 * np.pi * frequencies_hz * seconds[:, np.newaxis] + phases)
@@ -157,7 +157,7 @@ def _wave(
 
 
 def _blinks(rng: np.random.Generator, seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(T,) float64: 0 eyes open .. 1 closed."""
+    """Return (T,) float64: 0 eyes open .. 1 closed."""
     closed = np.zeros_like(seconds)
     moment = rng.uniform(0, SECONDS_BETWEEN_BLINKS)
     while moment < len(seconds) / FPS:

@@ -1,4 +1,4 @@
-"""The photograph of which all identities are made: the outlines of its parts, and their colours.
+"""Photograph from which all identities are made, with the outlines of its parts and their colours.
 
 It is NASA's portrait of astronaut Eileen Collins, in the public domain, and ships inside the scikit-image wheel. Every
 coordinate here is in *portrait pixels*: the first 448 columns and 348 rows of that 512×512 picture, so that the face's
@@ -24,7 +24,7 @@ Polygon = tuple[tuple[float, float], ...]  # x, y of each corner, portrait pixel
 LANDMARKS = np.array([[204, 101.5], [246, 103.5], [224.5, 128], [203, 140.5], [245, 141.5]], np.float32)
 # (4,2) x, y: where the jaw bends on the left and on the right, the chin, the middle of the hairline.
 OUTLINE = np.array([[188, 151], [263, 152], [226, 178], [225, 82]], np.float32)
-NECK_XY = (224.0, 188.0)  # where the head turns
+NECK_XY = (224.0, 188.0)  # the point about which the head turns
 
 FIGURE: Polygon = (
     (276, 31), (248, 18), (227, 16), (214, 21), (201, 23), (185, 38), (174, 43), (163, 51), (156, 58), (153, 68),
@@ -81,7 +81,7 @@ class Tint:
     """Added to a (green to red) and b (blue to yellow) afterwards."""
 
     def applied(self, lab: Floats) -> Floats:
-        """(H,W,3) float32 Lab in the new colours."""
+        """Return (H,W,3) float32 Lab in the new colours."""
         return lab * vector(self.lightness, self.chroma, self.chroma) + vector(0, *self.shift_ab)
 
 
@@ -130,7 +130,7 @@ CLOTHES = (
 
 
 def recoloured(skin: Tint, hair: Tint, cloth: Cloth, gamma: float) -> Image:
-    """(348,448,3) uint8 RGB of the photograph in other colours; `gamma` bends the lightness of all of it."""
+    """Return (348,448,3) uint8 RGB of the photograph in other colours; `gamma` bends the lightness of all of it."""
     rgb = np.asarray(photograph() / 255, np.float32)
     hsv = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV), np.float32)
     # The suit is the only saturated orange below the collar.
@@ -148,7 +148,7 @@ def recoloured(skin: Tint, hair: Tint, cloth: Cloth, gamma: float) -> Image:
 
 
 def bearded(rgb: Image, hair: Tint, rng: np.random.Generator) -> Image:
-    """(348,448,3) uint8 RGB with a dark jaw, lips spared, that has the grain of short hair."""
+    """Return (348,448,3) uint8 RGB with a dark jaw that has the grain of short hair; the lips stay unchanged."""
     weight = _soft(BEARD, blur_px=3.5) * (1 - _soft(LIPS, blur_px=1.5))
     grain = _blurred(rng.normal(0, 1, rgb.shape[:2]).astype(np.float32), 0.7)
     colour = vector(*BEARD_RGB) * np.float32(min(hair.lightness, LIGHTEST_BEARD))
@@ -157,7 +157,7 @@ def bearded(rgb: Image, hair: Tint, rng: np.random.Generator) -> Image:
 
 @lru_cache(maxsize=1)
 def photograph() -> Image:
-    """(348,448,3) uint8 RGB; scikit-image is imported here, because that is slow."""
+    """Return the photograph, (348,448,3) uint8 RGB; scikit-image is imported only here, because that is slow."""
     from skimage.data import astronaut
 
     whole = np.asarray(astronaut(), np.uint8)  # type: ignore[no-untyped-call]  # skimage has no annotations
@@ -166,13 +166,13 @@ def photograph() -> Image:
 
 @lru_cache(maxsize=1)
 def figure_opacity() -> Image:
-    """(348,448) uint8, a pixel smaller than the figure's outline, so that the background does not show."""
+    """Return (348,448) uint8: 255 inside the figure, a pixel within its outline, so that no background shows."""
     inside = cv2.erode(filled(FIGURE), np.ones((3, 3), np.uint8), borderValue=255)
     return np.asarray(cv2.GaussianBlur(inside, (0, 0), 1.0), np.uint8)
 
 
 def filled(*polygons: Polygon) -> Image:
-    """(348,448) uint8, 255 inside any of the polygons."""
+    """Return (348,448) uint8, 255 inside any of the polygons."""
     picture = np.zeros((PORTRAIT_HEIGHT, PORTRAIT_WIDTH), np.uint8)
     for polygon in polygons:
         cv2.fillPoly(picture, [np.array(polygon, np.int32)], (255,), cv2.LINE_AA)
@@ -181,7 +181,7 @@ def filled(*polygons: Polygon) -> Image:
 
 @lru_cache(maxsize=1)
 def _skin_and_hair() -> tuple[Floats, Floats]:
-    """Two (348,448,1) float32 weights 0..1 whose sum is at most 1."""
+    """Return two (348,448,1) float32 weights 0..1 whose sum is at most 1."""
     bare = _soft(FACE, NECK, *EARS, blur_px=1.5)
     skin = bare * (1 - _soft(*EYES, TEETH, blur_px=1.2))
     head = (figure_opacity() > 0).astype(np.float32)
@@ -190,15 +190,15 @@ def _skin_and_hair() -> tuple[Floats, Floats]:
 
 
 def _soft(*polygons: Polygon, blur_px: float) -> Floats:
-    """(348,448,1) float32 0..1 with blurred edges."""
+    """Return (348,448,1) float32 0..1 with blurred edges."""
     return _blurred(np.asarray(filled(*polygons) / 255, np.float32), blur_px)
 
 
 def _blurred(plane: Floats, blur_px: float) -> Floats:
-    """(H,W,1) float32 of (H,W)."""
+    """Return an (H,W) plane blurred by a Gaussian, as (H,W,1) float32."""
     return np.asarray(cv2.GaussianBlur(plane, (0, 0), blur_px), np.float32)[..., np.newaxis]
 
 
 def _mix(below: Floats, above: Floats, weight: Floats) -> Floats:
-    """(H,W,3) float32: `above` where the (H,W,1) weight is 1."""
+    """Return (H,W,3) float32: `above` where the (H,W,1) weight is 1."""
     return below + (above - below) * weight

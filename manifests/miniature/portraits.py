@@ -27,7 +27,7 @@ from manifests.miniature.photograph import (
     recoloured,
 )
 
-GAMMA_RANGE = (0.88, 1.15)  # of the lightness
+GAMMA_RANGE = (0.88, 1.15)  # exponent of the lightness
 BEARD_EVERY, GLASSES_EVERY = 3, 5  # one identity in so many, on average
 GLASSES_RGBA, GLASSES_RADII_PX, GLASSES_BELOW_EYE_PX = (35, 28, 30, 255), (15, 12), 2
 SHARPENING = 0.5  # strength of the unsharp mask that compensates the blur of the warp
@@ -39,7 +39,7 @@ REGIONS = {"inner_face": INNER_FACE, "face_hull": FACE_HULL, "lower_face": LOWER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trait:
-    """One difference between faces: points that move together, and smoothly with them their surroundings."""
+    """One difference between faces: points that move together; their surroundings follow smoothly."""
 
     points: tuple[tuple[float, float], ...]
     """X, y in portrait pixels."""

@@ -1,4 +1,4 @@
-"""The footage of a clip: a portrait that moves before an invented background, in changing light."""
+"""Footage of a clip: a portrait that moves in front of an invented background, in changing light."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Frame:
     """(H,W,3) uint8 RGB."""
 
     pose: Pose
-    """Of the head."""
+    """Pose of the head."""
 
     positions: Floats
     """(H,W,2) float32 x, y in the portrait that each pixel shows."""
@@ -36,7 +36,7 @@ class Scene:
         portrait: the person.
         poses: one for each frame.
         frame_size: width and height in pixels, multiples of 4.
-        rng: of the background.
+        rng: source of the random numbers of the background.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Scene:
 
 
 def lit(rgb: Image, light: Floats) -> Image:
-    """(H,W,3) uint8 RGB with each column times its light."""
+    """Return (H,W,3) uint8 RGB with each column times its light."""
     height, width = rgb.shape[:2]
     # One row of numbers per line: broadcasting over a last axis of 3 is several times slower.
     brightened = np.multiply(rgb.reshape(height, width * 3), np.repeat(light, 3), dtype=np.float32)
@@ -73,7 +73,7 @@ def lit(rgb: Image, light: Floats) -> Image:
 
 
 def draw_background(rng: np.random.Generator, frame_size: tuple[int, int]) -> Image:
-    """(H,W,3) uint8 RGB: a wall in one colour, some blurred furniture, some paper grain."""
+    """Return (H,W,3) uint8 RGB: a wall in one colour, some blurred furniture, some paper grain."""
     width, height = frame_size
     wall = rng.uniform(60, 190) + rng.uniform(-28, 28, 3)
     falloff = np.linspace(rng.uniform(0.75, 1.2), rng.uniform(0.75, 1.2), width)

@@ -1,4 +1,4 @@
-"""The files of a miniature dataset: small trees in the layouts of FaceForensics++ and Celeb-DF v2.
+"""Plan of a miniature dataset's files: small trees in the layouts of FaceForensics++ and Celeb-DF v2.
 
     ffpp       <root>/original_sequences/youtube/c23/videos/NNN.mp4
                <root>/manipulated_sequences/<manipulation>/{c23,masks}/videos/<target>_<source>.mp4
@@ -23,8 +23,8 @@ LEAST_SECONDS, MOST_SECONDS = 0.2, 60.0
 CELEB_DF_LIST = "List_of_testing_videos.txt"
 CELEB_DF_COMPONENTS = 3  # groups of identities that no fake connects, as in the real dataset
 CELEB_DF_SMALL_COMPONENT = 0.15  # share of the pairs in each group but the first
-CELEB_DF_CLIPS = 2  # of each identity
-LISTED_EVERY = 5  # the list names every fifth file, and leaks like the real one
+CELEB_DF_CLIPS = 2  # clips of each identity
+LISTED_EVERY = 5  # the list of test videos names every fifth file, and leaks like the real list
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class ClipPlan:
     """POSIX, relative to the root."""
 
     fakes: tuple[FakePlan, ...] = ()
-    """In the order of their paths."""
+    """Fakes made from the footage, ordered by path."""
 
     @property
     def video_paths(self) -> list[str]:
@@ -125,7 +125,7 @@ class ClipPlan:
 
 
 def plan_ffpp(parameters: Parameters) -> list[ClipPlan]:
-    """Plan both directions of every pair of neighbours: 000 with 001, 002 with 003 and so on."""
+    """Return plans of both directions of every pair of neighbours: 000 with 001, 002 with 003 and so on."""
     plans = []
     for target in range(2 * parameters.num_pairs):
         donor = target ^ 1  # the other one of the pair
@@ -144,7 +144,7 @@ def plan_ffpp(parameters: Parameters) -> list[ClipPlan]:
 
 
 def plan_celeb_df(parameters: Parameters) -> list[ClipPlan]:
-    """Plan chains of people whose faces are swapped with their neighbours', and as many unknown people as pairs."""
+    """Return plans of chains of people who swap faces with their neighbours, and of as many unknown people as pairs."""
     neighbours: dict[int, list[int]] = {}
     first = 0
     for num_pairs in _component_sizes(parameters.num_pairs):
@@ -196,13 +196,13 @@ class Layout:
     """One layout in which a miniature can be written."""
 
     title: str
-    """The real dataset."""
+    """Name of the real dataset."""
 
     forgeries: str
-    """What the fakes are, for the README beside the dataset."""
+    """Description of the fakes, for the README in the dataset's folder."""
 
     plan: Callable[[Parameters], list[ClipPlan]]
-    """Returns the files."""
+    """Returns the plans of all clips."""
 
     lists: Callable[[list[ClipPlan]], dict[str, str]] = lambda _plans: {}
     """Returns name → text of the lists in the root."""

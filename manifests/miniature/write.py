@@ -73,11 +73,11 @@ def write_miniature(
     the script.
 
     Args:
-        root: a new or empty folder, or one that an earlier call with the same parameters filled partly.
+        root: a new or empty folder, or one that an earlier call with the same parameters has partly filled.
         layout: a name in `LAYOUTS`: `ffpp` (FaceForensics++) or `celeb_df` (Celeb-DF v2).
         num_pairs: pairs of people whose faces are swapped in each other's footage, 1..500.
         seconds: shortest and longest footage.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         num_workers: processes, None for one per CPU; the files do not depend on it.
         on_video: called with the path of each video that was written, relative to the root.
 

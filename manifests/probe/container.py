@@ -1,4 +1,4 @@
-"""The frames of a video by its container, without decoding: when each is shown, and which are never shown."""
+"""Frame times of a video from its container, without decoding, and which frames are never shown."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class CodedFrame:
     """Exact presentation time in seconds."""
 
     is_shown: bool
-    """False outside the container's edit list: such a frame is decoded for others and never displayed."""
+    """False outside the container's edit list: such a frame is only needed to decode others and is never displayed."""
 
 
 @contextmanager
 def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its first stream of moving pictures, which excludes the cover picture of an audio file.
+    """Open a file and its first stream of moving pictures; the cover picture of an audio file does not count.
 
     Args:
         path: the file.
@@ -61,7 +61,7 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
             yield container, stream
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
-            raise  # of the file system, not of the video
+            raise  # the file system's error, not the video's
         detail = f"{path.name}: got '{error.strerror}' from FFmpeg, expected a video"
         raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail) from error
 
@@ -92,7 +92,7 @@ def coded_frames(container: InputContainer, stream: VideoStream, stage: Stage) -
 
 
 def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
-    """Return the first frame that is shown, None where nothing can be decoded. Seeks in the container.
+    """Return the first frame that is shown; None if nothing can be decoded. Seeks in the container.
 
     Raises:
         FFmpegError: the stream is broken.
@@ -100,7 +100,7 @@ def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | 
     container.seek(0)
     packet = next((packet for packet in container.demux(stream) if packet.size > 0), None)
     if packet is not None and not packet.is_discard:
-        # Flushed, the decoder returns the frame without waiting for later ones, by which it would order it.
+        # A flushed decoder returns the frame at once; otherwise it waits for later frames to put them in order.
         alone = [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]
         if alone:
             return alone[0]

@@ -1,12 +1,13 @@
-"""Perceptual hashes of a few frames of a video: what `VideoEntry.frame_hashes` holds.
+"""Perceptual hashes of a few frames of a video, the content of `VideoEntry.frame_hashes`.
 
     frame_hashes = 4 words of 16 characters, in the order of POSITIONS
 
     a word       16 hex digits: ImageHash's pHash, 64 bits, of the key frame at or before the position
                  16 hyphens: no hash, because the picture is uniform (black) or cannot be decoded
 
-Only key frames are decoded, so a video takes some tens of milliseconds; with fewer key frames than positions, words
-repeat. The picture is rotated as by a player and scaled to a square, so that size, aspect and rotation do not matter.
+Only key frames are decoded, so a video takes some tens of milliseconds. If it has fewer key frames than positions,
+words repeat. The picture is rotated as by a player and scaled to a square, so that size, aspect and rotation do not
+matter.
 `manifests.leakage.near_duplicates` compares the words of two videos.
 """
 
@@ -36,10 +37,10 @@ CHARACTERS_PER_WORD = BITS_PER_WORD // 4
 NO_WORD = "-" * CHARACTERS_PER_WORD
 WORD = re.compile(rf"[0-9a-f]{{{CHARACTERS_PER_WORD}}}|{NO_WORD}")
 
-SIDE_PX = 32  # what ImageHash's pHash works on: 8 frequencies each way, four times oversampled
+SIDE_PX = 32  # picture size in ImageHash's pHash: 8 frequencies in each direction, four times oversampled
 # Standard deviation of grey levels 0..255, up to which a picture counts as uniform.
 MAX_UNIFORM_LEVELS = 3.0
-# Frames that are decoded after a key frame that an edit list hides: x264's longest distance between key frames.
+# Largest number of frames decoded after a key frame that an edit list hides: x264's longest distance of key frames.
 MAX_HIDDEN_FRAMES = 250
 MICROSECONDS_PER_SECOND = 1_000_000  # the unit of a container's duration
 FAR_BEFORE_SECONDS = 3600  # before the first picture, to seek to the very beginning
@@ -50,12 +51,12 @@ def hash_frames(
 ) -> str:
     """Return the hashes of an open video, with an empty word for each frame that cannot be decoded.
 
-    Seeks in the container: seek again before decoding anything else.
+    It seeks in the container: seek again before you decode anything else.
 
     Args:
         container: from `manifests.probe.container.open_video`.
-        stream: its moving pictures.
-        num_frames: frames in it, for the duration where the container does not state it.
+        stream: its stream of moving pictures.
+        num_frames: number of frames, from which the duration follows if the container does not state it.
         positions: shares of the duration, 0..1.
     """
     start, duration = stream.start_time or 0, _duration_ticks(container, stream, num_frames)
@@ -69,7 +70,7 @@ def words_of(frame_hashes: str) -> tuple[int | None, ...]:
     """Return the (4,) words as 64-bit integers, None for an empty one.
 
     Raises:
-        ValueError: the text is not one of `hash_frames`.
+        ValueError: the text was not returned by `hash_frames`.
     """
     starts = range(0, len(frame_hashes), CHARACTERS_PER_WORD)
     words = [frame_hashes[start : start + CHARACTERS_PER_WORD] for start in starts]
@@ -82,7 +83,7 @@ def words_of(frame_hashes: str) -> tuple[int | None, ...]:
 
 
 def hash_picture(grey: npt.NDArray[np.uint8]) -> str:
-    """Return the word of a (32,32) uint8 grey picture."""
+    """Return the hash word of a (32,32) uint8 grey picture."""
     if float(grey.std()) <= MAX_UNIFORM_LEVELS:
         return NO_WORD
     import imagehash
@@ -106,7 +107,7 @@ def _ticks(seconds: Fraction | int, stream: VideoStream) -> int:
 
 
 def _word_at(container: InputContainer, stream: VideoStream, ticks: int, word_of_key: dict[int | None, str]) -> str:
-    """Return the word of the key frame at or before a time in ticks; `word_of_key` keeps those of earlier calls."""
+    """Return the word of the key frame at or before a time in ticks; `word_of_key` caches words between calls."""
     import av
 
     try:
@@ -123,7 +124,7 @@ def _word_at(container: InputContainer, stream: VideoStream, ticks: int, word_of
 
 
 def _key_before(container: InputContainer, stream: VideoStream, ticks: int) -> Packet[VideoStream] | None:
-    """Return the packet of the key frame at or before a time in ticks, or else of the first; flushes the decoder."""
+    """Return the packet of the key frame at or before a time in ticks, or of the first one; flushes the decoder."""
     container.seek(ticks, stream=stream, backward=True)
     packet = next(_keys(container, stream), None)
     if packet is not None and (_time_of(packet) or 0) <= ticks:
@@ -148,7 +149,7 @@ def _decode_key(
 ) -> VideoFrame | None:
     """Decode a key frame alone, or the first frame shown after it where an edit list hides it."""
     decoder = stream.codec_context
-    # Flushed, the decoder returns the frame without waiting for later ones, by which it would order it.
+    # A flushed decoder returns the frame at once; otherwise it waits for later frames to put them in order.
     alone = [*decoder.decode(packet), *decoder.decode(None)]
     if alone or not packet.is_discard:
         return alone[0] if alone else None

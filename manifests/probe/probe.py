@@ -42,7 +42,7 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
     """Return the entry with frames, exact fps, size, rotation, digests and perceptual hashes.
 
     Raises:
-        VideoRejected: the file is unreadable, empty, no video, without pictures, or shorter than its header states.
+        VideoRejected: the file is unreadable, empty, not a video, without pictures, or shorter than its header states.
     """
     path = root / entry.path
     try:
@@ -59,7 +59,7 @@ def probe(root: Path, entry: VideoEntry) -> VideoEntry:
 
 
 def is_unchanged(root: Path, found: VideoEntry, known: VideoEntry) -> bool:
-    """Whether a file is the one that was probed earlier, by paths, size and modification time."""
+    """Whether paths, size and modification time of a video and its mask are those of the earlier entry."""
     try:
         now = _fingerprinted(root, found)
     except OSError:
@@ -80,15 +80,15 @@ def _fingerprinted(root: Path, entry: VideoEntry) -> VideoEntry:
 
 
 def _measured(path: Path, entry: VideoEntry) -> VideoEntry:
-    """Open the container, count its frames and decode the first; return the entry with what that shows.
+    """Open the container, count its frames and decode the first; return the entry with these measurements.
 
     Raises:
         VideoRejected: it is no video, has no pictures, or fewer frames than its header states.
     """
     with open_video(path, Stage.PROBE) as (container, stream):
         frames = coded_frames(container, stream, Stage.PROBE)
-        # Only MP4 is checked: others count fields or estimate, so that an AVI with B-frames may state twice its frames.
-        # The header also counts frames that an edit list hides in whole groups, which no reader gets.
+        # Only MP4 is checked: other headers count fields or estimates, so an AVI with B-frames may state twice its
+        # frames. The header also counts frames in groups that an edit list hides as a whole; no reader gets these.
         num_promised = len(stream.index_entries)
         if "mp4" in container.format.name and num_promised > len(frames):
             detail = f"{path.name}: got {len(frames)} frames, expected {num_promised} as its header says; copy it again"

@@ -1,4 +1,4 @@
-"""Placement of whole groups into train, val and test, as near to the wanted shares as possible in every stratum."""
+"""Assignment of whole groups to train, val and test, as near to the wanted shares as possible in every stratum."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ORDER_OF_TIES: tuple[Split, ...] = ("train", "test", "val")
 
 # Least gain for which a group is moved: a smaller one may be a rounding error. Costs are squared shares of videos.
 LEAST_GAIN = 1e-9
-# Every pass brings the shares nearer; no random graph of the tests needed more than three.
+# Every pass brings the shares nearer to the wanted ones; no random graph in the tests needed more than three passes.
 MAX_PASSES = 10
 
 # Dataset, collection and compression: shares are balanced among the videos of each stratum.
@@ -37,12 +37,12 @@ class Balance:
         }
 
     def take(self, counts: Mapping[Stratum, int], split: Split, sign: int = 1) -> None:
-        """Put a group's videos into a split; with `sign` −1, take them out."""
+        """Put a group's videos into a split; with `sign` −1, take them out again."""
         for stratum, count in counts.items():
             self._lacking[stratum][split] -= sign * count
 
     def need(self, counts: Mapping[Stratum, int], split: Split) -> float:
-        """Return how much a split lacks of a group's strata; the group belongs in the split with the highest need."""
+        """Return how much a split lacks of a group's strata; a group goes to the split with the highest need."""
         return sum(count * self._lacking[stratum][split] / self._totals[stratum] for stratum, count in counts.items())
 
     def neediest(self, counts: Mapping[Stratum, int]) -> Split:
@@ -56,14 +56,14 @@ def place(
     """Return the split of every group: its earlier split, or else the split that lacks most of its strata.
 
     The largest groups are placed first; then new groups are moved, one at a time, as long as a move brings the shares
-    nearer to the wanted ones. Groups of equal composition meet the shares exactly wherever whole groups can:
-    FaceForensics++'s 500 pairs become 350/75/75.
+    nearer to the wanted ones. Groups of equal composition reach the shares exactly if whole groups can: the 500 pairs
+    of FaceForensics++ become 350/75/75.
 
     Args:
-        entries: videos; those that have a split decide their group's.
+        entries: videos; a video that has a split decides the split of its group.
         group_of: returns the name of a video's group.
         ratios: wanted shares of train, val and test, in every stratum.
-        seed: of the order of groups of equal size.
+        seed: seed of the random order of groups of equal size.
     """
     counts: dict[str, Counter[Stratum]] = defaultdict(Counter)
     earlier: dict[str, Counter[Split]] = defaultdict(Counter)
@@ -93,7 +93,7 @@ def place(
 def _improve(
     balance: Balance, counts: Mapping[str, Counter[Stratum]], movable: Sequence[str], placed: dict[str, Split]
 ) -> None:
-    """Move single groups as long as that brings the shares nearer; changes `placed`."""
+    """Move single groups as long as a move brings the shares nearer to the wanted ones; changes `placed`."""
     for _ in range(MAX_PASSES):
         num_moved = 0
         for group in movable:

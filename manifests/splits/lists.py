@@ -1,4 +1,4 @@
-"""The user's own list of splits: a CSV that names videos."""
+"""User-defined splits: a CSV that names videos."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from manifests.errors import SplitError
 
 
 def splits_of_file(entries: Iterable[VideoEntry], split_file: Path) -> dict[str, Split]:
-    """Return video_id → split by a CSV with the columns `video_id` or `path`, and `split`, of the videos that it names.
+    """Return video_id → split for the videos in a CSV with the columns `video_id` (or `path`) and `split`.
 
     Raises:
         SplitError: the file cannot be read, or names a video twice, or none of the videos.

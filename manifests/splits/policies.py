@@ -1,16 +1,17 @@
 """Split policies: which videos are for training, for validation and for testing.
 
 A *leakage group* is a set of videos that belong in one split: for FaceForensics++ the target–source pair, for Celeb-DF
-the people whose faces were swapped. A split by single videos at 70/15/15 puts the donor of 46.7 % of the fakes of FF++
-into another split than their footage. The policies:
+the people whose faces were swapped. If single videos of FF++ are split at 70/15/15, the donor of 46.7 % of the fakes is
+in another split than the footage. The policies:
 
     group      whole groups, as near to the ratios as possible; byte-identical files are one group
     official   the dataset's own lists; videos that they leave open go to train and val by whole groups
     video      single videos, for comparison only
-    file       a CSV of the user's own
+    file       the user's own CSV
 
-`group` and `file` promise that no group crosses splits. `official` and `video` do not: their leakage is printed.
-Assignments of earlier runs never change; the result depends on the seed, but on neither order nor platform.
+`group` and `file` promise that no group crosses splits. `official` and `video` do not; their leakage is printed.
+Assignments of earlier runs never change. The result depends on the seed, but not on the order of the videos or the
+platform.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ class Rule:
     """Seed of the random order of groups."""
 
     official_dir: Path | None
-    """Folder with official lists, for datasets that do not carry them."""
+    """Folder with official lists, for datasets whose lists do not come with the videos."""
 
     split_file: Path | None
     """The user's own CSV; None for a list in the dataset's folder."""
 
     test_datasets: frozenset[str]
-    """Datasets whose videos are all in test, whatever the policy."""
+    """Datasets whose videos are all in test, under every policy."""
 
 
 def assign(
@@ -70,18 +71,18 @@ def assign(
 ) -> list[VideoEntry]:
     """Return the entries with their splits, in the order given; groups that share a person are merged.
 
-    Entries that have a split keep it, and new members of their group get the same. The result depends neither on the
-    order of the entries nor on the platform. Videos that no list names keep the split None.
+    Entries that have a split keep it, and new members of their group get the same one. The result does not depend on
+    the order of the entries or the platform. Videos that no list names keep the split None.
 
     Args:
         entries: videos of any number of datasets, with `group_id`; some may have a `split` from an earlier run.
         policy: a name in `POLICIES`.
         ratios: shares of the videos for train, val and test.
-        seed: of the random order of groups.
-        official_dir: folder with official lists, for the policy `official` and datasets that do not carry them.
-        split_file: CSV with `video_id` or `path`, and `split`, for the policy `file`; without it, the dataset's own.
-        test_datasets: datasets of which every video is for testing, whatever the policy.
-        allow_leakage: accept that a policy cannot keep its promise of whole groups.
+        seed: seed of the random order of groups.
+        official_dir: folder with official lists, for the policy `official`, if they do not come with the videos.
+        split_file: CSV with `video_id` (or `path`) and `split` for the policy `file`; None: the list in the dataset.
+        test_datasets: datasets whose videos are all for testing, under every policy.
+        allow_leakage: accept that a policy breaks its promise of whole groups.
 
     Raises:
         SplitError: unknown policy, unusable ratios or lists, or a group that would cross splits.
@@ -111,8 +112,8 @@ def assign(
 def with_common_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
     """Return the entries with one group_id for all groups that share footage, a person or identical files.
 
-    A dataset forms groups from the videos on disk. Entries of an earlier run may have groups from a time when a video
-    that links two people was there, or was not there yet.
+    A dataset forms groups from the videos on disk. Entries of an earlier run may have other groups, because a video
+    that links two people has been added or removed since then.
     """
     listed = list(entries)
     # The digit sorts groups before links: each component is named after its smallest group.
@@ -151,7 +152,7 @@ def counts_by_split(entries: Iterable[VideoEntry]) -> dict[str, Counter[str]]:
 
 
 def _ties(entry: VideoEntry) -> Iterable[str]:
-    """Yield names of what puts two videos that share it into one group."""
+    """Yield keys of a video; two videos that share a key belong in one group."""
     yield f"footage {entry.dataset}/{entry.target_id}"
     yield f"person {entry.dataset}/{entry.target_identity or entry.target_id}"
     if entry.source_id is not None:
@@ -230,13 +231,13 @@ def _from_file(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
 
 
 def _has_users_lists(dataset: str) -> bool:
-    """Whether a dataset's lists are the user's own; those of a dataset that is not installed are its authors'."""
+    """Whether a dataset's lists are the user's own; lists of a dataset that is not installed count as its authors'."""
     known = DATASETS.get(dataset)
     return known is not None and known.has_users_lists
 
 
 def _require_kept(entries: list[VideoEntry], listed: dict[str, Split]) -> None:
-    """Raise where a list contradicts an assignment of an earlier run, because assignments never change.
+    """Raise if a list contradicts an assignment of an earlier run, because assignments never change.
 
     Raises:
         SplitError: a video has another split than the list gives it.

@@ -1,7 +1,7 @@
-"""Jinja environment of HTML pages: each is one file without scripts that loads nothing from elsewhere.
+"""Jinja environment of HTML pages; each page is one file without scripts and external resources.
 
-A page's template extends `base.html.j2`, which brings the document, its security policy and the shared style sheet, and
-takes macros from `macros.html.j2`. Every value is escaped; a value that is HTML already has an `__html__` method.
+A page's template extends `base.html.j2`, which has the document, its security policy and the shared style sheet, and
+imports macros from `macros.html.j2`. Every value is escaped, except HTML values, which have an `__html__` method.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def page_environment(templates_dir: Path) -> Environment:
     """Return a Jinja environment that finds a page's own templates and the shared ones.
 
     It adds four filters: `thousands` (1,234), `percent` (0.5 → 50.0%), `size` (bytes → 1.5 MB) and `jpeg` (an encoded
-    JPEG → data URI). A name that a template uses and the caller does not give is an error.
+    JPEG → data URI). A name that a template uses without a value from the caller is an error.
 
     Args:
         templates_dir: folder of the page's own templates; they come before shared ones of the same name.

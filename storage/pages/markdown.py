@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 def escaped(text: str) -> str:
-    """Return text as Markdown that shows it literally, on one line, in a paragraph as in the cell of a table."""
+    """Return text as Markdown that shows it literally, on one line, both in a paragraph and in a table's cell."""
     return re.sub(r"([\\`*_{}\[\]<>|])", r"\\\1", text).replace("\n", " ")
 
 

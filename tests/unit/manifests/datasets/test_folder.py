@@ -97,7 +97,7 @@ def test_names_in_a_store_are_ascii_and_short(tmp_path: Path) -> None:
 def test_the_table_counts_and_says_so(tmp_path: Path) -> None:
     root = tree(tmp_path, "real/a.mp4", "fake/b.mp4", table="path,label\nreal/a.mp4,fake\nfake/b.mp4,fake\n")
     said = FOLDER.recognise(root)
-    assert said == "list.csv with the columns path and label, which counts instead of the folders real and fake"
+    assert said == "list.csv with the columns path and label, which is used instead of the folders real and fake"
     assert {entry.label for entry in FOLDER.scan(root)} == {"fake"}
 
 

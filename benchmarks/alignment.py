@@ -6,9 +6,9 @@ The first frames of each video go through the real decoder, MTCNN in every fifth
 the aligner. The second implementation, below, shares no code with the first. Their difference is measured by the
 entries of their matrices, by the landmarks that these transform, and by the PSNR of the crops.
 
-The measure of stillness is the standard deviation of the centres of eyes and mouth over time, in crop pixels, and their
-step from frame to frame (root mean square), beside those of the square aligner with the same boxes and the same size of
-crop. Both are also given in percent of the distance between the eyes.
+Stillness is measured by the standard deviation over time of the centres of eyes and mouth, in crop pixels, and by their
+step from frame to frame (root mean square). The square aligner with the same boxes and crop size is measured, too.
+Deviations are also given in percent of the distance between the eyes.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from tasks.track.tracker import FaceTracker, fill_gaps
 from tasks.video.finder import FaceFinder
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm")
-FRAMES_PER_BATCH = 16  # frames that are looked at together
-DETECT_EVERY = 5  # frames from one visit of the detector to the next
+FRAMES_PER_BATCH = 16  # frames that are searched together
+DETECT_EVERY = 5  # the detector runs on every fifth frame
 CROPS_PER_STRIP = 10
 PEAK = 255  # of an 8-bit image
 LEFT_EYE, RIGHT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(48, 68)  # of the 68 landmarks, as seen in the image
@@ -69,7 +69,7 @@ class ReferenceClip:
     """(T,S,S,3) RGB."""
 
     missing: list[bool]
-    """T, frames whose landmarks come from others."""
+    """(T,) whether a frame's landmarks come from other frames."""
 
 
 def reference_alignment(
@@ -180,10 +180,10 @@ class Stillness:
     """Standard deviation over time, mean of both eyes, crop pixels."""
 
     mouth_px: float
-    """Of the mouth."""
+    """Standard deviation over time of the mouth's centre, crop pixels."""
 
     step_px: float
-    """From frame to frame, root mean square over eyes and mouth."""
+    """Movement from frame to frame, root mean square over eyes and mouth, crop pixels."""
 
     eye_distance_px: float
     """Mean distance of the centres of the eyes, crop pixels."""
@@ -204,35 +204,35 @@ class ClipFigures:
     """Figures of one clip."""
 
     path: str
-    """Relative to the clips' folder."""
+    """Path relative to the clips' folder."""
 
     num_frames: int = 0
-    """That were looked at."""
+    """Frames that were aligned."""
 
     refused: str | None = None
-    """Why it was not aligned."""
+    """Reason for which it was not aligned."""
 
     share_interpolated: float = 0.0
-    """Of the frames, 0..1."""
+    """Share of the frames whose landmarks are interpolated, 0..1."""
 
     matrix_difference: float = 0.0
-    """Largest difference of an entry from the second implementation's."""
+    """Largest difference between entries of the two implementations' matrices."""
 
     landmark_difference_px: float = 0.0
-    """Farthest that a landmark lies from where the second implementation's matrix puts it, crop pixels."""
+    """Largest distance between positions of one landmark under both matrices, crop pixels."""
 
     min_psnr_db: float | None = None
-    """Of a crop to the second implementation's; None where all are equal."""
+    """Lowest PSNR between the two implementations' crops, dB; None if all crops are equal."""
 
     lrw: Stillness | None = None
-    """In the LRW crops."""
+    """Stillness in the LRW crops."""
 
     square: Stillness | None = None
-    """In the square aligner's."""
+    """Stillness in the crops of the square aligner."""
 
 
 def stillness(clip: AlignedClip, missing: npt.NDArray[np.bool_]) -> Stillness:
-    """Measure how still eyes and mouth stand in crops with 68 landmarks, where these were measured."""
+    """Measure how still eyes and mouth are in crops with 68 landmarks, in the frames where these were measured."""
     landmarks = clip.landmarks.astype(np.float64)
     centres = np.stack([landmarks[:, part].mean(axis=1) for part in (LEFT_EYE, RIGHT_EYE, MOUTH)], axis=1)
     seen = ~missing

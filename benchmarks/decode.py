@@ -4,8 +4,8 @@
 
 This project's decoders are compared with plain ways to read a video: PyAV's and OpenCV's loops from the first frame,
 and decord's own `get_batch` (`helpers/video_readers.py`). Each measurement has a process of its own, which is killed if
-it hangs. The expected frames are known: see `helpers/odd_videos.py`. Costs are CPU time, also as multiples of decoding
-the whole file without conversion, as `ffmpeg -f null` does, or PyAV where that program is not installed.
+it hangs. The expected frames are known: see `helpers/odd_videos.py`. Costs are CPU time, also as multiples of the CPU
+time for decoding the whole file without conversion, by `ffmpeg -f null`, or by PyAV if ffmpeg is not installed.
 
 `--packages` installs other distributions of the module `decord`, which exclude each other, into temporary folders, and
 measures them in both ways.
@@ -55,7 +55,7 @@ NUM_UNIFORM_FRAMES = 30
 CLIP_SECONDS, NUM_CLIP_FRAMES = 3, 10  # DFD-FCG's clips
 NUM_LATE_FRAMES = 8
 NUM_PAUSED_FRAMES = 160
-CHUNK_FRAMES = 16  # of those rules that read bit by bit
+CHUNK_FRAMES = 16  # frames per read, for the rules that read in several steps
 PAUSE_SECONDS = 0.05  # what a detector might take for a chunk
 SAME_FRAME_LEVELS = 1.5  # mean difference of thumbnails, 0..255, up to which two pictures can be the same frame
 NEIGHBOURS = 10  # frames before and after among which the right one must be the most alike
@@ -63,7 +63,7 @@ NUM_TINY_FRAMES = 60
 TABLE_WIDTH = 160  # columns of a terminal
 
 
-# --- What is asked for ----------------------------------------------------------------------------------------------
+# --- Requested frames -----------------------------------------------------------------------------------------------
 
 
 def uniform(num_frames: int) -> npt.NDArray[np.int64]:
@@ -110,37 +110,37 @@ class Measurement:
     """Result of one reader on one file."""
 
     reader: str
-    """Key of READERS, led by the distribution if another than the installed one."""
+    """Key of READERS, with the distribution in front of it if it is not the installed one."""
 
     clip: str
-    """The clip's name."""
+    """Name of the clip."""
 
     rule: str
     """Key of RULES."""
 
     num_wanted: int = 0
-    """Frames asked for."""
+    """Requested frames."""
 
     num_exact: int = 0
-    """Of those, the ones that came and are the right ones."""
+    """Requested frames that were returned correctly."""
 
     num_wrong: int = 0
-    """Frames that came and are other ones."""
+    """Returned frames that are not the requested ones."""
 
     error: str = ""
-    """Exception, or how the process ended; empty if it ended well."""
+    """Exception, or the way in which the process ended; empty after success."""
 
     cpu_ms: float = 0.0
-    """CPU time to open, read and convert, in milliseconds; not the import."""
+    """CPU time to open, read and convert, without the import, milliseconds."""
 
     cpu_ratio: float = 0.0
-    """The same over that of decoding the whole clip and converting nothing."""
+    """`cpu_ms` divided by the CPU time for decoding the whole clip without conversion."""
 
     peak_mib: float = 0.0
-    """Most memory of the process in MiB."""
+    """Peak memory of the process, MiB."""
 
     import_mib: float = 0.0
-    """What importing the decoder added, in MiB."""
+    """Memory that importing the decoder added, MiB."""
 
     @property
     def verdict(self) -> str:
@@ -158,13 +158,13 @@ class Measurement:
 
 
 def memory_mib(field: str) -> float:
-    """Return VmRSS (now) or VmHWM (at most) of this process in MiB."""
+    """Return VmRSS (current memory) or VmHWM (peak memory) of this process in MiB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
 def child(reader: str, rule: str, path: Path, answer: Path) -> None:
-    """Measure, and leave thumbnails and figures in a file."""
+    """Measure, and write thumbnails and figures into a file."""
     before = memory_mib("VmRSS")
     for module in ("decord",) if "decord" in reader else ("av", "cv2"):
         __import__(module)
@@ -186,7 +186,7 @@ def child(reader: str, rule: str, path: Path, answer: Path) -> None:
             pictures = video.read(wanted[start : start + step])
             if rule == "paused":
                 time.sleep(PAUSE_SECONDS)
-            begun = time.thread_time()  # not of the decoder's own threads, which may go on meanwhile
+            begun = time.thread_time()  # without the decoder's own threads, which may work meanwhile
             found.append(thumbnails(pictures))
             aside += time.thread_time() - begun
     except Exception as error:  # noqa: BLE001 - whatever a reader raises is what is measured
@@ -229,10 +229,10 @@ class Subject:
     """Key of READERS."""
 
     package: str = ""
-    """Distribution and version if another than the installed one."""
+    """Distribution and version if it is not the installed one."""
 
     folder: Path | None = None
-    """What goes first on PYTHONPATH for it."""
+    """Folder that is put first on PYTHONPATH."""
 
     @property
     def name(self) -> str:
@@ -292,7 +292,7 @@ def measure(subject: Subject, clip: Clip, rule: str, limit_seconds: float, whole
 
 
 def is_frame(picture: Thumbnails, number: int, truth: Thumbnails) -> bool:
-    """Whether a picture is that frame: similar to it, and more than to any neighbour."""
+    """Whether a picture is that frame: similar to it, and more similar than to any neighbour."""
     if number >= len(truth) or picture.shape != truth.shape[1:]:
         return False
     first = max(0, number - NEIGHBOURS)
@@ -304,7 +304,7 @@ def is_frame(picture: Thumbnails, number: int, truth: Thumbnails) -> bool:
 def measure_costs(
     subjects: Sequence[Subject], clips: Sequence[Clip], rules: Sequence[str], repeats: int, limit_seconds: float
 ) -> Iterator[Measurement]:
-    """Measure each reader on each clip by each rule; of the repeats, the one with the median CPU time."""
+    """Measure each reader on each clip by each rule; yield the repeat with the median CPU time."""
     for clip in clips:
         whole_ms = statistics.median(whole_file_ms(clip) for _ in range(repeats))
         for rule in rules:

@@ -3,12 +3,12 @@
     python -m benchmarks.detect [--clips DIR] [--sizes 1 0.8] [--frames 30] [--min-face 20] [--device cpu] [--tiny]
                                 [--json FILE]
 
-Each clip gives uniformly spaced frames, at its own size or shrunk. On a CPU the three take turns on one thread and are
-measured in CPU time of the process, beside the decoding of the same frames. Agreement is that of boxes with
-facenet-pytorch's: the IoU of the main face, the largest that scores at least 0.97, and the numbers of missing and of
-additional boxes.
-Newcomers: a mirrored copy of the main face is added to a frame at some share of its size. Following has seen the frame
-without it: does it find the box that a full search finds?
+Each clip gives uniformly spaced frames, at its own size or shrunk. On a CPU the three searches (facenet-pytorch, full,
+follow) take turns on one thread; their CPU time is measured, and that of decoding the same frames. Agreement with
+facenet-pytorch's boxes is the IoU of the main face (the largest that scores at least 0.97) and the numbers of missing
+and of additional boxes.
+Newcomers: a mirrored copy of the main face is added to a frame, at some share of its size. The following search has
+seen the frame without the copy; counted is how often it finds the box that a full search finds.
 
 Without clips, and with `--tiny`, the public-domain portrait moves over noise. On a GPU speed is measured by batch size.
 """
@@ -43,9 +43,9 @@ GOOD_IOU = 0.98
 ROUNDS = 3
 GPU_BATCHES = (1, 4, 16, 64)
 TINY_FRAMES = 6
-NEWCOMER_SIZES = (0.4, 0.5, 0.6, 0.8, 1.0)  # of the main face's
-NEWCOMER_EVERY = 3  # frames
-NEWCOMER_MARGIN = 0.4  # of the face's box that comes with it, on each side
+NEWCOMER_SIZES = (0.4, 0.5, 0.6, 0.8, 1.0)  # shares of the main face's size
+NEWCOMER_EVERY = 3  # a newcomer is added to every third frame
+NEWCOMER_MARGIN = 0.4  # margin that is copied with the face, share of the face's box, on each side
 PLACES_TO_TRY = 50
 
 Boxes = npt.NDArray[np.float32]
@@ -151,7 +151,7 @@ def agreement(found: Found, expected: Found) -> dict[str, Any]:
 
 
 def measure(images: Images, min_face_px: int, rounds: int) -> dict[str, dict[str, Any]]:
-    """Measure all on one clip; the fastest of some rounds, in turn, counts."""
+    """Measure all searches on one clip in turns, round after round; the fastest round of each counts."""
     stock = MTCNN(keep_all=True, min_face_size=min_face_px, device="cpu")
     full = MTCNNDetector(min_face_px=min_face_px)
     following = MTCNNDetector(min_face_px=min_face_px, follow=True)
@@ -180,7 +180,7 @@ def measure(images: Images, min_face_px: int, rounds: int) -> dict[str, dict[str
 
 
 def measure_newcomers(images: Images, min_face_px: int) -> dict[str, list[int]]:
-    """Return, by size, the numbers of newcomers that following found and of all newcomers."""
+    """Return, by size, the number of newcomers that the following search found, and of all newcomers."""
     full = MTCNNDetector(min_face_px=min_face_px)
     following = MTCNNDetector(min_face_px=min_face_px, follow=True)
     rng = np.random.default_rng(0)
@@ -266,7 +266,7 @@ def show(figures: dict[str, Any]) -> None:
 
 
 def show_following(console: Console, clips: Sequence[dict[str, Any]]) -> None:
-    """Print the results of following over all clips."""
+    """Print the results of the following search over all clips."""
     rows = [clip["cpu"]["ours, follow"] for clip in clips if "cpu" in clip]
     if len(rows) > 1:
         good = sum(row["frames_with_a_main_face"] * row["share_of_good_iou"] for row in rows if row["min_iou"])

@@ -13,13 +13,13 @@ thread, on the same frames of the same files. Seconds are processor time, withou
     pyav, FFmpeg's RGB
                   the same frames by the same plan, but 4:4:4 converted by FFmpeg: the floor without our conversion
 
-Then our box of the main face is compared with the stock box of the same face: the one of the frame that overlaps it
-most. Then the throughput of several worker processes, and the cost of Prefect: a run on its embedded server compared
-with the same run without it, and empty shards, from which its share of 6,000 videos is extrapolated.
+Then our box of the main face is compared with the stock box in the same frame that overlaps it most. Then the
+throughput of several worker processes is measured, and the cost of Prefect: a run on its embedded server is compared
+with the same run without it; from empty shards, Prefect's share of the cost of 6,000 videos is extrapolated.
 
-Costs of a whole run, such as tables and report, count much with few videos: `--copies` makes more of them.
+With few videos the fixed costs of a run, such as tables and report, weigh much: `--copies` makes more videos.
 
-Without `--clips` the miniature dataset is used, without its masks: a stock script reads none.
+Without `--clips` the miniature dataset is used, without its masks, because a stock script reads no masks.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ Wanted = dict[str, list[int]]  # path of a video → its sampled frames, increas
 
 
 def run_stock(wanted: Wanted, out: Path) -> dict[str, Any]:
-    """Run the usual script; return its costs and every box that it found."""
+    """Run the stock script; return its costs and every box that it found."""
     import cv2
     import torch
     from facenet_pytorch import MTCNN
@@ -106,12 +106,12 @@ def write_crop(frame: npt.NDArray[Any], box: Sequence[float], path: Path) -> boo
 
 
 def run_readers(names: Sequence[str], wanted: Wanted) -> dict[str, Any]:
-    """Only read the sampled frames with registered decoders; return costs by decoder."""
+    """Only read the sampled frames, with each registered decoder; return costs by decoder."""
     from tasks.decode import DECODERS, yuv444
 
     found = {}
     for name in names:
-        if name == FFMPEGS_RGB:  # the last one: no frame is of a format that we convert
+        if name == FFMPEGS_RGB:  # the last variant: no frame has a format that we convert ourselves
             vars(yuv444)["FORMATS"] = frozenset()
         decoder, steps, num_frames = DECODERS[name.partition(",")[0]](), Steps(), 0
         with decoder.open(Path(next(iter(wanted)))) as reader:  # its libraries are loaded now

@@ -6,8 +6,8 @@ Both run in this process by turns, round after round, and the fastest round of e
 the public-domain portrait in them and two boxes each. Without `--weights-dir` the weights are random: the speed is the
 same, but the landmarks mean nothing, and agreement is measured on heatmaps flatter than real ones.
 
-S3FD's decoding is measured without its network, on synthetic output maps of 720p: those of a picture with three faces,
-and those where one place in a hundred, and one in ten, is a candidate.
+The decoding of S3FD's output into boxes is measured without the network, on synthetic output maps of a 720p frame: with
+three faces, with one place in a hundred as a candidate, and with one in ten.
 """
 
 from __future__ import annotations

@@ -2,15 +2,15 @@
 
     python -m benchmarks.loader [--store OUT] [--workers 1 2 4] [--rounds 5] [--json FILE]
 
-For each number of workers, in turns, so that other load on the machine affects all alike:
+For each number of workers these are measured in turns, so that other load on the machine affects all alike:
 
-    limit        as many processes only decode the store's crops, which they hold in memory
+    limit        the same number of processes that only decode the store's crops, which they hold in memory
     images       the loader without masks and without augmentation
     masks        the same with masks, which are PNGs that the limit does not decode
     augmented    the same with the paper's augmentation
 
-The loop over the batches reads the labels only, as one does that hands pixels to a GPU; the pixels are copied into its
-own memory nevertheless. `wall` is the ratio of images per second to the limit's, `cpu` the ratio of processor time,
+The loop over the batches reads only the labels, as a loop that hands pixels to a GPU would; the pixels are copied into
+its own memory nevertheless. `wall` is the ratio of images per second to the limit's, `cpu` the ratio of processor time,
 which does not depend on the number of free cores. Both are medians over the rounds. Without `--store` the store is
 synthetic: a portrait in many variations, 320 pixels, JPEG of quality 95.
 """

@@ -4,22 +4,22 @@
     python -m benchmarks.m2tr --tiny [--json FILE]
     python -m benchmarks.m2tr --device cuda [--json FILE]
 
-The port is the formulas as published, not the authors' files. It makes the whole matrix of every attention by matmul
-and softmax, never by `scaled_dot_product_attention`, projects q, k and v one by one, keeps maps as (B,C,H,W), and runs
-timm's EfficientNet as the networks of its time were written, the authors' among them: SAME padding before each
-convolution, swish as x·σ(x). It keeps denormal numbers, torch's default; ours is measured with
+The port implements the formulas as published; it is not a copy of the authors' files. It computes the whole matrix of
+every attention by matmul and softmax, never by `scaled_dot_product_attention`, projects q, k and v one by one, keeps
+maps as (B,C,H,W), and runs timm's EfficientNet in the style of its time, which the authors used, too: SAME padding
+before each convolution, swish as x·σ(x). It keeps denormal numbers, torch's default; ours is measured with
 `torch.set_flush_denormal(True)`, which `training/fit/train.py` sets. `--flush` sets it for the port too. Weights and
 images follow a fixed rule that makes attention peaked, as training does. Port and ours must give the same logits before
 anything is timed.
 
-Each measurement is a process of its own, port and ours in turn. Seconds are the least of the repeats, by the clock and
-of the processor (idle threads sleep, so the latter is valid on a busy machine too). Memory is the peak of the
+Each measurement is a process of its own, port and ours in turn. Seconds are the lowest of the repeats, by the clock and
+of the processor (idle threads sleep, so processor time is valid on a busy machine, too). Memory is the peak of the
 resident set above what the process held with the model and the images before the first run. The mask decoder is left
 out.
 
 `--tiny` runs everything once on crops of 64 pixels, in seconds: a check that it runs, whose ratios mean nothing.
 
-On `cuda` images per second are written for ours: batch 8, 32 and 64, float32 and bfloat16 autocast.
+With `--device cuda` it measures images per second of ours: batches of 8, 32 and 64, float32 and bfloat16 autocast.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python -m benchmarks.manifests [--reference DIR] [--rows 100000] [--json FILE]
 
-With `--reference` the real datasets are laid out by their names: a folder with FaceForensics++'s three split lists
-(`ff_train.json`, …), `celebdf_v2_video_names.txt` (a line `<folder>/<name>.mp4` per video) and
-`List_of_testing_videos_celebdf_v2.txt`. They are under research terms and not in the repository.
+With `--reference` the real datasets are recreated as empty files with the real names. The folder holds the three split
+lists of FaceForensics++ (`ff_train.json`, …), `celebdf_v2_video_names.txt` (a line `<folder>/<name>.mp4` per video) and
+`List_of_testing_videos_celebdf_v2.txt`. These lists are under research terms and not in the repository.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python -m benchmarks.masks [--pairs 3] [--seed 42] [--crf 18 23 …] [--json FILE]
 
 A miniature dataset is made in a temporary folder: it has true masks, and H.264 compression. Its forgeries have the
-names of real methods and are simple; its true masks are white wherever a fake *may* differ.
+names of real methods, but are simple; its true masks are white wherever a fake *may* differ from its original.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FORGERIES = Path("manipulated_sequences")
 
 
 class Original:
-    """An original, and where its crops and those of its fakes are cut."""
+    """An original with the matrices by which its crops and those of its fakes are cut."""
 
     def __init__(self, path: Path, decoder: Decoder) -> None:
         with decoder.open(path) as reader:
@@ -127,7 +127,7 @@ def measure_forgeries(root: Path, originals: Sequence[Original]) -> dict[str, di
 
 
 def measure_encodings(scratch: Path, originals: Sequence[Original], crfs: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Return, by crf, the shares marked between originals and other encodings of them: all of them are errors."""
+    """Return, by crf, the share of pixels marked between originals and other encodings of them: all are errors."""
     results = {}
     for crf in crfs:
         shares: list[float] = []

@@ -2,10 +2,10 @@
 
     python -m benchmarks.near_duplicates [--clips DIR] [--pairs 20] [--json FILE]
 
-Copies are made here: each clip is encoded again in several ways, and compared with its source. Different footage is
-that of the miniature dataset, a hard case: the same face with other crops, tints and light in the middle of every
-picture. All pairs of the clips are listed, to be checked by a person. Without `--clips`, the clips are the miniature's
-own. At the end, the search is timed on random hashes.
+Copies are made here: each clip is encoded again in several ways, and compared with its source. Different footage comes
+from the miniature dataset, a hard case: the same face, with other crops, tints and light, is in the middle of every
+picture. All pairs of the clips are listed, so that a person can check them. Without `--clips`, the clips are the
+miniature's own. At the end, the search is timed on random hashes.
 """
 
 from __future__ import annotations
@@ -57,22 +57,22 @@ class Recipe:
     """Encoding of a copy; by default x264's, with 250 frames between key frames."""
 
     name: str
-    """For the tables."""
+    """Name in the tables."""
 
     crf: int = 23
     """X264's quality; 40 is about a tenth of the bytes."""
 
     scale: float = 1.0
-    """Of width and height."""
+    """Factor on width and height."""
 
     fps: int | None = None
     """Frames per second; None keeps them."""
 
     skip_seconds: float = 0.0
-    """Cut off the beginning."""
+    """Seconds that are cut off at the beginning."""
 
     gain: float = 1.0
-    """Of luma."""
+    """Factor on luma."""
 
     group: int = 250
     """Longest distance between key frames."""
@@ -97,13 +97,13 @@ class Compared:
     """Two videos and the distances of their words."""
 
     names: tuple[str, str]
-    """Clip and recipe, or two videos."""
+    """Names of a clip and a recipe, or of two videos."""
 
     bits: Bits
     """(4,) Hamming distances at POSITIONS, None where empty."""
 
     bits_at_quarters: Bits
-    """(4,) the same at QUARTERS."""
+    """(4,) Hamming distances at QUARTERS, None where empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +111,10 @@ class Hashed:
     """The words of one video."""
 
     at_positions: Words
-    """(4,) at POSITIONS."""
+    """(4,) words at POSITIONS, None where empty."""
 
     at_quarters: Words
-    """(4,) at QUARTERS."""
+    """(4,) words at QUARTERS, None where empty."""
 
 
 def hashed(path: Path) -> Hashed:
@@ -282,7 +282,7 @@ def searches_table(searches: Sequence[dict[str, Any]]) -> Table:
 
 
 def searched(num_videos: int) -> dict[str, Any]:
-    """Search in a process of its own, so that memory is that of the search."""
+    """Search in a process of its own, so that the measured memory is that of the search."""
     return answer_of("near_duplicates", "--child", num_videos)
 
 

@@ -1,17 +1,17 @@
-"""Check that everything except the processing of videos is linear, from 100 to 100,000 simulated videos.
+"""Check that the cost of everything except the processing of videos is linear, from 100 to 100,000 simulated videos.
 
     python -m benchmarks.scale [--videos 100 1000 10000 100000] [--shards 1 10 100 1000] [--json FILE]
 
 The videos are empty files in DFDC's layout, their measurements come from a prepared table, and their records repeat one
 small crop. Everything else is the code of a run, in a process of its own for each number of videos:
 
-    look        names and lists are read, no file is opened
+    look        read names and lists; no file is opened
     index       the same with earlier measurements: each file is compared with its row
     split       leakage groups, their splits, the leakage report
-    plan        shards
-    write       records into shards of 32 videos, each synced to disk
-    list        every finished shard is entered into the store's index, one by one
-    tables      accounts, `videos.parquet`, `records.parquet`
+    plan        group videos into shards
+    write       write records into shards of 32 videos, each synced to disk
+    list        enter every finished shard into the store's index, one by one
+    tables      totals, `videos.parquet`, `records.parquet`
     report      `report.json`, `report.html`
     reopen      the first steps of the next run: read the store, find nothing to do
 

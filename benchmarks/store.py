@@ -4,13 +4,14 @@
 
 The crops are parts of a public-domain portrait with a camera's noise, 224 pixels, as the settings' default has them.
 
-    write     records per second by records in a transaction, and those of `ShardWriter` with the same records
-    read      raw bytes in random order and in the store's own, the same records in `RecordStore`, one file a record,
-              one tar file and one memory map; then with the crop decoded
-    formats   bytes of a crop and milliseconds of encoding and decoding it
+    write     records per second by the number of records per transaction, and by `ShardWriter` with the same records
+    read      raw bytes of the same records from `RecordStore`, one file per record, one tar file and one memory map, in
+              random order and in the store's order; then with the crop decoded
+    formats   bytes of a crop, and milliseconds to encode and decode it
 
-Everything is read from the page cache: the software is measured, not the disk. Rates of reading are by processor time,
-so that other load on the machine does not count. A synced transaction waits for the disk, so writing has both.
+Everything is read from the page cache: the software is measured, not the disk. Reading rates are by processor time, so
+that other load on the machine does not count. A synced transaction waits for the disk, so writing rates are given by
+processor time and by the clock.
 """
 
 from __future__ import annotations
@@ -45,11 +46,11 @@ from storage.shard import ShardWriter
 from storage.store import RecordStore
 
 SIZE_PX = 224  # the settings' default
-QUALITY = 95  # JPEG, likewise
-NUM_PICTURES = 64  # different crops; records take turns with them
+QUALITY = 95  # JPEG quality, also the settings' default
+NUM_PICTURES = 64  # different crops, which the records use in turn
 FRAMES_PER_VIDEO = 32
 TRANSACTIONS = (1, 100, 1_000, 10_000)  # records each
-MAX_SINGLE_WRITES = 2_000  # a transaction for each record is measured on so many
+MAX_SINGLE_WRITES = 2_000  # largest number of records that are written one per transaction
 MAP_BYTES = 2**36  # address space, not disk
 
 Items = Sequence[tuple[str, bytes]]  # (key, encoded record), keys increasing

@@ -2,8 +2,8 @@
 
     python -m benchmarks.windows [--frames 300 1000 …] [--decoders pyav decord] [--json FILE]
 
-Each video is a synthetic 720p clip, processed in a process of its own by the real stages, except for the detector,
-which answers at once. Measured are decoding (twice, to search and to crop), cropping and storing.
+Each video is a synthetic 720p clip, processed in a process of its own by the real stages, except for a detector that
+returns a fixed box. It measures decoding (twice: to search and to crop), cropping and storing.
 """
 
 from __future__ import annotations

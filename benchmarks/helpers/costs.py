@@ -1,4 +1,4 @@
-"""Measurement of commands and steps: seconds, processor time and memory, the same in every benchmark."""
+"""Measurement of commands and steps, shared by all benchmarks: seconds, processor time and memory."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Cost:
     """Cost of one command."""
 
     wall_seconds: float
-    """From start to exit."""
+    """Wall-clock seconds from start to exit."""
 
     cpu_seconds: float
-    """Of the process and of all its children that it waited for, user and system."""
+    """Processor seconds (user and system) of the process and of all children that it waited for."""
 
     output: str
     """What it printed."""
@@ -42,11 +42,11 @@ class Steps:
     wall_seconds: dict[str, float] = field(default_factory=dict)
     cpu_seconds: dict[str, float] = field(default_factory=dict)
     peak_mib: dict[str, float] = field(default_factory=dict)
-    """Resident memory, the most until the end of the step."""
+    """Peak resident memory up to the end of the step."""
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the block to a step; processor time is also that of processes which end in it."""
+        """Add the block to a step; processor time includes that of child processes that end in it."""
         wall, cpu = time.perf_counter(), cpu_seconds_so_far()
         yield
         self.wall_seconds[name] = self.wall_seconds.get(name, 0.0) + time.perf_counter() - wall

@@ -1,7 +1,7 @@
-"""Videos whose every frame is known: plain, unusual and damaged ones.
+"""Test videos of which every frame is known: plain, unusual and damaged ones.
 
 The expected frames of a file are a slice of the frames that PyAV decodes from its undamaged parent, one after another
-from the first. All are encoded, recut or damaged here, so they can be made again.
+from the first. All files are encoded, recut or damaged here, so they can be made again.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class Clip:
     """A file and its expected frames."""
 
     name: str
-    """For the tables."""
+    """Name in the tables."""
 
     path: Path
     """The file."""
 
     truth: Thumbnails
-    """(T,h,w,3) every frame a player shows, in order; of a damaged file, those that are still in it."""
+    """(T,h,w,3) thumbnails of every frame that a player shows, in order; of a damaged file, those still in it."""
 
     is_whole: bool = True
-    """False: a decoder has to say that frames are missing."""
+    """Whether all frames are there; if False, a decoder has to report that frames are missing."""
 
 
 def paint(number: int, height: int, width: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""NASA's public-domain portrait of Eileen Collins, out of which benchmarks make their pictures."""
+"""NASA's public-domain portrait of Eileen Collins, from which benchmarks make their pictures."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def quiet_prefect(home: Path) -> dict[str, str]:
 
 
 def measure_shards(num_shards: int) -> dict[str, Any]:
-    """Submit and await empty shards in this process, as a run does; return seconds and memory."""
+    """Submit empty shards and wait for them in this process, as a run does; return seconds and memory."""
     from flows.server.embedded import start_embedded_server
 
     start = time.perf_counter()

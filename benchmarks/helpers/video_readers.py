@@ -16,7 +16,7 @@ class OpenVideo(Protocol):
     """One reader on one file."""
 
     num_frames: int
-    """How many the reader says there are."""
+    """Number of frames that the reader reports."""
 
     def read(self, frame_indices: npt.NDArray[np.int64]) -> Pixels:
         """Return the (T,H,W,3) RGB frames that the reader gives for these increasing (T,) positions."""
@@ -114,4 +114,4 @@ READERS: dict[str, Callable[[Path], OpenVideo]] = {
     "ours: decord": lambda path: Ours("decord", path),
     "ours: pyav": lambda path: Ours("pyav", path),
 }
-DECORD_READERS = ("decord, get_batch", "ours: decord")  # what another distribution of `decord` is measured in
+DECORD_READERS = ("decord, get_batch", "ours: decord")  # readers that measure another distribution of `decord`

@@ -88,7 +88,7 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         if work.is_done():
             copy_to_mirror(config)
             return result(read_report(config.out), config, num_processed=0)
-        run.begin(work.outcome(), test_datasets=work.test_datasets, leakage_allowed=config.split.allow_leakage)
+        run.ledger.begin(work.outcome(), test_datasets=work.test_datasets, leakage_allowed=config.split.allow_leakage)
         write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
         plans = work.shards(indexed.roots, prepared.devices)
         with geometry_kept(config.out):

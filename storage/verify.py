@@ -151,17 +151,13 @@ def _damage(path: Path, entry: ShardEntry) -> str | None:
 
 
 def _compare_meta(meta: ShardMeta, entry: ShardEntry, seen: _Seen) -> None:
-    for name in ("split", "number", "config_digest", "num_records", "records_sha256"):
-        if getattr(meta, name) != getattr(entry, name):
+    compared = ("split", "number", "config_digest", "num_records", "records_sha256")
+    values = [(name, getattr(meta, name), getattr(entry, name)) for name in compared]
+    for name, got, expected in [*values, ("videos", len(meta.videos), entry.num_videos)]:
+        if got != expected:
             seen.problems.append(
-                f"shard {entry.name}, {name}: got {getattr(meta, name)!r} in the shard, "
-                f"expected {getattr(entry, name)!r} as in the index"
+                f"shard {entry.name}, {name}: got {got!r} in the shard, expected {expected!r} as in the index"
             )
-    if len(meta.videos) != entry.num_videos:
-        seen.problems.append(
-            f"shard {entry.name}, videos: got {len(meta.videos)} in the shard, "
-            f"expected {entry.num_videos} as in the index"
-        )
 
 
 def _verify_records(
@@ -254,16 +250,12 @@ def _compare_tables(store_dir: Path, index: StoreIndex, seen: _Seen) -> None:
     """Compare the tables that exist with the records that were read."""
     try:
         if (store_dir / RECORDS_NAME).exists():
-            _compare_records_table(store_dir / RECORDS_NAME, seen)
+            listed = read_rows(store_dir / RECORDS_NAME, ["video_id"])
+            _compare_counts(RECORDS_NAME, Counter(video_id for (video_id,) in listed), seen)
         if (store_dir / VIDEOS_NAME).exists():
             _compare_videos_table(store_dir / VIDEOS_NAME, index.complete, seen)
     except StoreCorrupt as error:
         seen.problems.append(str(error))
-
-
-def _compare_records_table(path: Path, seen: _Seen) -> None:
-    """Compare `records.parquet` with the records that were read."""
-    _compare_counts(RECORDS_NAME, Counter(video_id for (video_id,) in read_rows(path, ["video_id"])), seen)
 
 
 def _compare_videos_table(path: Path, complete: bool, seen: _Seen) -> None:

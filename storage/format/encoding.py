@@ -202,12 +202,11 @@ def check_record(data: bytes | memoryview, key: str | None = None) -> RecordHead
     """
     view = memoryview(data)
     what = _name(key)
-    header_end = _header_end(view, what)
+    _header_end(view, what)  # the lengths first: the CRC is of no use without them
     promised, found = PREFIX.unpack_from(view)[2], zlib.crc32(view[CRC_START:])
     if found != promised:
         raise _corrupt(what, f"CRC-32 {found:#010x} of its bytes", f"{promised:#010x}")
-    header = _parse_header(view, header_end, what)
-    _check_parts(header, len(view) - header_end, what)
+    header = read_header(view, key)
     if key is not None and header["key"] != key:
         raise _corrupt(what, f"a record with the key {header['key']!r}", "the key under which it is stored")
     return header

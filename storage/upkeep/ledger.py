@@ -29,7 +29,14 @@ from manifests.files import remove_partials
 from manifests.rejected import Reason
 from manifests.row import ManifestRow
 from manifests.videos_table import read_table, row_from_plain, write_table
-from storage.files.layout import RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, parse_shard_name
+from storage.files.layout import (
+    RECORDS_NAME,
+    REPORT_HTML_NAME,
+    REPORT_JSON_NAME,
+    SHARDS_DIR,
+    VIDEOS_NAME,
+    parse_shard_name,
+)
 from storage.index import ShardEntry, StoreIndex, stored_index, write_index
 from storage.records_table import write_records_table
 from storage.shard import ShardReader, describe_shard
@@ -174,6 +181,8 @@ class Ledger:
             test_datasets=tuple(sorted({*self._header.test_datasets, *test_datasets})),
             leakage_allowed=self._header.leakage_allowed or leakage_allowed,
         )
+        for name in (REPORT_JSON_NAME, REPORT_HTML_NAME):  # of the run before
+            (self._store_dir / name).unlink(missing_ok=True)
         self._write_index()
         write_table(self._store_dir / VIDEOS_NAME, rows)
 

@@ -12,7 +12,7 @@ A process that is killed at any point leaves a store that the next run completes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,20 +47,6 @@ class StoreRun:
     def has_reports(self) -> bool:
         """Return whether the last run that changed something wrote its reports."""
         return all((self.store_dir / name).exists() for name in (REPORT_JSON_NAME, REPORT_HTML_NAME))
-
-    def begin(
-        self, rows: Iterable[ManifestRow], *, test_datasets: Iterable[str] = (), leakage_allowed: bool = False
-    ) -> None:
-        """Record the plan of the run; from now on the store is incomplete until `finish`.
-
-        Args:
-            rows: every indexed file.
-            test_datasets: datasets for testing only, in addition to those of earlier runs.
-            leakage_allowed: whether this run may store a split that breaks its policy's promise.
-        """
-        for name in (REPORT_JSON_NAME, REPORT_HTML_NAME):
-            (self.store_dir / name).unlink(missing_ok=True)
-        self.ledger.begin(rows, test_datasets=test_datasets, leakage_allowed=leakage_allowed)
 
     def finish(
         self, rows: Sequence[ManifestRow], write_report: Callable[[Path], Report], *, keep: int, is_same: bool = False
@@ -130,7 +116,7 @@ def compact_store(store_dir: Path, above: float, write_report: Callable[[Path], 
         if not sparse_shards(ledger.index.shards, above):
             return None
         rows = read_table(store_dir / VIDEOS_NAME)
-        run.begin(rows)
+        ledger.begin(rows)
         done = compact(ledger, store_dir, above)
         moved = [replace(row, shard=ledger.rows[row.video_id].shard) if row.shard else row for row in rows]
         run.finish(moved, write_report, keep=max(1, len(list_versions(store_dir))), is_same=True)

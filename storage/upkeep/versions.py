@@ -108,7 +108,8 @@ def keep_current(store_dir: Path) -> Version | None:
         return None
     folder = _folder_of(store_dir, index.version)
     if index.complete and not folder.exists() and (store_dir / VIDEOS_NAME).exists():
-        _remove_partials(folder.parent)
+        for leftover in folder.parent.glob(f"{PARTIAL_PREFIX}*"):  # of a run that was killed
+            shutil.rmtree(leftover)
         _copy_store(store_dir, folder, index)
     return _read_version(folder) if folder.exists() else None
 
@@ -270,12 +271,6 @@ def _copy_store(store_dir: Path, folder: Path, index: StoreIndex) -> None:
     write_index(partial, index)
     partial.rename(folder)
     sync_folder(folder.parent)
-
-
-def _remove_partials(folder: Path) -> None:
-    """Delete versions that a killed run was writing or deleting."""
-    for leftover in folder.glob(f"{PARTIAL_PREFIX}*"):
-        shutil.rmtree(leftover)
 
 
 def _read_version(folder: Path) -> Version:

@@ -153,7 +153,7 @@ def _refuse_collisions(path: Path, members: Iterable[Member]) -> None:
     """Raise where two members would be one file, here or on a system that does not tell a from A."""
     names: dict[str, str] = {}
     for member in members:
-        key = _folded(member.name)
+        key = unicodedata.normalize("NFC", member.name).casefold()
         if key in names:
             raise ArchiveError(
                 f"archive {path}: got {names[key]!r} and {member.name!r}, expected names that differ by more than case"
@@ -163,10 +163,6 @@ def _refuse_collisions(path: Path, members: Iterable[Member]) -> None:
         parent = next((str(above) for above in PurePosixPath(key).parents if str(above) in names), None)
         if parent is not None:
             raise ArchiveError(f"archive {path}: got {names[parent]!r} as a file and, for {name!r}, as a folder")
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _write(

@@ -244,9 +244,9 @@ class Fetcher:
 
     def _require_fitting_range(self, response: httpx.Response, partial: Partial, position: int) -> None:
         """Raise unless the answer goes on exactly where the bytes end, in the same file."""
-        found = responses.content_range(response.headers.get("content-range"))
-        total = (found.total if found else None) or partial.total
-        fits = found is not None and position and found.first == position and total is not None
+        first, total = responses.content_range(response.headers.get("content-range")) or (None, None)
+        total = total or partial.total
+        fits = position and first == position and total is not None
         changed = responses.contradicts(partial.validator or "", response.headers) or partial.total not in (None, total)
         if not fits or changed:
             detail = f"{shown(str(response.request.url))}: got another part, or another file, than was asked for"
@@ -335,8 +335,8 @@ class Fetcher:
             return length
         with self._connections.open("GET", url, {"Range": "bytes=0-0"}) as response:
             if response.status_code == HTTPStatus.PARTIAL_CONTENT:
-                found = responses.content_range(response.headers.get("content-range"))
-                return found.total if found else None
+                _, total = responses.content_range(response.headers.get("content-range")) or (None, None)
+                return total
             return responses.content_length(response.headers) if response.status_code == HTTPStatus.OK else None
 
     def _read(self, url: str, max_bytes: int) -> bytes:

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+|\*)")
 _UNSATISFIED_RANGE = re.compile(r"bytes \*/(?P<total>\d+)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContentRange:
-    """What part of a file a 206 answer carries."""
-
-    first: int
-    """Position of the first byte, from 0."""
-
-    last: int
-    """Position of the last byte, inclusive."""
-
-    total: int | None
-    """Length of the whole file, bytes; None where the server does not say."""
 
 
 def shown(url: str) -> str:
@@ -38,8 +23,13 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def content_range(header: str | None) -> ContentRange | None:
-    """Read the header Content-Range of a 206 answer; None for anything but one range of bytes."""
+def content_range(header: str | None) -> tuple[int, int | None] | None:
+    """Read the header Content-Range of a 206 answer.
+
+    Returns:
+        Position of the first byte, from 0, and length of the whole file, bytes, None where the server does not say. Or
+        None for anything but one range of bytes.
+    """
     match = _CONTENT_RANGE.fullmatch((header or "").strip())
     if match is None:
         return None
@@ -47,7 +37,7 @@ def content_range(header: str | None) -> ContentRange | None:
     total = None if match["total"] == "*" else int(match["total"])
     if last < first or (total is not None and last >= total):
         return None
-    return ContentRange(first=first, last=last, total=total)
+    return first, total
 
 
 def unsatisfied_total(header: str | None) -> int | None:

@@ -30,7 +30,7 @@ def write_report(store_dir: Path) -> str:
 def run_once(store_dir: Path, number: int) -> str:
     """A first run over four videos, or a second one after two of them changed."""
     with store_run(store_dir, CONFIG, DIGEST) as run:
-        run.begin([pending(entry) for entry in ENTRIES])
+        run.ledger.begin([pending(entry) for entry in ENTRIES])
         assert not run.has_reports
         run.ledger.add(*make_shard(store_dir, number, CHANGED if number else ENTRIES))
         report = run.finish(list(run.ledger.rows.values()), write_report, keep=2)
@@ -52,7 +52,7 @@ def test_each_run_makes_a_version_on_top_of_the_one_before(tmp_path: Path) -> No
 def test_a_run_that_ends_between_leaves_an_incomplete_store(tmp_path: Path) -> None:
     run_once(tmp_path, 0)
     with store_run(tmp_path, CONFIG, DIGEST) as run:
-        run.begin([pending(entry) for entry in ENTRIES])
+        run.ledger.begin([pending(entry) for entry in ENTRIES])
     assert not read_index(tmp_path).complete
     with pytest.raises(StoreIncomplete, match=f"faceshards rollback {tmp_path}"):
         compact_store(tmp_path, 0.0, write_report)
@@ -60,7 +60,7 @@ def test_a_run_that_ends_between_leaves_an_incomplete_store(tmp_path: Path) -> N
 
 def test_one_run_at_a_time_with_one_configuration(tmp_path: Path) -> None:
     with store_run(tmp_path, CONFIG, DIGEST) as run:
-        run.begin([])
+        run.ledger.begin([])
         with pytest.raises(StoreBusy), store_run(tmp_path, CONFIG, DIGEST):
             pass
     with pytest.raises(StoreChanged), store_run(tmp_path, CONFIG, OTHER_DIGEST):

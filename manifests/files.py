@@ -24,6 +24,20 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_to_be(path: Path) -> Path:
+    """Return the path of a folder that exists or is still to be made.
+
+    Raises:
+        ValueError: a file stands there, or no folder can have this name.
+    """
+    try:
+        if path.exists() and not path.is_dir():
+            raise ValueError("expected a folder, and this is a file")
+    except OSError as error:
+        raise ValueError(f"expected the path of a folder: {error.strerror}") from error
+    return path
+
+
 @contextmanager
 def written_whole(path: Path, partial: Path | None = None) -> Iterator[Path]:
     """Yield a temporary path to write to; the file gets its own name when the block ends without an error.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from manifests.files import folder_to_be
 from training.models import require_model
 from training.models.deepfake_detector import BACKBONE
 
@@ -157,7 +158,7 @@ class TrainConfig(Section):
     stores: tuple[Path, ...] = Field(min_length=1)
     """Folders of the training stores; several are mixed."""
 
-    run: Path
+    run: Annotated[Path, AfterValidator(folder_to_be)]
     """Folder of the run: checkpoints, curves, the trained model."""
 
     model: ModelSettings = ModelSettings()
@@ -191,7 +192,7 @@ class EvaluateConfig(Section):
     stores: tuple[Path, ...] = Field(min_length=1)
     """Folders of the stores to test on."""
 
-    out: Path
+    out: Annotated[Path, AfterValidator(folder_to_be)]
     """Folder of the page, its tables and its figures."""
 
     split: str = Field("test", pattern="^(train|val|test)$")

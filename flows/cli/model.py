@@ -130,11 +130,13 @@ def evaluate(options: Options) -> int:
 def predict(options: Options) -> int:
     """Score a video, and print the score with a warning about its limits."""
     with working("loading PyTorch"):
+        from flows.config.preprocess import validate
         from flows.config.training import PredictConfig
         from flows.run.prediction import predict as predict_video
         from flows.run.prediction import summary
     out = options.out or options.video.with_name(f"{options.video.name}.scores")
-    config = PredictConfig(checkpoint=options.checkpoint, video=options.video, out=out, device=options.device)
+    values = {"checkpoint": options.checkpoint, "video": options.video, "out": out, "device": options.device}
+    config = validate(PredictConfig, values)
     for line in summary(predict_video(config)):
         say(line)
     return EXIT_OK

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 
 from manifests.datasets.ffpp_server import COMPRESSIONS, MANIPULATIONS, PAPER_MANIPULATIONS, VERSION, ServerChoice
 from manifests.errors import ConfigError
+from manifests.files import folder_to_be
 from tasks.download.connections import MAX_CONNECTIONS, ConnectionSettings
 from tasks.implementation import OneOf, Settings
 
@@ -53,7 +54,7 @@ class ServerSettings(Settings):
 class DownloadConfig(ServerSettings):
     """Settings of a download of FaceForensics++."""
 
-    out: Path
+    out: Annotated[Path, AfterValidator(folder_to_be)]
     """Folder for the dataset, in its official layout."""
 
     server: SecretStr | None = None
@@ -121,7 +122,7 @@ class DownloadConfig(ServerSettings):
 class ArchiveConfig(ServerSettings):
     """Settings of a download of archives."""
 
-    out: Path
+    out: Annotated[Path, AfterValidator(folder_to_be)]
     """Folder to extract to."""
 
     sources: tuple[SecretStr, ...] = Field(min_length=1)

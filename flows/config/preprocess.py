@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from flows.config.presets import load_preset
 from manifests.datasets import DATASETS
 from manifests.datasets.pair_lists import lists_digest
 from manifests.errors import ConfigError, did_you_mean
+from manifests.files import folder_to_be
 from manifests.splits.policies import DEFAULT_RATIOS, POLICIES
 from storage.files.layout import FORMAT_VERSION
 from storage.index import JsonObject
@@ -175,7 +176,7 @@ class IndexConfig(Settings):
 class PreprocessConfig(StageSettings, IndexConfig):
     """Configuration of a run of `preprocess`."""
 
-    out: Path
+    out: Annotated[Path, AfterValidator(folder_to_be)]
     """Folder of the store."""
 
     shard: ShardSettings = ShardSettings()
@@ -201,16 +202,6 @@ class PreprocessConfig(StageSettings, IndexConfig):
 
     reprocess: bool = False
     """Recompute the store if it was made with other settings."""
-
-    @field_validator("out")
-    @classmethod
-    def _refuse_misleading_folder(cls, out: Path) -> Path:
-        try:
-            if out.exists() and not out.is_dir():
-                raise ValueError("expected a folder, and this is a file")
-        except OSError as error:
-            raise ValueError(f"expected the path of a folder: {error.strerror}") from error
-        return out
 
     @property
     def stages(self) -> StageSettings:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from flows.config.preprocess import merged, put_together, validate
 from flows.config.presets import TRAINING_PRESETS_DIR, load_preset
+from manifests.files import folder_to_be
 from training.config import Section, TrainConfig
 
 
@@ -19,7 +23,7 @@ class PredictConfig(Section):
     video: Path
     """Video file."""
 
-    out: Path
+    out: Annotated[Path, AfterValidator(folder_to_be)]
     """Folder of scores, plot and annotated clip."""
 
     device: str = "auto"

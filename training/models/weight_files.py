@@ -33,10 +33,12 @@ def read_weights(path: Path) -> object:
     """Read the content of a torch or `.safetensors` file; no code in it is executed.
 
     Raises:
-        ConfigError: the file is damaged, or holds more than tensors and plain values.
+        ConfigError: the file is missing or damaged, or holds more than tensors and plain values.
     """
     try:
         return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise ConfigError(f"{path}: got no file, expected one of weights; check the path") from error
     except UNREADABLE as error:
         reason = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
         way_out = "fetch the file again, or save only its state dict: torch.save(checkpoint['model_state'], path)"
@@ -47,7 +49,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """Read a state dict, at the top or under `model_state`; see `read_weights`.
 
     Raises:
-        ConfigError: the file is damaged, or holds no state dict.
+        ConfigError: the file is missing or damaged, or holds no state dict.
     """
     held = read_weights(path)
     state = held.get("model_state", held) if isinstance(held, dict) else held

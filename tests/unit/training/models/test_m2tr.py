@@ -325,6 +325,12 @@ def test_a_file_with_more_than_plain_values_is_refused(tmp_path: Path) -> None:
         load_official(tmp_path / "code.pyth")
 
 
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.pyth"):
+        with pytest.raises(ConfigError, match="got no file, expected one of weights; check the path"):
+            load_official(path)
+
+
 @pytest.mark.parametrize("content", [{}, [1, 2], {"epoch": 3, "cfg": {}}])
 def test_a_file_without_weights_is_refused(tmp_path: Path, content: object) -> None:
     torch.save(content, tmp_path / "empty.pyth")

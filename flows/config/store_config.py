@@ -115,11 +115,11 @@ def _completed(config: PreprocessConfig, stored: Mapping[str, object]) -> Prepro
     Raises:
         StoreChanged: the store has a value that is no longer allowed.
     """
-    values = merged(_paths_of_store(config.out, stored), config.model_dump(exclude_unset=True))
+    values = merged(_pathsvalues_of_store(config.out, stored), config.model_dump(exclude_unset=True))
     try:
         paths = (put(name, True) for name in StageSettings.path_names(stored))
         free = reduce(merged, paths, FREE)
-        return validate(PreprocessConfig, _of_store(PreprocessConfig.model_fields, values, stored, free))
+        return validate(PreprocessConfig, values_of_store(PreprocessConfig.model_fields, values, stored, free))
     except ConfigError as error:
         raise StoreChanged(
             f"store {config.out}: got settings that this version of faceshards refuses ({error}), expected settings "
@@ -127,13 +127,20 @@ def _completed(config: PreprocessConfig, stored: Mapping[str, object]) -> Prepro
         ) from error
 
 
-def _of_store(
+def values_of_store(
     fields: Mapping[str, FieldInfo],
     named: Mapping[str, object],
     stored: Mapping[str, object],
     free: Mapping[str, object],
 ) -> dict[str, object]:
-    """Return the values of a section's settings: the user's for settings in `free`, the store's for all others."""
+    """Return the values of a section's settings the user's for settings in `free`, the store's for all others.
+
+    Args:
+        fields: the settings of the section.
+        named: the user's values, which count where a setting is free.
+        stored: the store's values; those of settings that are no longer known are left out.
+        free: True for a setting, or a whole section, that decides no record.
+    """
     values: dict[str, object] = {}
     for name, field in fields.items():
         inner = getattr(field.annotation, "model_fields", None)
@@ -141,7 +148,7 @@ def _of_store(
         if free.get(name) is True:
             values |= {name: named[name]} if name in named else {}
         elif inner:  # a section; options of an implementation are one setting
-            below = _of_store(inner, _section(named, name), _section(stored, name), _section(free, name))
+            below = values_of_store(inner, _section(named, name), _section(stored, name), _section(free, name))
             values |= {name: below} if below else {}
         elif name in stored:
             values[name] = _with_free(stored[name], named.get(name), free.get(name))
@@ -166,7 +173,7 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _paths_of_store(store_dir: Path, stored: Mapping[str, object]) -> dict[str, object]:
+def _pathsvalues_of_store(store_dir: Path, stored: Mapping[str, object]) -> dict[str, object]:
     """Return the paths in a store's config.yaml of files whose contents decide its records."""
     try:
         values = read_yaml(store_dir / CONFIG_NAME)

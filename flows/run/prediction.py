@@ -19,6 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from flows.config.preprocess import merged, validate
+from flows.config.store_config import values_of_store
 from flows.config.training import PredictConfig
 from flows.run.preflight import require_models
 from manifests.entry import VideoEntry
@@ -174,13 +176,13 @@ def stages_of(crops: JsonObject) -> StageSettings:
         crops: configuration of the store, as in `StoreIndex.config`.
 
     Raises:
-        ConfigError: the crops were made with a custom file, such as a mean face, that is missing.
+        ConfigError: the crops were made with a custom file, such as a mean face, that is missing, or with a value that
+            is no longer allowed.
     """
-    known = {name: value for name, value in crops.items() if name in StageSettings.model_fields}
+    known = values_of_store(StageSettings.model_fields, {}, crops, {})
     # A single video has no original to share geometry with.
-    known["track"] = {**known.get("track", {}), "reuse_geometry": False, "max_tracks": 1}
-    known["masks"] = "none"
-    return with_paths(StageSettings.model_validate(known), _require_file)
+    one_video: dict[str, object] = {"track": {"reuse_geometry": False, "max_tracks": 1}, "masks": "none"}
+    return with_paths(validate(StageSettings, merged(known, one_video)), _require_file)
 
 
 def _require_file(name: str, path: Path) -> Path:

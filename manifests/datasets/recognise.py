@@ -70,4 +70,4 @@ def _way_out(root: Path) -> str:
     # The folder above counts only where this folder marks its layout, not another one.
     if any(f"{root.absolute().name}/" in item.why for item in _fitting(above)):
         return f"name {above} instead"
-    return "check the path, or name the layout: --layout NAME"
+    return "check the path, or name the layout"

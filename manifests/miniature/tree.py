@@ -50,7 +50,7 @@ class Parameters:
     def __post_init__(self) -> None:
         """Check the ranges."""
         if self.layout not in LAYOUTS:
-            raise ConfigError(f"layout of the sample: got {self.layout!r}, expected one of {list(LAYOUTS)}")
+            raise ConfigError(f"layout of the sample: got {self.layout!r}, expected one of {', '.join(LAYOUTS)}")
         if not 1 <= self.num_pairs <= MAX_PAIRS:
             raise ConfigError(f"pairs of the sample: got {self.num_pairs}, expected 1..{MAX_PAIRS}")
         shortest, longest = self.seconds

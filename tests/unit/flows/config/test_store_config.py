@@ -194,7 +194,7 @@ class Toy(BaseModel):
 )
 def test_a_setting_declares_what_was_done_before_it(stored: dict[str, Any], expected: dict[str, Any]) -> None:
     named = {"section": {"old": 5, "later": 6, "free": 9}}
-    found = module._of_store(Toy.model_fields, named, stored, {"section": {"free": True}})
+    found = module.values_of_store(Toy.model_fields, named, stored, {"section": {"free": True}})
     assert found == {"late": "today"} | expected
 
 

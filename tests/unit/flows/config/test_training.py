@@ -57,6 +57,19 @@ def test_a_video_is_not_cropped_by_another_mean_face_than_the_training_data(tmp_
     assert stages_of({"crop": {"kind": "lrw", "mean_face": str(own)}}).crop.mean_face == own
 
 
+def test_a_model_of_another_version_keeps_the_settings_of_its_crops() -> None:
+    stages = stages_of({"crop": {"size_px": 64, "sharpen": 3}, "track": {"max_tracks": 2}, "blur": 1})
+    assert (stages.crop.size_px, stages.track.max_tracks) == (64, 1)
+    with pytest.raises(ConfigError, match=r"crop\.kind: got 'wild', expected one of"):
+        stages_of({"crop": {"kind": "wild"}})
+
+
+def test_a_run_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"^run: got .*file.*, expected a folder, and this is a file$"):
+        load_train_config(None, [], BASE | {"run": tmp_path / "file"}, "m2tr")
+
+
 def test_every_setting_is_described() -> None:
     sections: list[type[Section]] = [TrainConfig, EvaluateConfig, PredictConfig]
     for section in sections:

@@ -99,7 +99,7 @@ def test_one_level_too_low(root: Path, paths: tuple[str, ...], inside: str) -> N
 
 def test_a_neighbour_is_no_reason_to_name_the_folder_above(root: Path) -> None:
     touch(root, "mine/notes.txt", CELEB)
-    assert "; check the path, or name the layout: --layout NAME. " in said_of(root / "mine")
+    assert "; check the path, or name the layout. " in said_of(root / "mine")
 
 
 @pytest.mark.parametrize(("paths", "holding"), [

@@ -94,7 +94,7 @@ def test_the_list_says_one_for_real_and_zero_for_fake_and_has_no_last_newline() 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"layout": "dfdc"}, r"layout of the sample: got 'dfdc', expected one of \['ffpp', 'celeb_df'\]"),
+        ({"layout": "dfdc"}, r"layout of the sample: got 'dfdc', expected one of ffpp, celeb_df"),
         ({"num_pairs": 0}, r"pairs of the sample: got 0, expected 1\.\.500"),
         ({"num_pairs": 501}, r"pairs of the sample: got 501, expected 1\.\.500"),
         ({"seconds": (4.0, 2.0)}, r"seconds of the sample: got 4.0 to 2.0, expected the shortest length first"),

@@ -75,22 +75,22 @@ def read_state(run: Path) -> RunState | None:
         ) from error
 
 
-class CurveEntry(TypedDict):
-    """One line of `curve.jsonl`."""
+class CurvePoint(TypedDict):
+    """One point of a training curve, a line of `curve.jsonl`."""
 
     step: int
     """Optimiser steps of the run."""
 
     name: str
-    """Name of a loss or metric, such as `train_loss`."""
+    """Loss or metric, such as `train_loss`; on a page `train/loss`, where equal last parts share a plot."""
 
     value: float
     """Its value."""
 
 
-def read_curve(run: Path) -> list[CurveEntry]:
+def read_curve(run: Path) -> list[CurvePoint]:
     """Return the points of the curve of a run, without a line that is incomplete because the run was killed."""
-    points: list[CurveEntry] = []
+    points: list[CurvePoint] = []
     if (run / CURVE_NAME).exists():
         for line in (run / CURVE_NAME).read_text(encoding="utf-8").splitlines():
             with contextlib.suppress(ValueError):

@@ -22,7 +22,6 @@ from training.evaluation.perturbations import PERTURBATIONS, require_perturbatio
 from training.evaluation.report.write import write_evaluation
 from training.evaluation.results import (
     UNPERTURBED,
-    CurvePoint,
     Evaluation,
     Example,
     Extras,
@@ -37,7 +36,7 @@ from training.evaluation.scoring import Perturbed, Pixels, ScoringSettings, data
 from training.evaluation.statistics.calibration import IntArray
 from training.evaluation.statistics.metrics import choose_threshold
 from training.models.checkpoint import load_model
-from training.run_folder import MODEL_NAME, read_curve
+from training.run_folder import MODEL_NAME, CurvePoint, read_curve
 
 NUM_EXAMPLES = 8  # crops shown, of reals and of fakes
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 128, 80

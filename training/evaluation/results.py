@@ -25,6 +25,7 @@ from training.evaluation.statistics.metrics import (
     measure_classes,
     measure_groups,
 )
+from training.run_folder import CurvePoint
 
 UNPERTURBED = "none"  # name of unperturbed images in a robustness table
 
@@ -110,20 +111,6 @@ class Example:
 
     jpeg: bytes
     """Thumbnail as JPEG."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurvePoint:
-    """One point of a training curve."""
-
-    step: int
-    """Optimiser steps or epochs, the same for all curves."""
-
-    name: str
-    """Name such as `train/loss`; curves with the same part after the slash share a plot."""
-
-    value: float
-    """Value as logged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from training.evaluation.perturbations import PERTURBATIONS
-from training.evaluation.results import NO_EXTRAS, UNPERTURBED, CurvePoint, Evaluation, Extras, RobustnessRow
+from training.evaluation.results import NO_EXTRAS, UNPERTURBED, Evaluation, Extras, RobustnessRow
 from training.evaluation.scores import Scores
 from training.evaluation.statistics.calibration import FloatArray
 from training.evaluation.statistics.metrics import LEVELS, Level, roc
+from training.run_folder import CurvePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +94,7 @@ def draw_figures(evaluation: Evaluation, frames: Scores, videos: Scores, extras:
 
 
 def _draw_curves(curves: Sequence[CurvePoint]) -> Iterator[Plot]:
-    groups = list(dict.fromkeys(point.name.rpartition("/")[2] for point in curves))
+    groups = list(dict.fromkeys(point["name"].rpartition("/")[2] for point in curves))
     if groups:
         columns = min(len(groups), 3)
         rows = -(-len(groups) // columns)
@@ -261,9 +262,9 @@ def _calibrations(axes: list[Axes], evaluation: Evaluation) -> None:
 
 def _training(axes: list[Axes], groups: Sequence[str], curves: Sequence[CurvePoint]) -> None:
     for one, group in zip(axes, groups, strict=False):
-        names = list(dict.fromkeys(point.name for point in curves if point.name.rpartition("/")[2] == group))
+        names = list(dict.fromkeys(point["name"] for point in curves if point["name"].rpartition("/")[2] == group))
         for number, name in enumerate(names):
-            points = sorted((point.step, point.value) for point in curves if point.name == name)
+            points = sorted((point["step"], point["value"]) for point in curves if point["name"] == name)
             steps, values = zip(*points, strict=True)
             colour = SERIES[number % len(SERIES)]
             one.plot(steps, values, color=colour, linewidth=1.4, label=name, marker="." if len(steps) < 40 else None)

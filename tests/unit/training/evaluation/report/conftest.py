@@ -11,7 +11,6 @@ import pytest
 from tests.helpers.evaluations import made
 from training.evaluation.report.write import write_evaluation
 from training.evaluation.results import (
-    CurvePoint,
     Evaluation,
     Example,
     Extras,
@@ -20,6 +19,7 @@ from training.evaluation.results import (
     robustness_row,
 )
 from training.evaluation.scores import Scores
+from training.run_folder import CurvePoint
 
 
 @pytest.fixture(scope="session")

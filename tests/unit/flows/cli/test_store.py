@@ -108,7 +108,7 @@ def test_a_store_whose_run_did_not_finish_is_not_compacted(out: Path, capsys: Ou
     ledger = Ledger(out, CONFIG, DIGEST)
     ledger.begin(ledger.rows.values())
     assert "did not finish" in said(capsys, "versions", out)
-    assert "got one whose last run did not finish" in said(capsys, "compact", out, status=2)
+    assert "got a store whose last run did not finish" in said(capsys, "compact", out, status=2)
     assert "is version 2 again" in said(capsys, "rollback", out)
     assert read_index(out).complete
 

@@ -31,7 +31,7 @@ class VerifyConfig(Settings):
     """Stores to verify."""
 
     stores: tuple[Path, ...] = Field(min_length=1)
-    """Folders of stores; nothing in them is changed."""
+    """Folders of the stores to verify; nothing in them is changed."""
 
 
 @flow(name="verify-store", flow_run_name="verify-{config.stores[0].name}", persist_result=False)

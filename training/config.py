@@ -19,37 +19,39 @@ class Section(BaseModel):
 
 
 class ModelSettings(Section):
-    """The settings of the network."""
+    """Settings of the network."""
 
     name: str = "m2tr"
-    """m2tr, m2tr-swin-tiny, xception, efficientnet_b4, ff_attribution, an entry point, or timm's name of a network."""
+    """Network: m2tr, m2tr-swin-tiny, xception, efficientnet_b4, ff_attribution, or the name of an entry point or of a
+    network of timm.
+    """
 
     img_size: int = Field(320, ge=16)
     """Side of the crops that the network takes, pixels."""
 
     num_stages: int = Field(4, ge=1)
-    """m2tr: number of stages (transformer, frequency filter and fusion)."""
+    """Number of stages of m2tr (each has a transformer, a frequency filter and their fusion)."""
 
     backbone: str = BACKBONE
-    """m2tr: timm's name of an EfficientNet; the default is that of the paper."""
+    """Backbone of m2tr: timm's name of an EfficientNet; the default is that of the paper."""
 
     dropout: float = Field(0.5, ge=0, lt=1)
-    """m2tr: probability of dropping a feature before the classifier."""
+    """Probability with which m2tr drops a feature before the classifier."""
 
     classes: tuple[str, ...] | None = Field(None, min_length=2)
-    """Names of several classes, Real first, then manipulations; none: real and fake."""
+    """Names of the classes: Real first, then manipulations; default: the two classes real and fake."""
 
     pretrained: bool = False
     """Download the ImageNet weights of the backbone from timm's hub."""
 
     weights: Path | None = None
-    """File of the backbone's weights instead."""
+    """File with weights of the backbone, in place of a download."""
 
     start_from: Path | None = None
-    """Model file, or checkpoint of M2TR's authors, whose weights training starts from."""
+    """Model file, or checkpoint of M2TR's authors, with whose weights training starts."""
 
     head: Literal["mean", "vtf"] = "vtf"
-    """Clips: head over time, mean of the frame features or video temporal fusion."""
+    """Head over time for clips: mean (of the frame features) or vtf (video temporal fusion)."""
 
     @field_validator("name")
     @classmethod
@@ -59,25 +61,27 @@ class ModelSettings(Section):
 
 
 class DataSettings(Section):
-    """The settings of the data: items, batches, augmentation, balance."""
+    """Settings of the data: items, batches, augmentation, balance."""
 
     frames: Literal["single", "clip"] = "single"
-    """Items are single frames, or clips of T frames."""
+    """Kind of items: single frames, or clips of T frames."""
 
     batch_size: int = Field(32, ge=1)
-    """Items in a batch, per device."""
+    """Number of items in a batch, per device."""
 
     workers: int = Field(4, ge=0)
-    """Processes that decode."""
+    """Number of processes that decode crops."""
 
     augment: Literal["paper", "flip", "none"] = "paper"
-    """Augmentation: pipeline of M2TR's authors, flips only, or none."""
+    """Augmentation: paper (pipeline of M2TR's authors), flip (flips only) or none."""
 
     balance: Literal["none", "class", "method"] = "method"
-    """Balance of an epoch: none; class: as many reals as fakes; method: also equal numbers of each manipulation."""
+    """Balance of an epoch: none, class (as many real as fake items) or method (also equal numbers of each
+    manipulation).
+    """
 
     epoch_items: int | None = Field(None, ge=1)
-    """Items per epoch; none: all items once."""
+    """Number of items per epoch; default: all items once."""
 
     manipulations: tuple[str, ...] | None = Field(None, min_length=1)
     """Use fakes of these manipulations only."""
@@ -87,20 +91,20 @@ class DataSettings(Section):
 
 
 class LossSettings(Section):
-    """The settings of the loss."""
+    """Settings of the loss."""
 
     classification: Literal["cross_entropy", "focal"] = "cross_entropy"
-    """Classification loss; the code of M2TR's authors uses focal."""
+    """Classification loss: cross_entropy, or focal as in the code of M2TR's authors."""
 
     weights: tuple[float, float, float] = (1.0, 1.0, 0.001)
     """Weights of classification, segmentation and contrast; the defaults are those of the paper."""
 
 
 class OptimSettings(Section):
-    """The settings of the optimiser and its learning rate."""
+    """Settings of the optimiser and its learning rate."""
 
     kind: Literal["adam", "adamw", "sgd"] = "adam"
-    """Optimiser."""
+    """Optimiser: adam, adamw or sgd."""
 
     lr: float = Field(1e-4, gt=0)
     """Learning rate at the start."""
@@ -109,57 +113,57 @@ class OptimSettings(Section):
     """Weight decay of the optimiser."""
 
     momentum: float = Field(0.9, ge=0, lt=1)
-    """sgd: momentum."""
+    """Momentum of sgd."""
 
     schedule: Literal["none", "cosine", "step"] = "step"
-    """Schedule of the learning rate over epochs."""
+    """Schedule of the learning rate over epochs: none, cosine or step."""
 
     step_epochs: int = Field(40, ge=1)
-    """Schedule step: epochs between two drops of the rate."""
+    """Number of epochs between two drops of the rate in the schedule step."""
 
     step_factor: float = Field(0.1, gt=0, lt=1)
-    """Schedule step: factor of the rate at each drop."""
+    """Factor on the rate at each drop in the schedule step."""
 
 
 class RunSettings(Section):
-    """The settings of the run: length, devices, checkpoints."""
+    """Settings of the run: length, devices, checkpoints."""
 
     epochs: int = Field(90, ge=1)
     """Number of epochs."""
 
     max_minutes: float | None = Field(None, gt=0)
-    """Stop at the end of a step after so many minutes; the next start resumes."""
+    """Time limit in minutes: the run stops at the end of a step, and the next start resumes it."""
 
     precision: Literal["auto", "32-true", "16-mixed", "bf16-mixed"] = "auto"
-    """Precision; auto: bfloat16 where the GPU supports it, float16 on other GPUs, float32 on a CPU."""
+    """Precision; auto: bfloat16 if the GPU supports it, float16 on other GPUs, float32 on a CPU."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """Kind of device."""
+    """Kind of device: auto, cpu or gpu."""
 
     devices: int = Field(0, ge=0)
     """Number of GPUs, or of processes on a CPU; 0: all GPUs, or one process on a CPU."""
 
     accumulate: int = Field(1, ge=1)
-    """Batches whose gradients are accumulated into one step."""
+    """Number of batches whose gradients are accumulated into one step."""
 
     patience: int = Field(0, ge=0)
-    """Stop after so many epochs without a better validation AUC; 0: never."""
+    """Number of epochs without a better validation AUC after which training stops; 0: never."""
 
     save_every_steps: int = Field(200, ge=1)
-    """Steps between two checkpoints."""
+    """Number of steps between two checkpoints."""
 
     seed: int = Field(0, ge=0)
     """Seed of all random decisions."""
 
 
 class TrainConfig(Section):
-    """The settings of a training run."""
+    """Settings of a training run."""
 
     stores: tuple[Path, ...] = Field(min_length=1)
-    """Folders of the training stores; several are mixed."""
+    """Folders of the training stores; the items of several stores are mixed."""
 
     run: Annotated[Path, AfterValidator(folder_to_be)]
-    """Folder of the run: checkpoints, curves, the trained model."""
+    """Folder of the run, with checkpoints, curves and the trained model."""
 
     model: ModelSettings = ModelSettings()
     """Network."""
@@ -184,34 +188,34 @@ class TrainConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """The settings of an evaluation."""
+    """Settings of an evaluation."""
 
     checkpoints: tuple[Path, ...] = Field(min_length=1)
-    """Model files (`model.pt`): the first is the model of the page, the others are compared with it."""
+    """Model files (`model.pt`): the first is the evaluated model, the others are compared with it."""
 
     stores: tuple[Path, ...] = Field(min_length=1)
     """Folders of the stores to test on."""
 
     out: Annotated[Path, AfterValidator(folder_to_be)]
-    """Folder of the page, its tables and its figures."""
+    """Folder for the page, its tables and its figures."""
 
     split: str = Field("test", pattern="^(train|val|test)$")
-    """Split of the stores: train, val or test."""
+    """Split of the stores that is scored: train, val or test."""
 
     perturbations: tuple[str, ...] = ()
-    """Names of perturbations under which everything is scored again, at every level."""
+    """Names of perturbations; all crops are scored again under each of them, at every level."""
 
     explain: bool = True
     """Whether sheets of Grad-CAM overlays are made."""
 
     explain_layers: tuple[str, ...] = ()
-    """Layers for Grad-CAM: last, fine (the last stage of M2TR) or module names; none: last, where it is known."""
+    """Layers for Grad-CAM: last, fine (the last stage of M2TR) or module names; default: last, if it is known."""
 
     batch_size: int = Field(32, ge=1)
-    """Items in a batch."""
+    """Number of items in a batch."""
 
     workers: int = Field(2, ge=0)
-    """Processes that decode."""
+    """Number of processes that decode crops."""
 
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     """Device of the network: auto, cpu, cuda or cuda:N."""

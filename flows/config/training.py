@@ -15,16 +15,16 @@ from training.config import Section, TrainConfig
 
 
 class PredictConfig(Section):
-    """The settings of a prediction."""
+    """Settings of a prediction."""
 
     checkpoint: Path
     """Model file (`model.pt`)."""
 
     video: Path
-    """Video file."""
+    """Video file that is scored."""
 
     out: Annotated[Path, AfterValidator(folder_to_be)]
-    """Folder of scores, plot and annotated clip."""
+    """Folder for scores, plot and annotated clip."""
 
     device: str = "auto"
     """Device of stages and network: auto, cpu, cuda or cuda:N."""

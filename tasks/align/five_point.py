@@ -1,4 +1,4 @@
-"""Five-point alignment: eyes, nose and mouth corners are mapped onto the places that a named template gives them."""
+"""Five-point alignment: map eyes, nose and mouth corners onto the positions of a named template."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An upright square around the face box: the crop of most FaceForensics++ studies."""
+"""Square alignment: an upright square around the face box, the crop of most FaceForensics++ studies."""
 
 from __future__ import annotations
 

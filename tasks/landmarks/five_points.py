@@ -1,4 +1,4 @@
-"""The five landmarks that the face detector gives with each box."""
+"""Landmarker `detector`: the five landmarks that the face detector returns with each box."""
 
 from __future__ import annotations
 

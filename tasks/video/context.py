@@ -1,4 +1,4 @@
-"""One video on its way through the stages: its job, the loaded stages, its frames, and what it has cost so far."""
+"""Context of one video in processing: job, loaded stages, frames, and time spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A worker process: it loads the stages at its first video, and takes one video at a time."""
+"""Worker process: loads the stages at its first video and processes one video at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MTCNN's three networks, one after the other: the networks and weights of facenet-pytorch, its arithmetic, our loops.
+"""MTCNN's cascade of three networks (P-Net, R-Net, O-Net), with the weights and arithmetic of facenet-pytorch.
 
 windows of the pyramid ──P-Net──► squares ──R-Net──► better squares ──O-Net──► boxes, scores, landmarks
 """

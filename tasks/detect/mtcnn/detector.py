@@ -1,4 +1,4 @@
-"""MTCNN (Zhang et al., 2016) with the networks, weights and arithmetic of facenet-pytorch, and loops of our own.
+"""Detector `mtcnn` (Zhang et al., 2016), with the networks, weights and arithmetic of facenet-pytorch.
 
 Boxes, scores and landmarks of a full search are those of `facenet_pytorch.MTCNN(keep_all=True).detect` at the same
 settings, but for rounding in float32: IoU above 0.99999, none lost, none more. Following looks for faces near where

@@ -1,4 +1,4 @@
-"""MTCNN's loops over pixels on a CPU, in one pass where torch takes several.
+"""MTCNN's pixel loops on a CPU, compiled into one pass where torch takes several.
 
 The arithmetic is torch's own, operation by operation in float32, so the numbers are the same to the last bit.
 """

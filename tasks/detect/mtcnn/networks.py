@@ -1,4 +1,4 @@
-"""MTCNN's three networks with facenet-pytorch's weights: fewer passes over memory, the same numbers but for rounding.
+"""MTCNN's three networks: facenet-pytorch's weights, fewer passes over memory, equal results up to rounding.
 
 Channels come in sixteens, the width of AVX-512's vectors, with zeros for those that are not there; heads that look at
 the same values are one; on a CPU activation and pool are one pass (`kernels.py`).

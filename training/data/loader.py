@@ -47,12 +47,10 @@ class Loader:
     items are left. The iteration after `load_state_dict` yields these; `len` remains that of the whole epoch.
     """
 
-    def __init__(
-        self, dataset: StoreDataset, loader: DataLoader[Sample], slots: _Slots | None, pin_memory: bool
-    ) -> None:
+    def __init__(self, dataset: StoreDataset, loader: DataLoader[Sample], slots: _Slots | None) -> None:
         self._loader: DataLoader[Sample] | None = loader
         self._slots = slots
-        self._pin_memory = pin_memory
+        self._pin_memory = torch.cuda.is_available()  # page-locked memory is copied to the GPU faster
         self.dataset = dataset
         self.sampler = cast(Sampler[Draw], loader.sampler)
         self.batch_size = int(loader.batch_size or 1)
@@ -126,7 +124,6 @@ def make_loader(
     num_workers: int = 0,
     *,
     drop_last: bool = False,
-    pin_memory: bool | None = None,
     start_method: StartMethod | None = None,
 ) -> Loader:
     """Create a loader.
@@ -137,7 +134,6 @@ def make_loader(
         batch_size: B, items.
         num_workers: processes that decode, kept between epochs; 0 to decode in this process.
         drop_last: drop the last batch of an epoch if it is not full.
-        pin_memory: return batches in page-locked memory; None: if there is a CUDA device.
         start_method: start method of workers; None: default of the platform.
 
     Raises:
@@ -162,7 +158,7 @@ def make_loader(
         prefetch_factor=PREFETCH if num_workers else None,
         persistent_workers=num_workers > 0,
     )
-    return Loader(dataset, loader, slots, torch.cuda.is_available() if pin_memory is None else pin_memory)
+    return Loader(dataset, loader, slots)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

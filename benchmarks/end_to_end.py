@@ -70,7 +70,7 @@ def run_stock(wanted: Wanted, out: Path) -> dict[str, Any]:
     out.mkdir(parents=True)
     detector = MTCNN(keep_all=True, device="cpu")
     _, frame = cv2.VideoCapture(next(iter(wanted))).read()
-    detector.detect(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))  # its libraries are loaded now
+    detector.detect(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))  # loads its libraries before the measurement
     steps, boxes, num_crops = Steps(), dict[str, Any](), 0
     for path, numbers in wanted.items():
         capture, sampled = cv2.VideoCapture(path), set(numbers)
@@ -114,7 +114,7 @@ def run_readers(names: Sequence[str], wanted: Wanted) -> dict[str, Any]:
         if name == FFMPEGS_RGB:  # the last variant: no frame has a format that we convert ourselves
             vars(yuv444)["FORMATS"] = frozenset()
         decoder, steps, num_frames = DECODERS[name.partition(",")[0]](), Steps(), 0
-        with decoder.open(Path(next(iter(wanted)))) as reader:  # its libraries are loaded now
+        with decoder.open(Path(next(iter(wanted)))) as reader:  # loads its libraries before the measurement
             reader.read(np.zeros(1, dtype=np.int64))
         for path, numbers in wanted.items():
             with steps.timed("decode"), decoder.open(Path(path)) as reader:

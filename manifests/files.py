@@ -25,10 +25,10 @@ def sha256_of(path: Path) -> str:
 
 
 def folder_to_be(path: Path) -> Path:
-    """Return the path of a folder that exists or is still to be made.
+    """Return a path at which there is a folder, or at which one can be created.
 
     Raises:
-        ValueError: a file stands there, or no folder can have this name.
+        ValueError: there is a file at the path, or no folder can have this name.
     """
     try:
         if path.exists() and not path.is_dir():

@@ -129,7 +129,7 @@ def contact_sheet(store_dir: Path, rows: Iterable[ManifestRow], kinds: Sequence[
 
 
 def choose_videos(stored: Iterable[ManifestRow], kinds: Sequence[str]) -> list[ManifestRow]:
-    """Return all videos of a few, or a sample of many with equal numbers from each split and kind as far as possible.
+    """Return all videos if there are few, or else a sample with equal numbers from each split and kind where possible.
 
     Args:
         stored: rows of stored videos, in any order.

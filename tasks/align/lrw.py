@@ -213,7 +213,7 @@ class LRWAligner(Aligner):
         return plan
 
     def _transforms(self, track: FaceTrack) -> _Plan:
-        """Smooth and transform; rows whose landmarks no transform fits become missing, and the others are done again.
+        """Smooth and transform; where landmarks fit no transform, mark the row as missing and recompute the others.
 
         Raises:
             VideoRejected: no row can be aligned; or, with `strict`, too many are missing.

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 # Names the folder with weight files, for machines without a network and for containers.
 WEIGHTS_VARIABLE: Final = "FACESHARDS_WEIGHTS"
 
-# A machine without a network is told so within 10 s: two tries of 4 s with a wait of up to 1 s between them. What has
-# begun to arrive is given two more tries after each MiB (tasks/download/fetcher).
+# Without a network a download fails within 10 s: two tries of 4 s, with a wait of up to 1 s between them. A download
+# that has begun gets two more tries after each MiB (tasks/download/fetcher).
 MAX_TRIES = 2
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 4.0, 10.0
 
@@ -237,9 +237,9 @@ def _expanded(folder: Path) -> Path:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Let one process at a time fetch into a folder; others wait for it, and then find the file."""
+    """Hold a lock on a folder while a file is downloaded; other processes wait, and then find the file."""
     with ExitStack() as stack:
-        # What is wrong with the folder will be told by the download; some network file systems lock no folder.
+        # Faults of the folder are reported by the download; some network file systems cannot lock a folder.
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
             stack.enter_context(locked(folder))

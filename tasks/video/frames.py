@@ -169,7 +169,7 @@ class _ForwardDecoder(Decoder):
         self._left_open: dict[Path, PatientReader] = {}
 
     def open(self, path: Path) -> VideoReader:
-        """Open a video, or go on with one that is open; leaving the reader closes it only if it must not stay open.
+        """Open a video, or continue with the open one; leaving the reader closes it only if it must not stay open.
 
         Raises:
             VideoRejected: it cannot be opened.

@@ -149,7 +149,7 @@ def test_a_split_that_leaks_is_refused_unless_it_is_allowed(
     assert read_index(out).leakage_allowed
     assert report_of(out)["leakage_allowed"] is True
     assert "allowed" in (out / "report.html").read_text()
-    # What was allowed once is said for good, whatever later runs are told.
+    # The report keeps stating that leakage was allowed, whatever later runs ask for.
     assert preprocess_ffpp(configure(miniature, out, *asked, "split.allow_leakage=true"))["videos_processed"] == 0
 
 

@@ -23,7 +23,7 @@ O_NET_PX = 48
 
 CHANNELS_PER_VECTOR = 16
 POOL_STRIDE = 2
-NOTHING = -1e30  # loses against anything in a pool
+NOTHING = -1e30  # below every activation, so max pooling ignores the padding
 
 
 class Layer(NamedTuple):

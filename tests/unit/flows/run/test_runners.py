@@ -129,7 +129,7 @@ def test_what_a_shard_asks_of_ray() -> None:
 
 
 class Lossy:
-    """Stands for a runner: takes every shard, and loses its processes as often as it is told."""
+    """A runner that takes every shard, and loses its processes a given number of times."""
 
     def __init__(self, num_losses: int) -> None:
         self.num_losses = num_losses

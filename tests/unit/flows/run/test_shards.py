@@ -161,7 +161,7 @@ def test_a_fake_whose_original_is_not_there() -> None:
 
 
 def test_a_shard_is_told_of_its_own_videos_only() -> None:
-    """An original in another shard is told of for its fake; its geometry lies in the same place for both."""
+    """A fake's job names its original in another shard; the geometry of both is in the same folder."""
     names = ["001", "002", "001_002", "002_001"]
     plans = related(names, names, videos_per_shard=1)
     told = {plan.entries[0].video_id.rpartition("/")[2]: plan for plan in plans}

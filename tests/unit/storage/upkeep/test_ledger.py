@@ -379,7 +379,7 @@ def test_redoing_with_the_same_settings_that_was_killed_does_not_go_back(tmp_pat
     make_store(tmp_path, [entry_of("001", "val")], [entry_of("002")])
     ledger = reopened(tmp_path, redo=True)
     ledger.begin([pending(entry_of("001", "test")), pending(entry_of("002"))])
-    ledger.add(*make_shard(tmp_path, 0, [entry_of("001", "test")]))  # split anew: from val to test
+    ledger.add(*make_shard(tmp_path, 0, [entry_of("001", "test")]))  # a new split: from val to test
     again = reopened(tmp_path)
     assert again.known_entries()["ffpp/youtube/c23/001"].split == "test"
     assert [shard.name for shard in again.index.shards] == ["test-00000.lmdb"]
@@ -463,7 +463,7 @@ def test_the_tables_say_what_the_shards_hold(tmp_path: Path) -> None:
 
 
 class Listings:
-    """Counts what is written of the index, and stands still in time until it is told to go on."""
+    """Count the writes of the index, with a clock that stands still until it is advanced."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.sizes: list[int] = []  # shards listed, by each writing

@@ -42,7 +42,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def without_last_shard(store: Path) -> str:
-    """Take a shard out of the index, as a run does that made it anew; return its name."""
+    """Take a shard out of the index, as a run does that rewrote it; return its name."""
     index = read_index(store)
     *kept, last = index.shards
     write_index(store, replace(index, shards=tuple(kept)))
@@ -157,7 +157,7 @@ def test_another_store_is_told_by_its_id_whatever_its_shards_are_called(store: P
 
 
 def test_the_same_store_made_anew_replaces_its_copy(store: Path, url: str, tmp_path: Path) -> None:
-    """After a rollback a number may be given again; who reads meanwhile is told that the copy is not complete."""
+    """After a rollback a version number may be reused; readers meanwhile see that the copy is incomplete."""
     write_index(store, replace(read_index(store), store_id="a" * 32))
     push(store, url)
     pull(url, tmp_path / "back")

@@ -269,7 +269,7 @@ def test_landmarks_of_missing_rows_do_not_matter(garbage: float) -> None:
 
 
 def test_missing_landmarks_lie_between_their_neighbours_and_as_at_the_ends() -> None:
-    """A still face but for a shift from frame 2 to 6: every frame's transform can be told by hand."""
+    """A still face but for a shift from frame 2 to 6: every frame's transform can be computed by hand."""
     landmarks = np.stack([FACE + np.array([shift, 0]) for shift in (0, 0, 0, 999, 999, 999, 8, 8, 8)])
     clip = LRWAligner().align(frames_of(list(range(9))), track_of(landmarks, [0, 3, 4, 5, 8]))
     still = LRWAligner().align(frames_of([0]), track_of(FACE[None])).matrices[0]

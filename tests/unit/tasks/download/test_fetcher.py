@@ -117,7 +117,7 @@ def test_a_large_file_may_break_off_more_often_than_it_may_fail(
     web.faults[NAME] = [drops_after(20_000)] * 12
     assert client.fetch(web.url + NAME).status == "fetched"
     assert (client.folder / "000.mp4").read_bytes() == VIDEO
-    # One that begins anew each time does not get on.
+    # A download that restarts from zero each time makes no progress.
     web.files["/001.mp4"], web.validators = VIDEO, ()
     web.faults["/001.mp4"] = [drops_after(20_000)] * 12
     assert client.fetch(web.url + "/001.mp4").reason == FetchReason.CONNECTION

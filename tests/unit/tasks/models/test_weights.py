@@ -292,7 +292,7 @@ def test_tensors_come_back_as_they_were(tmp_path: Path, is_old: bool) -> None:
 
 
 class Evil:
-    """Asks whoever unpickles it to make a file."""
+    """A pickle that creates a file when it is loaded."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

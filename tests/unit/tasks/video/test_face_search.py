@@ -337,7 +337,7 @@ def test_several_people_of_the_chosen_frames() -> None:
 
 
 def test_the_original_is_found_once_however_often_is_asked() -> None:
-    """Two people, no mask, and every round of visits chooses anew.
+    """Two people, no mask: every round of visits chooses the main face again.
 
     DEFECT in tasks.video.face_search.FaceSearch._track: without a folder for geometries each round searches the whole
     original again.

@@ -1,4 +1,4 @@
-"""Looking at frames sparsely: where the detector goes, what lies between its visits, and in which pixels it is told."""
+"""Sparse detection: the frames that the detector visits, the interpolation between them, and the frame of reference."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_looking_again_may_find_nobody() -> None:
 
 
 def test_between_visits_that_do_not_show_the_same_people_every_frame_is_looked_at() -> None:
-    """Seen at 0, 3 and 9, not at 6: only a look says where it left and where it came back."""
+    """Found at frames 0, 3 and 9, not at 6: only detection in every frame shows where the face left and came back."""
     detector = PlayedDetector(lambda number: [] if 5 <= number - FIRST_FRAME <= 7 else [face(10, 10, 20)])
     found = FaceFinder(detector, MeasuringLandmarker(), every=3).find(batch(10))
     assert [len(faces) for faces in found] == [1, 1, 1, 1, 1, 0, 0, 0, 1, 1]

@@ -294,10 +294,6 @@ class ShardReader:
             raise KeyError(f"record {key!r}: got no such key in {self.path.name}")
         return value
 
-    def items(self) -> Iterator[tuple[str, bytes]]:
-        """Yield (key, bytes) of every record in key order."""
-        return ((key, bytes(view)) for key, view in self.views())
-
     def views(self) -> Iterator[tuple[str, memoryview]]:
         """Yield (key, view) of every record in key order; a view is valid until the next one is requested."""
         with lmdb_errors_of(self.path), self._environment().begin(buffers=True) as transaction:

@@ -10,21 +10,21 @@ Loop = TypeVar("Loop", bound=Callable[..., None])
 
 
 def compiled(loop: Loop) -> Loop:
-    """Return the loop, compiled for this processor when it is first called; other threads run beside it.
+    """Return the loop, compiled for this processor at its first call; other threads can run at the same time.
 
-    numba keeps what it compiles in `__pycache__` beside the file, or under the user's cache folder, or where
-    `NUMBA_CACHE_DIR` says; where it may write to none of them, each process compiles again, for some seconds.
+    numba caches compiled code in `NUMBA_CACHE_DIR`, or in `__pycache__` beside the file, or in the user's cache folder.
+    If it can write to none of them, each process compiles again, which takes some seconds.
     """
 
     @cache
     def machine_code() -> Callable[..., None]:
-        import numba  # a quarter of a second, which a command that looks at no pixels need not wait for
+        import numba  # takes a quarter of a second, so commands that process no pixels do not import it
 
-        # As in NumPy, a division asks for no exception: otherwise it could not be done for many numbers at once.
+        # As in NumPy, a division by zero raises nothing: with an exception, divisions could not be vectorised.
         settings: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
         try:
             return cast("Callable[..., None]", numba.njit(cache=True, **settings)(loop))
-        except RuntimeError:  # numba: no folder to keep it in
+        except RuntimeError:  # numba found no folder for its cache
             return cast("Callable[..., None]", numba.njit(**settings)(loop))
 
     @wraps(loop)

@@ -13,7 +13,7 @@ from pydantic import Field
 from tasks.implementation import NO_OPTIONS, Choice, Implementation, Options
 from tasks.media import AlignedClip, FaceDetection, FaceTrack, FrameBatch
 
-DEFAULT_CROP_PX = 224  # ImageNet's, which most networks take
+DEFAULT_CROP_PX = 224  # input of networks trained on ImageNet, which is the most common size
 
 
 class AlignerSettings(Choice):
@@ -46,19 +46,19 @@ class AlignerSettings(Choice):
 
 
 class Aligner(Implementation, ABC):
-    """Cuts a tracked face out of its frames, by one similarity transform per frame."""
+    """Aligner: cuts a tracked face out of its frames, by one similarity transform per frame."""
 
     smooths: ClassVar[bool] = False
-    """Whether a frame's transform depends on its neighbours': the track must then have a row for every frame."""
+    """Whether a frame's transform depends on neighbouring frames; if so, the track must have a row for every frame."""
 
     num_landmarks: ClassVar[tuple[int, ...]] = ()
-    """Each K that it can use; empty: any."""
+    """Numbers K of landmarks that it can use; empty: any."""
 
     sizes_px: ClassVar[tuple[int, ...]] = ()
-    """Each side of the crop that it can make, pixels; empty: any."""
+    """Sides of crops that it can make, pixels; empty: any."""
 
     default_size_px: ClassVar[int] = DEFAULT_CROP_PX
-    """Side of the crop where none is asked for, pixels."""
+    """Default side of the crop, pixels."""
 
     @classmethod
     def from_settings(cls, settings: AlignerSettings) -> Self:
@@ -72,7 +72,7 @@ class Aligner(Implementation, ABC):
 
     @abstractmethod
     def accepts(self, face: FaceDetection) -> bool:
-        """Whether a similarity maps this face onto the crop; a frame with no other counts as one without a face."""
+        """Return whether a similarity maps this face onto the crop; other faces are ignored."""
 
     @abstractmethod
     def align(self, frames: FrameBatch, track: FaceTrack, masks: npt.NDArray[np.uint8] | None = None) -> AlignedClip:
@@ -80,7 +80,7 @@ class Aligner(Implementation, ABC):
 
         Args:
             frames: (T,H,W,3) uint8 RGB.
-            track: one row for each sampled frame of the video, among them those of `frames`; full-frame pixels.
+            track: one row for each sampled frame of the video, which include `frames`; full-frame pixels.
             masks: (T,H,W) uint8 manipulation masks of the frames, warped with the same matrices; or None.
 
         Raises:

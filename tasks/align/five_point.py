@@ -36,7 +36,7 @@ class FivePointAligner(Aligner):
 
     Args:
         size_px: side S of the crop, pixels.
-        margin: side of the crop over the template's own framing; 1.0 cuts exactly as the template's authors do.
+        margin: side of the crop divided by the side of the template; 1.0 cuts exactly as the template's authors do.
         template: a name in TEMPLATES.
 
     Raises:
@@ -49,7 +49,7 @@ class FivePointAligner(Aligner):
         if template not in TEMPLATES:
             raise ConfigError(f"crop.template: got {template!r}, expected one of {list(TEMPLATES)}")
         self._size_px = size_px
-        # The template's centre stays the crop's centre. Shares of a side become places of pixel centres.
+        # The template's centre stays the crop's centre. Shares of a side become coordinates of pixel centres.
         self._target = ((TEMPLATES[template] - 0.5) / margin + 0.5) * size_px - 0.5
 
     @classmethod
@@ -58,7 +58,7 @@ class FivePointAligner(Aligner):
         return cls(settings.size_px, settings.margin, settings.template)
 
     def accepts(self, face: FaceDetection) -> bool:
-        """Whether a similarity takes the landmarks onto the template."""
+        """Return whether a similarity maps the landmarks onto the template."""
         return self._similarity(face.landmarks) is not None
 
     def align(self, frames: FrameBatch, track: FaceTrack, masks: npt.NDArray[np.uint8] | None = None) -> AlignedClip:
@@ -73,7 +73,7 @@ class FivePointAligner(Aligner):
         return warp_clip(frames, rows, matrices, self._size_px, masks)
 
     def _matrix(self, landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """(2,3) float64 least-squares similarity from (5,2) or (68,2) full-frame pixels onto the template."""
+        """Return the (2,3) float64 least-squares similarity of (5,2) or (68,2) full-frame pixels and the template."""
         matrix = self._similarity(landmarks)
         if matrix is None:
             detail = f"landmarks: got {landmarks.tolist()}, which no similarity maps onto the template"
@@ -91,7 +91,7 @@ class FivePointAligner(Aligner):
 
 
 def five_points(landmarks: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return (5,2) eyes, nose and mouth corners, unchanged or from iBUG's 68, where an eye is the mean of its outline.
+    """Return (5,2) eyes, nose and mouth corners from 5 or 68 landmarks; of 68, an eye is the mean of its outline.
 
     Raises:
         ConfigError: the landmarks are neither 5 nor 68.

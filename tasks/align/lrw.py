@@ -2,13 +2,14 @@
 
 1 smooth     each frame's 68 landmarks are averaged with those of up to 6 neighbours on either side; its centroid stays
 2 transform  a similarity takes eight stable points onto those of the mean face of the LRW dataset
-3 warp       the frame to 256×256, bilinear, black outside
-4 crop       a square around the mean of some of the landmarks; its border lies on whole pixels
+3 warp       the frame is warped to 256×256, bilinear, black outside
+4 crop       a square around the mean of some of the landmarks is cut out; its border lies on whole pixels
 
-The track should have a row for every frame of the video, whichever frames are cut out: neighbours are rows.
+The track should have a row for every frame of the video, even if only some frames are cut out, since the neighbours in
+step 1 are rows of the track.
 
-DFD-FCG writes black frames where it finds no face. Here their landmarks are interpolated before the smoothing, and they
-are flagged; `strict` does as DFD-FCG does.
+DFD-FCG writes black frames if it finds no face. Here the landmarks of such frames are interpolated before the
+smoothing, and the frames are flagged; `strict` writes black frames as DFD-FCG does.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from tasks.track.tracker import fill_gaps, interpolated
 
 Points = npt.NDArray[np.float64]
 
-# Points of the mean face `20words_mean_face.npy` (of the LRW lip-reading repositories, taken over by auto_avsr and
-# DFD-FCG), pixels in a 256×256 frame: those eight of its 68 that enter the transform. Corners of the eyes and of the
-# mouth, and two of the nose, move least when people speak.
+# Eight of the 68 points of the mean face `20words_mean_face.npy` (of the LRW lip-reading repositories, used by
+# auto_avsr and DFD-FCG), pixels in a 256×256 frame. Only these enter the transform: corners of the eyes and of the
+# mouth, and two points of the nose, move least when people speak.
 STABLE_POINTS: dict[int, tuple[float, float]] = {
     28: (128.48854473271905, 106.92459505614299),
     33: (128.87017960974802, 137.30253355584708),
@@ -45,9 +46,9 @@ STABLE_POINTS: dict[int, tuple[float, float]] = {
     54: (152.19284005377082, 156.98711116207943),
 }
 MEAN_FACE_PX = 256  # side of the mean face's frame
-SMOOTHING_REACH = 12 // 2  # rows on either side; DFD-FCG calls twice this the window margin
+SMOOTHING_REACH = 12 // 2  # rows on either side; DFD-FCG's window margin is twice this
 LEAST_FACE_PX = 16  # width and height of a mean face's stable points; LRW's have 74 and 64
-MAX_PLANS = 32  # tracks whose transforms are kept: a video comes in batches, and of each every stored person is cut out
+MAX_PLANS = 32  # tracks whose transforms are kept, since every stored person is cut out of each batch of a video
 STRICT_COVERAGE = 0.9  # DFD-FCG rejects a video whose face is seen in a smaller share of its frames
 
 
@@ -63,7 +64,7 @@ class _Plan:
     """The transforms of every row of a track."""
 
     track: FaceTrack
-    """Its missing landmarks filled."""
+    """The track, with missing landmarks filled in."""
 
     matrices: npt.NDArray[np.float64]
     """(T,2,3) full-frame pixels → pixels of the 256×256 frame."""
@@ -72,7 +73,7 @@ class _Plan:
     """(T,2) x and y of the crop's top left pixel in the 256×256 frame."""
 
     missing: npt.NDArray[np.bool_]
-    """(T,) frames without landmarks of their own, or whose landmarks no transform fits."""
+    """(T,) bool, frames without landmarks of their own, or whose landmarks fit no transform."""
 
 
 def load_mean_face(path: Path) -> Points:
@@ -92,7 +93,7 @@ def load_mean_face(path: Path) -> Points:
         raise ConfigError(f"crop.mean_face {path}: got {got}, expected real numbers of shape {shape}")
     mean_face: Points = points.astype(np.float64)
     if not np.isfinite(mean_face).all() or not (mean_face >= 0).all() or not (mean_face <= MEAN_FACE_PX).all():
-        raise ConfigError(f"crop.mean_face {path}: got points outside of it, expected pixels of a 256×256 frame")
+        raise ConfigError(f"crop.mean_face {path}: got points outside the frame, expected pixels of a 256×256 frame")
     if np.ptp(mean_face[list(STABLE_POINTS)], axis=0).min() < LEAST_FACE_PX:
         raise ConfigError(
             f"crop.mean_face {path}: got a face of less than {LEAST_FACE_PX} pixels, expected pixels of a 256×256 "
@@ -102,7 +103,7 @@ def load_mean_face(path: Path) -> Points:
 
 
 def mean_face_digest(path: Path) -> str:
-    """Return the hex SHA-256 of a mean face's points: what it says counts, not where it lies.
+    """Return the hex SHA-256 of a mean face's points, which does not depend on the path of the file.
 
     Raises:
         ConfigError: it cannot be used.
@@ -111,12 +112,12 @@ def mean_face_digest(path: Path) -> str:
 
 
 class LRWAligner(Aligner):
-    """Cuts a track out of its frames so that eyes and mouth stand still.
+    """Aligner `lrw`: cuts a track out of its frames so that eyes and mouth keep their place.
 
     Args:
         crop_px: side of the crop: 150 shows the face (DFD-FCG), 96 the mouth (auto_avsr).
         mean_face: a `.npy` file with a (68,2) mean face in pixels of a 256×256 frame, instead of LRW's.
-        strict: as DFD-FCG: black frames where there is no face, and no video whose face is seen in less than 90 %.
+        strict: as DFD-FCG, make black frames where there is no face, and reject videos with a face in less than 90 %.
 
     Raises:
         ConfigError: another size, or a mean face that cannot be used.
@@ -147,7 +148,7 @@ class LRWAligner(Aligner):
         return cls(settings.size_px, settings.mean_face, settings.strict)
 
     def accepts(self, face: FaceDetection) -> bool:
-        """Whether a similarity takes the stable points onto the mean face's."""
+        """Return whether a similarity maps the stable points onto those of the mean face."""
         return similarity(face.landmarks.astype(np.float64), self._targets) is not None
 
     def align(self, frames: FrameBatch, track: FaceTrack, masks: npt.NDArray[np.uint8] | None = None) -> AlignedClip:
@@ -182,7 +183,7 @@ class LRWAligner(Aligner):
         )
 
     def _cut(self, image: npt.NDArray[np.uint8], plan: _Plan, row: int) -> npt.NDArray[np.uint8]:
-        """(S,S) or (S,S,3): steps 3 and 4 for one (H,W,…) frame or mask."""
+        """Return the (S,S) or (S,S,3) crop of one (H,W,…) frame or mask: steps 3 and 4."""
         if self._strict and plan.missing[row]:
             return np.zeros((self._crop_px, self._crop_px, *image.shape[2:]), dtype=np.uint8)
         size = (MEAN_FACE_PX, MEAN_FACE_PX)
@@ -193,7 +194,7 @@ class LRWAligner(Aligner):
         return np.asarray(warped[top : top + self._crop_px, left : left + self._crop_px], dtype=np.uint8)
 
     def _plan(self, track: FaceTrack, frame_indices: npt.NDArray[np.int64]) -> _Plan:
-        """Transform every row of a track, once.
+        """Return the transforms of every row of a track, computed once.
 
         Raises:
             VideoRejected: no row can be aligned; or, with `strict`, too many are missing.
@@ -231,7 +232,7 @@ class LRWAligner(Aligner):
             if not (degenerate & ~missing).any():
                 break
             missing = missing | degenerate
-        # What was interpolated and still does not fit stands where the nearest row that does fit stands.
+        # An interpolated row that still does not fit gets the transform of the nearest row that fits.
         fitting = np.flatnonzero(~degenerate)
         rows = fitting[np.abs(np.arange(len(track))[:, None] - fitting).argmin(axis=1)]
         chosen = np.array([matrices[row] for row in rows], dtype=np.float64)
@@ -245,7 +246,7 @@ class LRWAligner(Aligner):
         )
 
     def _require_rows(self, missing: npt.NDArray[np.bool_]) -> None:
-        """Raise where nothing is left, or in strict mode too little."""
+        """Raise if no row can be aligned, or in strict mode too few."""
         if missing.all():
             detail = f"landmarks: got none in {len(missing)} frames that a similarity maps onto the mean face"
             raise VideoRejected(Stage.CROP, Reason.DEGENERATE_GEOMETRY, detail)
@@ -259,11 +260,11 @@ class LRWAligner(Aligner):
 
 
 def smoothed_landmarks(points: Points, row: int, available: npt.NDArray[np.bool_]) -> Points:
-    """Return a row's (68,2) landmarks averaged with its neighbours', its own centroid kept.
+    """Return a row's (68,2) landmarks, averaged with those of its neighbours, around the row's own centroid.
 
     Args:
         points: (T,68,2) landmarks of every row.
-        row: which; the window shrinks towards both ends, so that it stays symmetric.
+        row: number of the row; the window shrinks towards both ends, so that it stays symmetric.
         available: (T,) rows that enter the average.
     """
     reach = min(SMOOTHING_REACH, row, len(points) - 1 - row)
@@ -275,13 +276,13 @@ def smoothed_landmarks(points: Points, row: int, available: npt.NDArray[np.bool_
 
 
 def similarity(shape: Points, targets: Points) -> npt.NDArray[np.float64] | None:
-    """Return the (2,3) similarity that takes the stable points of (68,2) landmarks onto the targets; None if none does.
+    """Return the (2,3) similarity that maps the stable points of (68,2) landmarks onto the targets; None if none does.
 
     Least median of squares with 4 degrees of freedom, as `cv2.estimateAffinePartial2D` computes it.
     """
     if not np.isfinite(shape).all():
         return None
-    # The stubs do not know that it returns None for what it cannot map.
+    # The stubs do not know that it returns None for points that it cannot map.
     matrix, _ = cv2.estimateAffinePartial2D(shape[list(STABLE_POINTS)], targets, method=cv2.LMEDS)
     if matrix is None or not np.isfinite(matrix).all() or not matrix[0, :2].any():
         return None
@@ -289,9 +290,9 @@ def similarity(shape: Points, targets: Points) -> npt.NDArray[np.float64] | None
 
 
 def crop_start(centre: float, crop_px: int) -> int:
-    """Return the first row or column of a crop of the 256×256 frame; one that reaches over its border is moved inside.
+    """Return the first row or column of a crop of the 256×256 frame; a crop that crosses the border is moved inside.
 
-    The extra pixel (76 and 180 for 150 px) is DFD-FCG's.
+    The extra pixel (76 and 180 for 150 px) follows DFD-FCG.
     """
     half = crop_px // 2
     if centre - half < 0:

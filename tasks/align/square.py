@@ -14,11 +14,11 @@ from tasks.media import AlignedClip, FaceDetection, FaceTrack, FrameBatch, Reaso
 
 
 class SquareAligner(Aligner):
-    """Cuts a square with the box's centre and `margin` times its longer side; what lies outside the frame is black.
+    """Aligner `square`: a square around the box's centre, `margin` times its longer side; black outside the frame.
 
     Args:
         size_px: side S of the crop, pixels.
-        margin: side of the square over the longer side of the box; 1.3 is FaceForensics++'s own.
+        margin: side of the square divided by the longer side of the box; FaceForensics++ uses 1.3.
     """
 
     def __init__(self, size_px: int = 224, margin: float = 1.3) -> None:
@@ -31,7 +31,7 @@ class SquareAligner(Aligner):
         return cls(settings.size_px, settings.margin)
 
     def accepts(self, face: FaceDetection) -> bool:
-        """Whether the box has an area."""
+        """Return whether the box has an area."""
         sides = face.box_xyxy[2:] - face.box_xyxy[:2]
         return bool(np.isfinite(face.box_xyxy).all() and (sides > 0).all())
 
@@ -46,7 +46,7 @@ class SquareAligner(Aligner):
         return warp_clip(frames, rows, matrices, self._size_px, masks)
 
     def _matrix(self, box_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """(2,3) float64: scale and shift that put the square's centre on the crop's, pixel centres at whole numbers."""
+        """Return (2,3) float64 scale and shift from the square to the crop; pixel centres have whole coordinates."""
         left, top, right, bottom = box_xyxy.astype(np.float64)
         side = max(right - left, bottom - top) * self._margin
         if not side > 0:

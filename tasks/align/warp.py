@@ -11,10 +11,10 @@ from tasks.media import AlignedClip, FaceTrack, FrameBatch
 Matrix = npt.NDArray[np.float64]  # (2,3) full-frame pixels → crop pixels
 
 # Standard deviation of the smoothing before shrinking by a factor f is (f − 1) / 2 source pixels, as in scikit-image's
-# `resize(anti_aliasing=True)`: without it, fine texture of a large face would fold into patterns that are not there.
+# `resize(anti_aliasing=True)`: without it, fine texture of a large face would become patterns that are not there.
 BLUR_SIGMA_PER_FACTOR = 0.5
-BLUR_REACH_SIGMAS = 4.0  # how far the smoothing looks, standard deviations
-BORDER_PX = 2  # what bilinear interpolation needs around the region, with a pixel to spare
+BLUR_REACH_SIGMAS = 4.0  # radius of the smoothing, standard deviations
+BORDER_PX = 2  # pixels that bilinear interpolation needs around the region, one of them in reserve
 
 
 def warp_clip(
@@ -28,7 +28,7 @@ def warp_clip(
 
     Args:
         frames: (T,H,W,3) uint8 RGB.
-        rows: the track's rows of just these frames.
+        rows: the track's rows of exactly these frames.
         matrices: (T,2,3) float64 similarities, full-frame pixels → crop pixels.
         size_px: side S of the crops.
         masks: (T,H,W) uint8, or None.

@@ -15,16 +15,16 @@ from tasks.media import FrameBatch
 
 
 def require_forward(path: Path, frame_indices: npt.NDArray[np.int64], position: int, num_frames: int) -> None:
-    """Refuse frames that a reader which only goes forward cannot give any more, or that there are not.
+    """Require frame numbers that a forward reader can still return.
 
     Args:
         path: the file, for the message.
-        frame_indices: (T,) int64, what is asked for.
-        position: the first frame that can still be asked for.
-        num_frames: of the video.
+        frame_indices: (T,) int64, the requested frames.
+        position: the first frame that can still be requested.
+        num_frames: number of frames of the video.
 
     Raises:
-        ValueError: they do not increase, or lie outside.
+        ValueError: the numbers do not increase, or are out of range.
     """
     if np.any(np.diff(frame_indices, prepend=position - 1, append=num_frames) <= 0):
         raise ValueError(
@@ -37,16 +37,16 @@ class VideoReader(Protocol):
     """One open video. A context manager: leaving it frees the decoder."""
 
     num_frames: int
-    """Frames in display order that can be asked for."""
+    """Number of frames, in display order, that can be requested."""
 
     pts_seconds: npt.NDArray[np.float64]
-    """(N,) float64 presentation times of all of them, in seconds."""
+    """(N,) float64 presentation times of all frames, in seconds."""
 
     def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
         """Return exactly these frames.
 
-        Ask for all the frames that are wanted at once and leave the reader before the next stage, unless it is a
-        `PatientReader`: a decoder may go on decoding into memory while nobody reads.
+        Request all frames at once, and close the reader before the next stage, unless it is a `PatientReader`: a
+        decoder may continue to decode into memory while nothing is read.
 
         Args:
             frame_indices: (T,) int64, increasing, each below num_frames; calls must go forward through the video.
@@ -55,7 +55,7 @@ class VideoReader(Protocol):
             (T,H,W,3) uint8 RGB frames, upright as a player shows them, with their presentation times in seconds.
 
         Raises:
-            VideoRejected: the stream is broken, or a frame did not come: never fewer frames, never another one.
+            VideoRejected: the stream is broken, or a frame is missing. Fewer or other frames are never returned.
         """
         ...
 
@@ -66,13 +66,13 @@ class VideoReader(Protocol):
 
 @runtime_checkable
 class PatientReader(VideoReader, Protocol):
-    """A reader that decodes nothing while nobody reads, in bounded memory however far it is read.
+    """A reader that decodes only while it is read, in bounded memory for videos of any length.
 
     It may stay open while other stages work, and continues with the next frames where it stopped.
     """
 
     may_stay_open: Literal[True]
-    """Tells such a reader from others."""
+    """Marker of a patient reader."""
 
 
 class DecoderSettings(Choice):
@@ -91,7 +91,7 @@ class DecoderSettings(Choice):
 
 
 class Decoder(Implementation, ABC):
-    """A way to get frames out of a file."""
+    """Decoder: returns frames of a video file."""
 
     @classmethod
     def from_settings(cls, settings: DecoderSettings) -> Self:
@@ -104,6 +104,6 @@ class Decoder(Implementation, ABC):
         """Open a video.
 
         Raises:
-            VideoRejected: it cannot be opened.
+            VideoRejected: the video cannot be opened.
             StageMissing: the decoder's package is not installed.
         """

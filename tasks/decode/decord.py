@@ -1,20 +1,20 @@
-"""Decoder decord 0.6.0, read strictly forward: exactly the frames asked for, without a seek.
+"""Decoder `decord` (0.6.0), read strictly forward: exactly the requested frames, without a seek.
 
-decord's own random access gives wrong pixels without a word on files that researchers have, each case measured with
+decord's own random access silently returns wrong pixels for common research files. Each case was measured with
 `benchmarks/decode.py`:
 
-- FaceForensics++ (H.264 4:4:4): a reader whose first frame lies behind the first key frame returns garbage (its issue
+- FaceForensics++ (H.264 4:4:4): a reader whose first frame is after the first key frame returns garbage (decord's issue
   #194).
-- Edit lists that hide frames: numbers count hidden frames before a seek and leave them out after one; where 128 or more
-  frames are hidden it never returns (its issue #373).
-- Open groups of pictures (x265's default): key frames are counted in decoding order, so a seek lands beside its frame.
+- Edit lists that hide frames: frame numbers include hidden frames before a seek and exclude them after it; if 128 or
+  more frames are hidden, decord never returns (its issue #373).
+- Open groups of pictures (x265's default): key frames are counted in decoding order, so a seek ends at a wrong frame.
 
-All of them come from seeking or from skipping past the end. So frames are taken strictly forward from the first one,
-over each key frame's border and in steps that stay below 128, which costs a few colour conversions per video. Frame
-numbers are then those that a player shows. Exact times come from the container: decord has them in single precision.
+All of these come from seeking, or from skipping past the end. So frames are read strictly forward from the first one,
+across each key frame and in steps below 128, which costs a few colour conversions per video. Frame numbers are then
+those that a player shows. Exact times come from the container, since decord has them in single precision.
 
-While nobody reads, decord goes on decoding into a queue without limit (3 GiB for 1,000 frames of 720p): a reader must
-not be kept open while other stages work.
+While nothing is read, decord continues to decode into a queue without limit (3 GiB for 1,000 frames of 720p): a reader
+must not stay open while other stages work.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from manifests.probe.container import coded_frames, open_video
 from tasks.decode.decoder import Decoder, require_forward
 from tasks.media import FrameBatch, Reason, Stage
 
-# Behind the last frame decord queues 128 empty markers and counts them as frames: a longer step can run past them all,
-# and then for ever.
+# After the last frame decord queues 128 empty markers and counts them as frames: a longer step can skip all of them,
+# and then never ends.
 MAX_STEP_FRAMES = 100
-# Share of frames that decord may replace by their neighbours before it raises; its default replaces them in silence.
+# Share of frames that decord may replace by their neighbours before it raises; by default it replaces them silently.
 FAULT_TOLERANCE = 0.0001
 
 CPP_PLACE = re.compile(r"(\[\d\d:\d\d:\d\d\] )?\S+\.(cc|h):\d+: ")  # `[08:47:08] /…/threaded_decoder.cc:292: `
 
 
 class DecordDecoder(Decoder):
-    """decord behind the decoder contract, with one thread."""
+    """Decoder `decord`, with one thread."""
 
     def open(self, path: Path) -> DecordReader:
         """Open a video.
 
         Raises:
-            VideoRejected: it cannot be opened.
+            VideoRejected: the video cannot be opened.
             StageMissing: decord is not installed.
         """
         try:
@@ -72,7 +72,7 @@ class DecordReader:
 
     Args:
         path: the file, for messages.
-        reader: decord's own reader, of which nothing has been read.
+        reader: decord's own reader, at the beginning of the video.
         pts_seconds: (T,) float64 exact presentation times of the frames that are shown.
     """
 
@@ -89,7 +89,7 @@ class DecordReader:
 
         Raises:
             VideoRejected: the stream is broken.
-            ValueError: a frame before the one that was read last, or behind the end.
+            ValueError: a frame is before the one that was read last, or after the end.
         """
         import decord
 
@@ -105,7 +105,7 @@ class DecordReader:
         return FrameBatch(data=data, frame_indices=frame_indices, pts_seconds=self.pts_seconds[frame_indices])
 
     def _take(self, wanted: int) -> npt.NDArray[np.uint8]:
-        """Walk to one frame and return it, (H,W,3)."""
+        """Go forward to one frame and return it, (H,W,3)."""
         for stepping_stone in self._stepping_stones(wanted):
             self._reader.get_batch([stepping_stone])
         self._position = wanted + 1
@@ -113,7 +113,7 @@ class DecordReader:
         return picture
 
     def _stepping_stones(self, wanted: int) -> Iterator[int]:
-        """Yield the frames to read on the way so that decord never seeks and never takes too long a step."""
+        """Yield the frames to read on the way, so that decord never seeks and no step is too long."""
         position = self._position
         while True:
             border = bisect_right(self._key_frames, position)
@@ -132,9 +132,9 @@ class DecordReader:
 
 
 def _rejection(path: Path, error: Exception) -> VideoRejected:
-    """Return the rejection for an error of decord's.
+    """Return the rejection for an error of decord.
 
-    Its messages are a C++ stack, led by the time of day: only the first line's text says something about the video.
+    Its messages are a C++ stack after the time of day: only the text of the first line is about the video.
     """
     first_line = (str(error).strip().splitlines() or [repr(error)])[0]
     text = CPP_PLACE.sub("", first_line).replace(f"[{path}]", "").strip()

@@ -1,4 +1,4 @@
-"""Memory for frames that is used again: allocating it costs more than filling it."""
+"""Reuse of memory for frames, since allocating it takes longer than filling it."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-REFERENCES_AT_REST = 2  # our own, and the one of the question
+REFERENCES_AT_REST = 2  # our own, and that of the argument of `getrefcount`
 
 
 class FrameMemory:
-    """Gives out one array, and the same memory again once nobody holds any part of what it gave out."""
+    """Memory for one array at a time, which is reused when nothing refers to any part of the last array."""
 
     def __init__(self) -> None:
         self._values = np.empty(0, dtype=np.uint8)
         self._lock = Lock()
 
     def take(self, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-        """Return an array of this shape with anything in it."""
+        """Return an array of this shape; its contents are undefined."""
         num_values = math.prod(shape)
         with self._lock:
             # Each view of an array, and each view of a view, holds a reference to the array that owns the memory.

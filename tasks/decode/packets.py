@@ -1,15 +1,15 @@
 """Decode plans: which packets of a video must be decoded to show some of its frames.
 
-H.264 and HEVC say in the clear, in front of each unit of a packet, what it is for:
+In H.264 and HEVC, an uncompressed header in front of each unit of a packet tells its purpose:
 
     H.264   ITU-T H.264, 7.3.1     nal_ref_idc (2 bits), nal_unit_type (5 bits)
     HEVC    ITU-T H.265, 7.3.1.2   nal_unit_type (6 bits), nuh_layer_id (6 bits), nuh_temporal_id_plus1 (3 bits)
 
-A *group* of packets begins with an instantaneous refresh (IDR): nothing in it refers to a packet before it, and all
-that is before it is shown before it. A packet is *unreferenced* if no other one needs its picture: in H.264 if
-nal_ref_idc is 0, in HEVC if it is a sub-layer non-reference picture of the highest temporal layer. Any other coding is
-one group in which every packet is needed. So is a stream that changes its parameters on the way, and one whose times go
-up although it was coded out of order: they were made up, by counting packets.
+A *group* of packets begins with an instantaneous refresh (IDR): no packet in it refers to an earlier group, and all
+frames of earlier groups are shown before its frames. A packet is *unreferenced* if no other packet needs its picture:
+in H.264 if nal_ref_idc is 0, in HEVC if it is a sub-layer non-reference picture of the highest temporal layer. A stream
+of any other coding is one group in which every packet is needed. So is a stream whose parameters change in the middle,
+and a stream that was coded out of order but has increasing times: such times were invented by counting packets.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-HIDDEN = -1  # in place of a frame's number: decoded for others' sake, never shown
+HIDDEN = -1  # in place of a frame's number: decoded because other frames need it, but never shown
 
-START_CODE = b"\0\0\1"  # before each unit where their lengths are not given (Annex B of both standards)
+START_CODE = b"\0\0\1"  # before each unit if lengths of units are not given (Annex B of both standards)
 AVCC_LENGTH_SIZE_AT, HVCC_LENGTH_SIZE_AT = 4, 21  # byte of the decoder's configuration (ISO/IEC 14496-15, 5.3.3, 8.3.3)
 
 H264_SLICE, H264_IDR, H264_SEI = 1, 5, 6
 H264_PARAMETERS = {7, 8, 13}  # SPS, PPS, SPS extension
 H264_HARMLESS = {9, 12}  # access unit delimiter, filler
-X264_NOTE = b"x264 - core"  # FFmpeg decodes by the version that it reads here
+X264_NOTE = b"x264 - core"  # followed by x264's version, on which FFmpeg's decoding depends
 
 HEVC_UNREFERENCED = {0, 2, 4, 6, 8}  # TRAIL_N, TSA_N, STSA_N, RADL_N, RASL_N
 HEVC_IDR = {19, 20}  # with decodable leading pictures, and without leading pictures
@@ -38,24 +38,24 @@ HEVC_HARMLESS = {35, 38, 39, 40}  # access unit delimiter, filler, SEI
 
 
 class Unplannable(Exception):
-    """A packet holds something that this file does not know: every packet is needed."""
+    """Raised for a packet with contents that this file does not know: every packet is then needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PacketUse:
-    """What one packet is for."""
+    """Purpose of one packet."""
 
     starts_group: bool
-    """It is an instantaneous refresh."""
+    """Whether it is an instantaneous refresh."""
 
     is_unreferenced: bool
-    """No picture of its own or a lower layer refers to it."""
+    """Whether no picture of its own or of a lower layer refers to it."""
 
     layer: int
     """Temporal layer, 0 first; 0 in H.264."""
 
     settings: frozenset[bytes]
-    """Units that change how later packets are decoded, whole."""
+    """Complete units that change how later packets are decoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,19 +69,19 @@ class DecodePlan:
     """(N,) int64 packet of each frame."""
 
     groups: npt.NDArray[np.int64]
-    """(P,) int64 group that each packet belongs to, 0 first, never falling."""
+    """(P,) int64 group of each packet, from 0, never decreasing."""
 
     is_unreferenced: npt.NDArray[np.bool_]
     """(P,) bool."""
 
     number_of_pts: dict[int, int]
-    """Number of the frame with a presentation time, in the stream's time base."""
+    """Presentation time, in the stream's time base → number of the frame."""
 
     def needed(self, frame_indices: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Return which packets to decode for these (T,) increasing frames, (P,) bool.
 
-        Behind the last wanted one that is all of them: the decoder may ask for some before it gives that one out. So
-        may frames behind the last wanted one be asked for next time, and are never left out.
+        After the last wanted frame, all packets are needed: the decoder may need some of them before it returns that
+        frame. Frames after it may also be requested by the next call, so none of them is left out.
         """
         wanted = self.packets[frame_indices]
         last_of_group = np.full(self.groups[-1] + 1, -1)
@@ -91,17 +91,17 @@ class DecodePlan:
         needed: npt.NDArray[np.bool_] = is_referenced & (places <= last_of_group[self.groups])
         needed[wanted] = True
         needed[wanted.max() + 1 :] = True
-        needed[0] = True  # what it notes about its encoder holds for all
+        needed[0] = True  # its note about the encoder holds for all packets
         return needed
 
 
 class PacketLog:
-    """Takes a stream's packets in decoding order and makes the plan.
+    """Log of a stream's packets in decoding order, from which the plan is made.
 
     Args:
-        coding: FFmpeg's name of it.
-        configuration: the decoder's, as the container gives it; empty if it gives none.
-        is_reordered: frames are coded in another order than they are shown in.
+        coding: FFmpeg's name of the coding.
+        configuration: the decoder's configuration from the container; empty if it has none.
+        is_reordered: whether frames are coded in another order than they are shown in.
     """
 
     def __init__(self, coding: str, configuration: bytes, *, is_reordered: bool) -> None:
@@ -112,13 +112,13 @@ class PacketLog:
         self._is_shown: list[bool] = []
 
     def add(self, data: memoryview, pts: int | None, *, is_shown: bool, changes_coding: bool) -> None:
-        """Note one packet.
+        """Add one packet.
 
         Args:
             data: its bytes.
-            pts: when its frame is shown, in the stream's time base.
-            is_shown: False where an edit list hides it.
-            changes_coding: it brings another configuration with it.
+            pts: presentation time of its frame, in the stream's time base.
+            is_shown: False if an edit list hides it.
+            changes_coding: whether it contains another configuration.
         """
         self._times.append(pts)
         self._is_shown.append(is_shown)
@@ -132,7 +132,7 @@ class PacketLog:
             self._use_of = None
 
     def plan(self) -> DecodePlan | None:
-        """Return the plan, or None where the packets' times do not tell the order of display."""
+        """Return the plan, or None if the packets' times do not tell the order of display."""
         times = [time for time, is_shown in zip(self._times, self._is_shown, strict=True) if is_shown]
         if not times or None in times or len(set(times)) < len(times):
             return None
@@ -167,12 +167,12 @@ class PacketLog:
         return groups, np.array([use.is_unreferenced and use.layer == top_layer for use in self._uses])
 
     def _whole(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-        """Return the same where nothing can be left out."""
+        """Return the same for a stream in which every packet is needed."""
         return np.zeros(len(self._times), dtype=np.int64), np.zeros(len(self._times), dtype=np.bool_)
 
 
 def _reader_of(coding: str, configuration: bytes) -> Callable[[memoryview], PacketUse] | None:
-    """Return what reads a packet of this coding, or None for one that is not known."""
+    """Return the function that reads packets of this coding, or None for an unknown coding."""
     readers = {"h264": (_h264_use, AVCC_LENGTH_SIZE_AT), "hevc": (_hevc_use, HVCC_LENGTH_SIZE_AT)}
     if coding not in readers:
         return None
@@ -183,7 +183,7 @@ def _reader_of(coding: str, configuration: bytes) -> Callable[[memoryview], Pack
 
 
 def _units(data: memoryview, length_size: int) -> Iterator[memoryview]:
-    """Yield a packet's units, each led by its length in so many bytes, or by a start code where that is 0.
+    """Yield a packet's units. Before each one is its length, in `length_size` bytes, or a start code if that is 0.
 
     Raises:
         Unplannable: the lengths do not add up.
@@ -202,10 +202,10 @@ def _units(data: memoryview, length_size: int) -> Iterator[memoryview]:
 
 
 def _h264_use(units: Iterator[memoryview]) -> PacketUse:
-    """Return what an H.264 packet is for.
+    """Return the purpose of an H.264 packet.
 
     Raises:
-        Unplannable: it holds other units than those of a plain picture: data partitions, other views.
+        Unplannable: it holds units that a plain picture does not have: data partitions, other views.
     """
     slices: list[int] = []
     referenced = False
@@ -223,10 +223,10 @@ def _h264_use(units: Iterator[memoryview]) -> PacketUse:
 
 
 def _hevc_use(units: Iterator[memoryview]) -> PacketUse:
-    """Return what an HEVC packet is for.
+    """Return the purpose of an HEVC packet.
 
     Raises:
-        Unplannable: it holds other units than those of a plain picture: other views, an end of the sequence.
+        Unplannable: it holds units that a plain picture does not have: other views, an end of the sequence.
     """
     slices: list[int] = []
     layer = 0
@@ -248,7 +248,7 @@ def _hevc_use(units: Iterator[memoryview]) -> PacketUse:
 def _use(
     slices: list[int], refreshes: set[int], *, is_unreferenced: bool, layer: int, settings: set[bytes]
 ) -> PacketUse:
-    """Return what a packet with slices of these kinds is for.
+    """Return the purpose of a packet with slices of these kinds.
 
     Raises:
         Unplannable: it has no picture.

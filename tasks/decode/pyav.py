@@ -1,19 +1,19 @@
-"""Decoder PyAV with a decode plan: only the packets that the wanted frames need are decoded.
+"""Decoder `pyav`: PyAV with a decode plan, so that only the packets which the wanted frames need are decoded.
 
-A first pass over the packets, without decoding, tells the order of display (their times, sorted) and what each is for
-(`tasks/decode/packets.py`). A second one goes forward, without a seek:
+A first pass over the packets, without decoding, finds the order of display (their sorted times) and the purpose of each
+(`tasks/decode/packets.py`). A second pass goes forward, without a seek:
 
-    fed           the very first packet, from which alone FFmpeg learns how an old x264 wrote FaceForensics++,
-                  wanted frames, and what may be referred to since their group of pictures began
-    not fed       groups without a wanted frame, the rest of a group behind its last wanted frame,
-                  and frames that nothing refers to and nobody wants
-    converted     wanted frames alone
+    decoded       the very first packet, since only it tells FFmpeg that an old x264 wrote FaceForensics++;
+                  wanted frames, and all frames of their group of pictures that they may refer to
+    skipped       groups without a wanted frame, the rest of a group after its last wanted frame,
+                  and unwanted frames that no other frame refers to
+    converted     wanted frames only
 
-Nothing is trusted: frames must come out in the order of the packets that were fed, none missing, none marked corrupt;
-and a wanted frame counts only when all that was decoded before it has come out well. Where this fails, and where the
-times do not tell the order, the file is decoded whole to count its frames, and read again by counting.
+Every result is checked: frames must come out in the order of the decoded packets, none missing, none marked corrupt; a
+wanted frame counts only when all frames that were decoded before it are correct. If this fails, or if the times do not
+tell the order, the whole file is decoded to count its frames, and read again by counting.
 
-Not on a graphics card: FaceForensics++ is H.264 4:4:4, which NVDEC does not take.
+It does not use a GPU: FaceForensics++ is H.264 4:4:4, which NVDEC does not support.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Containers that hold the time at which each frame is shown (FFmpeg's first name of each); of others it is guessed.
+# Containers that hold the time of each frame (FFmpeg's first name of each); for others FFmpeg guesses the times.
 TIMED_FORMATS = {"mov", "matroska", "mpegts", "flv"}
 
 _Matrix = tuple[int, int, int, int]  # x' from x, y' from x, x' from y, y' from y; -1, 0 or 1 each
@@ -51,7 +51,7 @@ UPRIGHT: _Matrix = (1, 0, 0, 1)
 
 
 class PyAvDecoder(Decoder):
-    """PyAV behind the decoder contract, with one thread."""
+    """Decoder `pyav`, with one thread."""
 
     def __init__(self) -> None:
         self._memory = FrameMemory()
@@ -60,12 +60,12 @@ class PyAvDecoder(Decoder):
         """Open a video.
 
         Raises:
-            VideoRejected: it cannot be opened, or holds fewer frames than its index promises.
+            VideoRejected: the video cannot be opened, or holds fewer frames than its index lists.
         """
         with open_video(path, Stage.DECODE) as (container, stream):
             watched = _WatchedContainer(container, stream)
             frames = coded_frames(cast("InputContainer", watched), stream, Stage.DECODE)
-            # Of the formats known here MP4 alone lists every packet; those before its edit list are not in this index.
+            # Only MP4 lists every packet; packets before its edit list are not in this index.
             num_promised = len(stream.index_entries) if "mp4" in container.format.name else 0
             if num_promised > len(frames):
                 detail = (
@@ -81,13 +81,13 @@ class PyAvReader:
 
     Args:
         path: the file.
-        plan: what its packets are for; None to decode them all and count.
+        plan: purpose of its packets; None to decode all of them and count.
         pts_seconds: (N,) float64 exact presentation times of the frames that are shown.
-        memory: where pictures go.
+        memory: memory for the frames that are returned.
     """
 
     may_stay_open: Literal[True] = True
-    """Nothing is decoded while nobody reads."""
+    """Marker: nothing is decoded while nothing is read."""
 
     def __init__(
         self, path: Path, plan: DecodePlan | None, pts_seconds: npt.NDArray[np.float64], memory: FrameMemory
@@ -97,7 +97,7 @@ class PyAvReader:
         self._path = path
         self._plan = plan
         self._walk: _PlannedWalk | _CountedWalk | None = None
-        self._position = 0  # frames before it cannot be asked for any more
+        self._position = 0  # earlier frames can no longer be requested
         self._shape: tuple[int, ...] | None = None  # (H,W,3) of the first picture
         self._memory = memory
         self._rgb = _RgbConverter()
@@ -107,7 +107,7 @@ class PyAvReader:
 
         Raises:
             VideoRejected: the stream is broken.
-            ValueError: a frame before the one that was read last, or behind the end.
+            ValueError: a frame is before the one that was read last, or after the end.
         """
         require_forward(self._path, frame_indices, self._position, self.num_frames)
         try:
@@ -119,7 +119,7 @@ class PyAvReader:
         return FrameBatch(data=data, frame_indices=frame_indices, pts_seconds=self.pts_seconds[frame_indices])
 
     def _take(self, frame_indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Return the pictures by the plan, or by counting where there is none or it does not hold.
+        """Return the pictures by the plan, or by counting if there is no plan or it turns out to be wrong.
 
         Raises:
             _Fault: the stream is broken.
@@ -137,10 +137,10 @@ class PyAvReader:
     def _pictures(
         self, walk: _PlannedWalk | _CountedWalk, frame_indices: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.uint8]:
-        """Convert what comes of these (T,) frames to (T,H,W,3) uint8 RGB.
+        """Convert these (T,) frames to (T,H,W,3) uint8 RGB.
 
         Raises:
-            _Fault: one does not come, or has another size than the first.
+            _Fault: a frame does not come, or its size differs from that of the first.
         """
         data = np.empty((0, 0, 0, 3), dtype=np.uint8)
         num_found = 0
@@ -171,7 +171,7 @@ class PyAvReader:
 
 
 class _Fault(Exception):
-    """Something else came out of a stream than its packets promise; the text says what."""
+    """Raised if the frames of a stream differ from what its packets announce; the text is the difference."""
 
 
 @contextmanager
@@ -186,7 +186,7 @@ def _errors_as_faults() -> Iterator[None]:
 
 
 class _WatchedContainer:
-    """A container whose packets are noted for the plan while `coded_frames` reads them: one pass for both."""
+    """A container whose packets are logged for the plan while `coded_frames` reads them: one pass for both."""
 
     def __init__(self, container: InputContainer, stream: VideoStream) -> None:
         self.name = container.name
@@ -213,28 +213,28 @@ class _WatchedContainer:
 
 
 class _PacketFeed:
-    """Feeds a file's packets to its decoder, forward."""
+    """Forward pass over a file's packets, which sends them to its decoder."""
 
     def __init__(self, path: Path) -> None:
         self._closing = ExitStack()
         container, stream = self._closing.enter_context(open_video(path, Stage.DECODE))
         self._decoder = stream.codec_context
         self._packets = (packet for packet in container.demux(stream) if packet.size > 0)
-        self.place = 0  # of the next packet in decoding order
-        self.is_over = False  # all packets are through, and the decoder has given out what it held back
+        self.place = 0  # number of the next packet in decoding order
+        self.is_over = False  # whether all packets are decoded, and the decoder has returned all frames
 
     def skip(self, is_needed: npt.NDArray[np.bool_]) -> None:
-        """Go to the next packet that is needed, by (P,) bool."""
+        """Go to the next packet that is needed, according to a (P,) mask."""
         while self.place < len(is_needed) and not is_needed[self.place]:
             next(self._packets, None)
             self.place += 1
 
     def decode(self) -> list[VideoFrame]:
-        """Decode the next packet, and return the frames that it brings to light; they may be none.
+        """Decode the next packet, and return the frames that come out, if any.
 
         Raises:
             _Fault: the packet or a frame is damaged.
-            FFmpegError: it cannot be decoded.
+            FFmpegError: the packet cannot be decoded.
         """
         packet = next(self._packets, None)
         if packet is None:
@@ -254,18 +254,18 @@ class _PacketFeed:
 
 
 class _PlannedWalk:
-    """A walk that decodes what the plan says, and holds what comes out against it."""
+    """A walk that decodes the packets of the plan, and compares the frames that come out with it."""
 
     def __init__(self, path: Path, plan: DecodePlan) -> None:
         self._feed = _PacketFeed(path)
         self._plan = plan
-        self._owed: list[tuple[int, int]] = []  # heap of (number, packet) of frames that were fed and have not come
-        self._ready: deque[tuple[int, VideoFrame]] = deque()  # (number, frame) of those that came early
+        self._owed: list[tuple[int, int]] = []  # heap of (number, packet) of frames that are still in the decoder
+        self._ready: deque[tuple[int, VideoFrame]] = deque()  # (number, frame) of frames that came out early
 
     def frames(self, frame_indices: npt.NDArray[np.int64]) -> Iterator[VideoFrame]:
-        """Yield exactly these (T,) increasing frames, and end when all that was decoded before them is sound.
+        """Yield exactly these (T,) increasing frames, and end when all frames decoded before them are correct.
 
-        They count only then: a fault of what they refer to may show after they have come.
+        They are valid only then: a fault in frames that they refer to may be found later.
         """
         is_needed = self._plan.needed(frame_indices)
         last_packet = int(self._plan.packets[frame_indices].max())
@@ -280,10 +280,10 @@ class _PlannedWalk:
             self._advance(is_needed)
 
     def _advance(self, is_needed: npt.NDArray[np.bool_]) -> None:
-        """Decode the next packet that is needed, and take what comes: of all that was fed, the first in display order.
+        """Decode the next packet that is needed; each frame must be the first in display order of all that are due.
 
         Raises:
-            _Fault: something else comes.
+            _Fault: another frame comes out.
         """
         self._feed.skip(is_needed)
         place = self._feed.place
@@ -304,10 +304,10 @@ class _PlannedWalk:
 
 
 class _CountedWalk:
-    """A walk that decodes everything and numbers what comes out, having made sure that all of it does.
+    """A walk that decodes everything and numbers the frames, after a check that all of them come out.
 
     Raises:
-        _Fault: the stream is broken, or another number of frames comes out of it than its container says.
+        _Fault: the stream is broken, or its number of frames differs from that in its container.
     """
 
     def __init__(self, path: Path, num_frames: int) -> None:
@@ -336,7 +336,7 @@ def _all_frames(path: Path) -> Iterator[VideoFrame]:
 
     Raises:
         _Fault: a packet or a frame is damaged.
-        FFmpegError: one cannot be decoded.
+        FFmpegError: a packet cannot be decoded.
     """
     feed = _PacketFeed(path)
     try:
@@ -347,13 +347,13 @@ def _all_frames(path: Path) -> Iterator[VideoFrame]:
 
 
 class _RgbConverter:
-    """Turns frames upright, and into the very bytes of `frame.to_ndarray(format="rgb24")`; what it prepares is kept."""
+    """Converter of frames to upright RGB, with exactly the bytes of `frame.to_ndarray(format="rgb24")`."""
 
     def __init__(self) -> None:
         from av.video.reformatter import VideoReformatter
 
         self._reformatter = VideoReformatter()
-        self._matrices: dict[int, _Matrix] = {}  # by the rotation that PyAV tells of it, in degrees
+        self._matrices: dict[int, _Matrix] = {}  # by the rotation that PyAV reports, in degrees
 
     def shape_of(self, frame: VideoFrame) -> tuple[int, int, int]:
         """Return the (H,W,3) of a frame's picture."""
@@ -364,7 +364,7 @@ class _RgbConverter:
         """Write a frame to its picture, (H,W,3) uint8 RGB.
 
         Raises:
-            _Fault: it is turned by no quarter.
+            _Fault: it is rotated by an angle other than a multiple of 90°.
         """
         matrix, weights = self._matrix_of(frame), weights_of(frame)
         if weights is not None and matrix == UPRIGHT:
@@ -374,7 +374,7 @@ class _RgbConverter:
             picture[:] = _upright(cast("npt.NDArray[np.uint8]", coded), matrix)
 
     def _matrix_of(self, frame: VideoFrame) -> _Matrix:
-        # Side data and its frame refer to each other until garbage collection: ask one frame of each kind for it.
+        # Side data and its frame refer to each other until garbage collection, so it is read once for each rotation.
         rotation = frame.rotation
         if rotation not in self._matrices:
             self._matrices[rotation] = _display_matrix(frame)
@@ -382,7 +382,7 @@ class _RgbConverter:
 
 
 def _display_matrix(frame: VideoFrame) -> _Matrix:
-    """Return the signs of how a player places a frame (ISO/IEC 14496-12, 6.2.2): the size stays."""
+    """Return the signs of a frame's display matrix (ISO/IEC 14496-12, 6.2.2); its scale is ignored."""
     data = cast("Mapping[str, Buffer]", frame.side_data).get("DISPLAYMATRIX")
     if data is None:
         return UPRIGHT
@@ -394,11 +394,11 @@ def _upright(picture: npt.NDArray[np.uint8], matrix: _Matrix) -> npt.NDArray[np.
     """Turn or mirror an (H,W,3) picture: x' = x * xx + y * yx, y' = x * xy + y * yy.
 
     Raises:
-        _Fault: the matrix is none of the eight that map pixels onto pixels.
+        _Fault: the matrix is not one of the eight that map pixels onto pixels.
     """
     xx, xy, yx, yy = matrix
     if (xx and yx) or (xy and yy):
-        raise _Fault("a picture turned by no quarter")
+        raise _Fault("a picture that is not rotated by a multiple of 90°")
     if xy:
         picture, xx, yy = picture.transpose(1, 0, 2), yx, xy
     return picture[:: -1 if yy < 0 else 1, :: -1 if xx < 0 else 1]

@@ -14,9 +14,9 @@ from tasks.media import Reason, Stage
 
 FrameIndices = npt.NDArray[np.int64]
 
-# Container times are exact, and sums of them in floating point are not: two times this near are one.
+# Container times are exact, but floating-point sums of them are not: two times this close are the same.
 SAME_TIME_SECONDS = 1e-6
-# A clip whose last frame ends this much early is whole: the length of a last frame is known from the others only.
+# A clip whose last frame ends this much early is complete: the duration of a video's last frame is only an estimate.
 SHORT_CLIP_SECONDS = 1e-3
 
 
@@ -25,19 +25,19 @@ class Samples:
     """The frames that are stored, record by record."""
 
     records: tuple[FrameIndices, ...]
-    """(T,) int64 each: the frames of one record; T = 1, or a clip's. A number repeats where nothing newer is shown."""
+    """(T,) int64 frames of each record; T = 1, or that of clips. A frame repeats while a player shows no newer one."""
 
     @property
     def frame_indices(self) -> FrameIndices:
-        """(N,) int64, every frame once, increasing."""
+        """Every frame once, (N,) int64, increasing."""
         return np.unique(np.concatenate(self.records)) if self.records else np.empty(0, dtype=np.int64)
 
     def before(self, num_frames: int, *, pad: bool = False) -> Samples:
-        """Return the records of a video that ends sooner: those that lie before this frame altogether.
+        """Return the records of a shorter video: those whose frames are all before its end.
 
         Args:
-            num_frames: where it ends.
-            pad: also clips of which more than half lies before it; the last frame that does stands for the others.
+            num_frames: number of frames of the shorter video.
+            pad: also return clips with more than half of their frames before the end; the last frame is repeated.
         """
         kept: list[FrameIndices] = []
         for record in self.records:
@@ -60,7 +60,7 @@ def frame_indices(mode: str, num_frames: int, *, count: int, stride: int) -> Fra
     Args:
         mode: `uniform` takes `count` frames from the first to the last, as
             `numpy.linspace(0, num_frames - 1, count, dtype=int)` places them; `stride` every `stride`-th; `all` each.
-        num_frames: length of the video; one shorter than `count` gives each of its frames once.
+        num_frames: length of the video; if it is shorter than `count`, each of its frames is taken once.
         count: T of mode `uniform`.
         stride: distance in frames of mode `stride`.
 
@@ -79,21 +79,21 @@ def frame_indices(mode: str, num_frames: int, *, count: int, stride: int) -> Fra
 def clips(
     pts_seconds: npt.NDArray[np.float64], *, clip_seconds: float, num_frames: int, short_video: str
 ) -> list[FrameIndices]:
-    """Return the frames of each clip of a video: clips follow each other from the first frame on, without overlap.
+    """Return the frames of each clip of a video. Clips follow each other from the first frame on, without overlap.
 
-    Inside a clip, `num_frames` moments lie evenly from its first frame to its last; of each the frame that a player
-    shows is taken. What remains behind the last whole clip is left out; so is a clip in which no frame begins, since
-    it would show the last picture of the one before.
+    Inside a clip, `num_frames` moments are evenly spaced from its first frame to its last, and for each the frame that
+    a player shows is taken. The rest after the last complete clip is left out. So is a clip in which no frame begins,
+    since it would show only the last picture of the clip before.
 
     Args:
         pts_seconds: (N,) increasing presentation times of all frames of the video, in seconds.
         clip_seconds: length of a clip.
-        num_frames: T, frames taken of a clip.
-        short_video: what becomes of a video that is shorter than a clip: `pad` makes one clip of it, whose moments
-            behind the video's end show its last frame again; `reject` drops it.
+        num_frames: T, frames taken from a clip.
+        short_video: for a video that is shorter than a clip: `pad` makes one clip, whose moments after the end of the
+            video repeat its last frame; `reject` rejects the video.
 
     Returns:
-        (T,) int64 not decreasing positions for each clip.
+        (T,) int64 non-decreasing positions for each clip.
 
     Raises:
         VideoRejected: the video is shorter than a clip, and `short_video` is `reject`.
@@ -115,23 +115,23 @@ def clips(
     moments = [
         np.linspace(pts_seconds[first], pts_seconds[end - 1], num_frames)
         for first, end in pairwise(firsts)
-        if first < end  # while a picture stands longer than a clip, no frame begins: it is in an earlier clip
+        if first < end  # if one picture is shown for longer than a clip, no frame begins: it is in an earlier clip
     ]
     return [_shown(pts_seconds, times) for times in moments]
 
 
 def _shown(pts_seconds: npt.NDArray[np.float64], times: npt.NDArray[np.float64]) -> FrameIndices:
-    """(T,) int64 the frame that a player shows at each of the times."""
+    """Return the frame that a player shows at each of the times, (T,) int64."""
     return np.searchsorted(pts_seconds, times + SAME_TIME_SECONDS, side="right") - 1
 
 
 def farthest_first(num_frames: int, visited: Sequence[int], count: int) -> list[int]:
-    """Return up to `count` frames more, each as far as can be from all that were visited or chosen before it.
+    """Return up to `count` more frames, each as far as possible from all that were visited or chosen before it.
 
     Args:
         num_frames: length of the video.
-        visited: positions that have been looked at; none at all begins with the middle.
-        count: how many are wanted; fewer come when the video has no others.
+        visited: positions that were visited; if there are none, the first choice is the middle.
+        count: number of frames; fewer are returned if the video has no others.
     """
     positions = np.arange(num_frames)
     distance = np.full(num_frames, num_frames, dtype=np.int64)

@@ -59,7 +59,7 @@ class DetectorSettings(Choice):
 
 
 class FaceDetector(Implementation, ABC):
-    """Finds every face in every frame."""
+    """Detector: finds every face in every frame."""
 
     gives_landmarks: ClassVar[bool] = True
     """Whether each face has the five landmarks of `FaceDetection`; False: none."""
@@ -77,14 +77,14 @@ class FaceDetector(Implementation, ABC):
             lenience: factor of every threshold; below 1 for the lower thresholds of `frames.at_least`.
 
         Raises:
-            StageMissing: a package or a weight file is not there.
+            StageMissing: a package or a weight file is missing.
         """
         del settings, device, weights_dir, lenience
         return cls()
 
     @abstractmethod
     def detect(self, frames: FrameBatch) -> list[list[FaceDetection]]:
-        """Return the faces of each of the T frames, the largest first; a frame without a face has an empty list.
+        """Return the faces of each of the T frames, the largest first; an empty list for a frame without a face.
 
         Boxes and landmarks are in pixels of the full frame.
         """

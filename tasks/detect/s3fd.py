@@ -1,8 +1,8 @@
 """S3FD (Zhang et al., 2017) with the network, weights and arithmetic of face-alignment.
 
-The boxes and scores are those of `face_alignment.detection.sfd.FaceDetector(…).detect_from_image`: what the library
-does candidate by candidate in Python is done here for all candidates of a batch of frames at once, with the library's
-own `decode` and `nms`.
+The boxes and scores equal those of `face_alignment.detection.sfd.FaceDetector(…).detect_from_image`. The library
+processes candidates one by one in Python; here all candidates of a batch of frames are processed at once, with the
+library's own `decode` and `nms`.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ VARIANCES = (0.1, 0.2)  # of the offsets of centre and size
 MIN_CANDIDATE_SCORE = 0.05
 NMS_IOU = 0.3
 
-# Five poolings halve a frame, rounding down: the network fails when nothing is left.
+# Five poolings halve a frame, rounding down: the network fails if no pixel is left.
 MIN_FRAME_SIDE_PX = 32
 
-# Pixels together in the network of a GPU: 16 frames of 720p, whose first layer gives 64 channels × 2 bytes a pixel,
-# 1.8 GiB. On a CPU 2 and 4 frames cost 1 and 7 % more per frame than single ones (measured, 360p).
+# Pixels in one call of the network on a GPU: 16 frames of 720p, for which the first layer returns 64 channels × 2 bytes
+# a pixel, 1.8 GiB. On a CPU, 2 and 4 frames cost 1 and 7 % more per frame than single ones (measured, 360p).
 BATCH_PIXELS_CUDA = 16 * 1280 * 720
 
 
 class S3FDDetector(FaceDetector):
-    """face-alignment's S3FD behind the detector contract; gives boxes and scores, no landmarks.
+    """Detector `s3fd`, the S3FD of face-alignment: boxes and scores, no landmarks.
 
-    On a GPU the network runs in float16, and in float32 where a value outgrows that.
+    On a GPU the network runs in float16, and in float32 for frames whose values exceed the range of float16.
 
     Args:
         threshold: score that a face must exceed, 0..1; 0.5 is face-alignment's default.
         device: `cpu` or `cuda:N`; on a GPU several frames go through the network at once.
-        weights_dir: where weight files are looked for first; see `tasks/models/weights.py`.
+        weights_dir: folder that is searched first for weight files; see `tasks/models/weights.py`.
 
     Raises:
-        StageMissing: face-alignment or the weight file is not there, or the file does not fit.
+        StageMissing: face-alignment or the weight file is missing, or the file does not fit.
     """
 
     title: ClassVar[str] = "detector s3fd"
@@ -92,7 +92,7 @@ class S3FDDetector(FaceDetector):
             batch = upload(images, self._device).flip(1) - torch.tensor(MEANS_BGR, device=self._device).view(1, 3, 1, 1)
             maps = self._maps(batch)
             map_sizes = [tuple(scores.shape[-2:]) for scores in maps[::2]]
-            # (B,P) and (B,P,4) float32, P the places of all six maps, row after row
+            # (B,P) and (B,P,4) float32, P the positions in all six maps, row after row
             scores = torch.cat([logits.float().softmax(1)[:, 1].flatten(1) for logits in maps[::2]], 1)
             offsets = torch.cat([values.float().flatten(2) for values in maps[1::2]], 2).transpose(1, 2)
             image_numbers, places = torch.where(scores > MIN_CANDIDATE_SCORE)
@@ -108,7 +108,7 @@ class S3FDDetector(FaceDetector):
                 maps: list[Tensor] = self._network(batch)
             if all(bool(values.isfinite().all()) for values in maps):
                 return maps
-            # Its activations are not normalised. Past 65504 they would turn into scores that are no numbers, and faces
+            # The network's activations are not normalised. Above 65504 they would turn into scores of NaN, and faces
             # would be lost silently.
         return list(self._network(batch))
 
@@ -121,7 +121,7 @@ class S3FDDetector(FaceDetector):
         scores: npt.NDArray[np.float32],
         offsets: npt.NDArray[np.float32],
     ) -> list[list[FaceDetection]]:
-        """Decode the N candidates of all images, and suppress those of each that overlap a better one."""
+        """Decode the N candidates of all images, and suppress those that overlap a better one of their image."""
         from face_alignment.detection.sfd.bbox import decode
 
         boxes = decode(offsets, anchors(places, map_sizes), VARIANCES)
@@ -136,10 +136,10 @@ class S3FDDetector(FaceDetector):
 
 
 def anchors(places: npt.NDArray[np.int64], map_sizes: Sequence[tuple[int, ...]]) -> npt.NDArray[np.float64]:
-    """Return the (N,4) float64 anchors, centre x, y, width, height in pixels, at N places in maps laid end to end.
+    """Return the (N,4) float64 anchors, centre x, y, width, height in pixels, at N positions in concatenated maps.
 
     Args:
-        places: (N,) numbers of places, counted row after row and map after map.
+        places: (N,) numbers of positions, counted row after row and map after map.
         map_sizes: (height, width) of the map of each stride.
     """
     sizes = np.array(map_sizes, dtype=np.int64)
@@ -156,9 +156,10 @@ def suppress(
 ) -> npt.NDArray[np.int64]:
     """Return which of one image's candidates the library keeps, the best first.
 
-    Greedy suppression goes from high scores to low ones, and a candidate can only be suppressed by a better one: those
-    at or below the threshold decide nothing about those over it, and are left out. But all are sorted, as float64 and
-    with numpy's default algorithm, for the library does so and the order of equal scores depends on it.
+    Greedy suppression goes from high scores to low ones, and a candidate can only be suppressed by a better one. So
+    candidates at or below the threshold cannot change the result for those above it, and are left out. But all are
+    sorted, as float64 and with numpy's default algorithm, since the library does so and the order of equal scores
+    depends on it.
 
     Args:
         boxes: (N,4) float64 left, top, right, bottom.
@@ -170,7 +171,7 @@ def suppress(
     wide = scores.astype(np.float64)
     order = wide.argsort()[::-1]
     order = order[wide[order] > threshold]
-    # `nms` sorts by score once more: it is given numbers that keep this order instead.
+    # `nms` sorts by score again, so it gets numbers that keep this order instead of the scores.
     ranks = np.arange(len(order), 0, -1)
     return order[np.array(nms(np.column_stack([boxes[order], ranks]), NMS_IOU), dtype=np.int64)]
 

@@ -19,12 +19,12 @@ from tasks.detect.mtcnn.pictures import SumTables
 from tasks.detect.mtcnn.pyramid import CELL_PX, CELL_STRIDE_PX, MAX_STRIP_PIXELS, Canvas, Window, packed
 from tasks.media import FaceDetection
 
-# Overlaps above which one of two boxes goes, as in facenet-pytorch.
+# Overlaps above which one of two boxes is dropped, as in facenet-pytorch.
 LEVEL_NMS_IOU = 0.5
 NMS_IOU = 0.7
 NMS_SHARE_OF_SMALLER = 0.7
 
-# Squares together in R-Net and O-Net: what stays in a core's cache, and facenet-pytorch's number for a GPU.
+# Squares in a batch of R-Net and O-Net: as many as fit in a core's cache, and facenet-pytorch's number for a GPU.
 SQUARES_PER_BATCH = {"cpu": 32, "cuda": 512}
 
 
@@ -33,7 +33,7 @@ class Cascade:
 
     Args:
         thresholds: lowest scores of P-Net, R-Net and O-Net.
-        device: where they run.
+        device: device that they run on.
     """
 
     def __init__(self, thresholds: tuple[float, float, float], device: torch.device) -> None:
@@ -50,16 +50,16 @@ class Cascade:
         return self._decide(tables, boxes, frames)
 
     def _propose(self, tables: SumTables, windows: Sequence[Window]) -> tuple[Tensor, Tensor]:
-        """Run P-Net: squares (N,4) and their frames (N,), the surest first."""
+        """Run P-Net; return squares (N,4) and their frames (N,), the highest score first."""
         found, groups = [], []
         for canvas in packed(tuple(windows), MAX_STRIP_PIXELS[tables.device.type]):
             boxes, group = self._candidates(tables, canvas)
             found.append(boxes)
             groups.append(group)
         boxes, group = torch.cat(found), torch.cat(groups)
-        order = group.argsort(stable=True)  # of equally sure boxes the one of the finer level stays
+        order = group.argsort(stable=True)  # of boxes with equal scores, the one from the finer level stays
         boxes, group = boxes[order], group[order]
-        # Coordinates are whole numbers here, and below 2^24 even where boxes of different groups are set apart.
+        # Coordinates are whole numbers here, and below 2^24 even after the shift that separates groups.
         kept = batched_nms(boxes[:, :4], boxes[:, 4], group, LEVEL_NMS_IOU)
         boxes, frames = boxes[kept], group[kept] % tables.num_frames
         kept = _surest(boxes[:, :4], boxes[:, 4], frames, tables.num_frames)
@@ -68,7 +68,7 @@ class Cascade:
         return _squares(boxes[:, :4] + boxes[:, 5:] * sides.repeat(1, 2)), frames
 
     def _candidates(self, tables: SumTables, canvas: Canvas) -> tuple[Tensor, Tensor]:
-        """Return what P-Net takes for faces, (N,9): box, score, offsets; and (N,) which of T frames × levels."""
+        """Return P-Net's candidates (N,9): box, score, offsets; and (N,) their number among T frames × levels."""
         owners, least = (torch.from_numpy(values).to(tables.device) for values in canvas.owners())
         scores, offsets = self._pnet(tables.paint(canvas), canvas.seams())
         chosen = scores >= least.clamp_(min=self._thresholds[0])
@@ -85,7 +85,7 @@ class Cascade:
         return boxes, places[:, 0] + per_window[:, 2] * tables.num_frames
 
     def _refine(self, tables: SumTables, boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Run R-Net: fewer and better squares."""
+        """Run R-Net, which returns fewer and better squares."""
         boxes, frames, corners = _seen(tables, boxes, frames)
         if not len(boxes):
             return boxes, frames
@@ -96,7 +96,7 @@ class Cascade:
         return _squares(_moved(boxes[kept], answers[kept, 1:])), frames[kept]
 
     def _decide(self, tables: SumTables, boxes: Tensor, frames: Tensor) -> list[list[FaceDetection]]:
-        """Run O-Net: faces."""
+        """Run O-Net, which returns the faces of each frame."""
         boxes, frames, corners = _seen(tables, boxes, frames)
         if not len(boxes):
             return [[] for _ in range(tables.num_frames)]
@@ -108,13 +108,13 @@ class Cascade:
         across = sides[:, :1] * points_x + boxes[:, :1] - 1
         down = sides[:, 1:] * points_y + boxes[:, 1:2] - 1
         columns = [_moved(boxes, offsets), scores, across, down, frames[passed, None].float()]
-        found = torch.cat(columns, dim=1).cpu().numpy()  # the one transfer back
+        found = torch.cat(columns, dim=1).cpu().numpy()  # the only transfer from the device
         return [_faces(found[found[:, -1] == frame]) for frame in range(tables.num_frames)]
 
 
 def _seen(tables: SumTables, boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the squares (N,4) that reach into their frame, the frames (N,), and the pixels (N,4) that are in it."""
-    corners = boxes.long()  # towards zero
+    """Return the squares (N,4) that overlap their frame, the frames (N,), and the parts (N,4) inside the frame."""
+    corners = boxes.long()  # rounded towards zero
     corners = torch.cat([corners[:, :2].clamp(min=1) - 1, corners[:, 2:]], dim=1)
     corners[:, 2].clamp_(max=tables.width)
     corners[:, 3].clamp_(max=tables.height)
@@ -123,26 +123,26 @@ def _seen(tables: SumTables, boxes: Tensor, frames: Tensor) -> tuple[Tensor, Ten
 
 
 def _surest(boxes: Tensor, scores: Tensor, frames: Tensor, num_frames: int) -> Tensor:
-    """Return which boxes (N,4) stay, the surest first: none overlaps too much with a surer one of its frame."""
+    """Return which boxes (N,4) stay, best first: none overlaps too much with one of a higher score in its frame."""
     kept = nms(boxes, scores, NMS_IOU) if num_frames == 1 else batched_nms(boxes, scores, frames, NMS_IOU)
     return cast(Tensor, kept)
 
 
 def _answers(network: CropNetwork, tables: SumTables, frames: Tensor, corners: Tensor, side_px: int) -> Tensor:
-    """Show a network N crops, N > 0, a batch at a time; return its N answers."""
+    """Run a network on N crops, N > 0, in batches; return its N results."""
     step = SQUARES_PER_BATCH[tables.device.type]
     batches = zip(torch.split(frames, step), torch.split(corners, step), strict=True)
     return torch.cat([network(tables.crop(*batch, side_px)) for batch in batches])
 
 
 def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
-    """Return boxes (N,4) whose sides are moved by offsets (N,4), shares of width and height."""
+    """Return boxes (N,4) with sides moved by offsets (N,4), which are shares of width and height."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     return boxes + offsets * sides.repeat(1, 2)
 
 
 def _squares(boxes: Tensor) -> Tensor:
-    """Return the squares (N,4) with the middles and the longer sides of boxes (N,4)."""
+    """Return the squares (N,4) around the centres of boxes (N,4), with their longer sides."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longer = sides.amax(dim=1, keepdim=True)
     corners = boxes[:, :2] + sides * 0.5 - longer * 0.5
@@ -164,7 +164,7 @@ def _faces(found: npt.NDArray[np.float32]) -> list[FaceDetection]:
 
 
 def _without_doubles(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> list[int]:
-    """Return which boxes stay, the surest first: none shares too much of the smaller area with a surer one."""
+    """Return which boxes stay, best first: none shares too much of the smaller area with one of a higher score."""
     areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     left = np.argsort(scores)
     kept: list[int] = []

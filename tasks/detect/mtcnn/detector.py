@@ -1,8 +1,8 @@
 """Detector `mtcnn` (Zhang et al., 2016), with the networks, weights and arithmetic of facenet-pytorch.
 
-Boxes, scores and landmarks of a full search are those of `facenet_pytorch.MTCNN(keep_all=True).detect` at the same
-settings, but for rounding in float32: IoU above 0.99999, none lost, none more. Following looks for faces near where
-they were: known faces keep those boxes; a person much smaller than the largest who comes in between is seen later.
+Boxes, scores and landmarks of a full search equal those of `facenet_pytorch.MTCNN(keep_all=True).detect` at the same
+settings, except for rounding in float32: IoU above 0.99999, no face lost or added. Following searches near the known
+faces: these get the same boxes, but a new person much smaller than the largest face is found later.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from tasks.media import FaceDetection, FrameBatch
 
 
 class MTCNNDetector(FaceDetector):
-    """facenet-pytorch's MTCNN behind the detector contract; its weights ship inside that package.
+    """Detector `mtcnn`; its weights are part of the package facenet-pytorch.
 
     Args:
-        min_face_px: smallest face looked for, pixels; 20 is facenet-pytorch's default.
+        min_face_px: smallest face searched for, pixels; 20 is facenet-pytorch's default.
         thresholds: lowest scores of P-Net, R-Net and O-Net.
         scale_factor: step of the scale pyramid.
-        follow: search the first frame of each call in full, and the others near the faces of those before them.
-        device: `cpu` or `cuda:N`; on a GPU all frames of a call go through the networks at once, in full.
+        follow: search the first frame of each call in full, and later frames near the faces of earlier frames.
+        device: `cpu` or `cuda:N`; on a GPU all frames of a call are searched together, in full.
 
     Raises:
         StageMissing: facenet-pytorch is not installed.
@@ -56,7 +56,7 @@ class MTCNNDetector(FaceDetector):
     def from_settings(
         cls, settings: DetectorSettings, *, device: str, weights_dir: Path | None, lenience: float = 1.0
     ) -> Self:
-        """Make a detector, each of whose thresholds is multiplied by `lenience`; no weight file is looked for."""
+        """Make a detector with all thresholds multiplied by `lenience`; it needs no weight file."""
         del weights_dir
         p_net, r_net, o_net = (threshold * lenience for threshold in settings.thresholds)
         return cls(
@@ -81,6 +81,6 @@ class MTCNNDetector(FaceDetector):
             return self._cascade.search(SumTables(frames.data, self._device), windows)
         if self._follow:
             return follow(self._cascade, frames.data, levels)
-        # One at a time: what a frame needs then stays in the core's cache.
+        # One frame at a time, so that its data stay in the core's cache.
         singles = (CpuSumTables(frames.data[row : row + 1]) for row in range(len(frames)))
         return [self._cascade.search(tables, windows)[0] for tables in singles]

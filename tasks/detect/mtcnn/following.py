@@ -1,10 +1,10 @@
 """Search by following: in full near the faces of earlier frames, coarsely everywhere else.
 
-A face of f pixels is found at a few levels of the pyramid, where it about fills a cell of P-Net; the many cells are at
-the others. So P-Net sees a window around each known face at its own levels, and the whole frame at the coarse levels
-alone, where it must be surer. The windows' cells are those of the whole levels: what is found there is what a full
-search finds. A face that comes up at a glance gets windows of its own, and the frame is searched again; a frame in
-which a sure face is missing, or no face was expected, is searched in full.
+A face of f pixels is found at a few levels of the pyramid, where it about fills a cell of P-Net; most cells are at the
+other levels. So P-Net gets a window around each known face at the levels of that face, and the whole frame at the
+coarse levels only, with a higher threshold. The cells of windows are those of whole levels, so that windows give the
+same boxes as a full search. A face that is found by the coarse search gets windows of its own, and the frame is
+searched again. A frame in which a face of high score is missing, or no face was expected, is searched in full.
 """
 
 from __future__ import annotations
@@ -21,33 +21,34 @@ from tasks.detect.mtcnn.pictures import CpuSumTables, SumTables
 from tasks.detect.mtcnn.pyramid import Area, Level, Window, around, whole
 from tasks.media import FaceDetection
 
-# The levels at which a face of f pixels (the root of its area) is looked for: from the cell of at most 0.57 f to that
-# of at least 2.4 f. In 60 frames of FF++, each at eight sizes, the main face had the full search's own box wherever the
-# finest cell was at most 0.58 f and the coarsest at least 2.0 f; without them the IoU was as low as 0.88.
+# Levels at which a face of f pixels (the root of its area) is searched for: from a cell of at most 0.57 f to a cell of
+# at least 2.4 f. In 60 frames of FF++, each at eight sizes, the main face had the box of the full search whenever the
+# finest cell was at most 0.58 f and the coarsest at least 2.0 f; otherwise the IoU was as low as 0.88.
 FINEST_CELL = 0.57
 COARSEST_CELL = 2.4
-RESIZING = 0.95  # how much smaller than last time, or larger, a face may be before the frame is searched again
+RESIZING = 0.95  # ratio of a face's sizes in two frames; if it is smaller, the frame is searched again
 
-# Around a face, shares of its size: where it is looked for, and what must have been seen if its box is to be right. So
-# 1,800 frames of FF++ (60 at five sizes, with three least faces, every other clip a fake) gave the main face the box of
-# the full search each time (IoU above 0.999999).
+# Margins around a face, as shares of its size: the area that is searched, and the area that must have been searched for
+# a correct box. With them, the main face had the box of the full search (IoU above 0.999999) in all of 1,800 frames of
+# FF++ (60 at five sizes, with three smallest faces, every other clip a fake).
 MARGIN = 0.6
 LEAST_MARGIN = 0.25
 
-# A glance goes to cells of at least this share of the largest known face, within these shares of the shorter side. Of
-# 193 newcomers each, put into frames of FF++ at five sizes, it finds all of 0.6 of the face's size and more, 181 of 0.5
-# and 105 of 0.4 (benchmarks/detect.py). Cells of 0.5 find more small ones, for 1.3 times the cost of a frame. A cell
-# takes part if it scores this much: so does one of the main face in 99.2 % of real frames, and 1 to 4 elsewhere.
+# The coarse search uses cells of at least this share of the largest known face, within these shares of the shorter
+# side. Of 193 new faces of each size, put into frames of FF++ at five sizes, it finds all of 0.6 of the known face's
+# size and more, 181 of 0.5 and 105 of 0.4 (benchmarks/detect.py). Cells of 0.5 find more small faces, for 1.3 times the
+# cost of a frame. A cell counts if it scores this much. In 99.2 % of real frames a cell of the main face does, and 1 to
+# 4 cells elsewhere.
 GLANCE_CELL = 0.75
 GLANCE_CELL_OF_SIDE = (0.1, 0.2)
 GLANCE_SCORE = 0.9
 
-# Boxes in successive frames are one face where the middle moved by at most this share of the size, and the size changed
-# by at most this factor. In FF++, 0.4 to 1 s apart, faces move by up to 0.3 and grow by up to 1.1.
+# Boxes in successive frames are the same face if the centre moved by at most this share of the size, and the size
+# changed by at most this factor. In FF++, in frames 0.4 to 1 s apart, faces move by up to 0.3 and grow by up to 1.1.
 SAME_SHIFT = 0.75
 SAME_GROWTH = 1.5
 
-SURE_SCORE = 0.97  # a face with it that is missed is looked for in full; hands and trees scored up to 0.955
+SURE_SCORE = 0.97  # if a face of this score is lost, the frame is searched in full; hands and trees had up to 0.955
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +56,14 @@ class Known:
     """A face of an earlier frame."""
 
     face: FaceDetection
-    """Where it was last."""
+    """Its last detection."""
 
     is_recent: bool
-    """Whether that was in the frame just before."""
+    """Whether that was in the frame before this one."""
 
 
 def follow(cascade: Cascade, images: npt.NDArray[np.uint8], levels: Sequence[Level]) -> list[list[FaceDetection]]:
-    """Return the faces of (T,H,W,3) uint8 RGB images, in display order, the largest of each first."""
+    """Return the faces of (T,H,W,3) uint8 RGB images in display order, the largest face of each image first."""
     known: list[Known] = []
     answer = []
     for number in range(len(images)):
@@ -79,7 +80,7 @@ def follow(cascade: Cascade, images: npt.NDArray[np.uint8], levels: Sequence[Lev
 def _near(
     cascade: Cascade, tables: SumTables, levels: Sequence[Level], known: Sequence[Known]
 ) -> list[FaceDetection] | None:
-    """Return the faces of one frame where they are expected; None where a full search has to tell."""
+    """Return the faces of one frame, searched where they are expected; None if a full search is needed."""
     expected = [one.face for one in known]
     sought = windows_for(expected, levels, min(tables.height, tables.width))
     (found,) = cascade.search(tables, sought)
@@ -94,12 +95,12 @@ def _near(
 
 
 def windows_for(faces: Sequence[FaceDetection], levels: Sequence[Level], shorter_px: int) -> list[Window]:
-    """Return where to look for these faces, one window a level at most, and at a glance for others.
+    """Return the windows to search for these faces, at most one for each level, and coarsely for others.
 
     Args:
-        faces: what is expected.
-        levels: of the frame's pyramid.
-        shorter_px: side of the frame.
+        faces: the expected faces.
+        levels: levels of the frame's pyramid.
+        shorter_px: shorter side of the frame.
     """
     least_px, most_px = (share * shorter_px for share in GLANCE_CELL_OF_SIDE)
     glance_px = min(max(GLANCE_CELL * max(map(_size_px, faces)), least_px), most_px)
@@ -121,7 +122,7 @@ def windows_for(faces: Sequence[FaceDetection], levels: Sequence[Level], shorter
 
 
 def _was_in_view(face: FaceDetection, levels: Sequence[Level], windows: Sequence[Window]) -> bool:
-    """Whether the windows held all that the face's box depends on."""
+    """Return whether the windows contained everything that the face's box depends on."""
     in_view = {window.level.number: window.inner if window.least_score else window for window in windows}
     for number in _levels_for(_size_px(face), _size_px(face), levels):
         needed, seen = around(levels[number], _area(face, LEAST_MARGIN)), in_view.get(number)
@@ -138,20 +139,20 @@ def _levels_for(least_px: float, most_px: float, levels: Sequence[Level]) -> ran
 
 
 def _size_px(face: FaceDetection) -> float:
-    """Return the root of a face's area, 1 at least."""
+    """Return the square root of a face's area, at least 1."""
     left, top, right, bottom = face.box_xyxy.tolist()
     return math.sqrt(max(1.0, (right - left) * (bottom - top)))
 
 
 def _area(face: FaceDetection, margin: float) -> Area:
-    """Return a face's box with a margin, a share of its size."""
+    """Return a face's box with a margin, which is a share of its size."""
     left, top, right, bottom = face.box_xyxy.tolist()
     more = margin * _size_px(face)
     return left - more, top - more, right + more, bottom + more
 
 
 def _is_among(face: FaceDetection, others: Sequence[FaceDetection]) -> bool:
-    """Whether one of the others is the same face."""
+    """Return whether one of the others is the same face."""
     (x, y), size = _middle(face), _size_px(face)
     for other in others:
         other_x, other_y = _middle(other)

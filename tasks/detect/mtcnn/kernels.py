@@ -1,6 +1,6 @@
 """MTCNN's pixel loops on a CPU, compiled into one pass where torch takes several.
 
-The arithmetic is torch's own, operation by operation in float32, so the numbers are the same to the last bit.
+The arithmetic is that of torch, operation by operation in float32, so results are equal to the last bit.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Sums = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-# What the networks were trained on: bytes around 0, in about -1..1.
+# Normalisation that the networks were trained with: bytes are mapped to about -1..1.
 MIDDLE_BYTE = np.float32(127.5)
 BYTE_SCALE = np.float32(0.0078125)
 
@@ -30,17 +30,17 @@ def paint_means(
     row: int,
     column: int,
 ) -> None:
-    """Write shrunk pictures, normalised, from tables of sums.
+    """Write shrunk and normalised pictures from tables of sums.
 
     Args:
-        sums: (T,H+1,W+1,3) of what is above and left.
+        sums: (T,H+1,W+1,3) sums of all pixels above and to the left.
         tops: (h,) first row that each row of the picture covers.
-        bottoms: (h,) one past the last.
-        lefts: (w,) likewise.
-        rights: (w,) likewise.
-        pictures: (T,…,…,3), where they go.
-        row: in it, of the first.
-        column: in it, of the first.
+        bottoms: (h,) one past the last of these rows.
+        lefts: (w,) first column that each column of the picture covers.
+        rights: (w,) one past the last of these columns.
+        pictures: (T,…,…,3), the output.
+        row: row of the output at which the picture begins.
+        column: column of the output at which the picture begins.
     """
     num_values = 3 * len(lefts)
     shares = np.empty(num_values, np.int32)
@@ -64,13 +64,13 @@ def paint_means(
 
 @compiled
 def paint_squares(sums: Sums, frames: Numbers, corners_xyxy: Numbers, pictures: Floats) -> None:
-    """Write parts of frames, shrunk or grown to squares and normalised, from tables of sums.
+    """Write parts of frames, resized to squares and normalised, from tables of sums.
 
     Args:
-        sums: (T,H+1,W+1,3) of what is above and left.
-        frames: (N,) which of T each is of.
-        corners_xyxy: (N,4) pixels, the last ones not included.
-        pictures: (N,S,S,3), where they go.
+        sums: (T,H+1,W+1,3) sums of all pixels above and to the left.
+        frames: (N,) number of the frame of each part.
+        corners_xyxy: (N,4) pixels, the right and bottom ends not included.
+        pictures: (N,S,S,3), the output.
     """
     side = pictures.shape[1]
     lefts, rights = np.empty(side, np.int64), np.empty(side, np.int64)
@@ -100,14 +100,14 @@ def paint_squares(sums: Sums, frames: Numbers, corners_xyxy: Numbers, pictures: 
 
 @compiled
 def activate_and_pool(values: Floats, slopes: Floats, size: int, stride: int, pooled: Floats) -> None:
-    """Write the greatest of each pool of PReLU's answers; the last pools may be cut off.
+    """Apply PReLU and max pooling; the last pools may be cut off.
 
     Args:
         values: (N,H,W,C).
-        slopes: (C,) of PReLU below 0.
-        size: of a pool, along height and width.
-        stride: from a pool to the next.
-        pooled: (N,h,w,C), where they go.
+        slopes: (C,) slopes of PReLU below 0.
+        size: size of a pool, along height and width.
+        stride: distance from a pool to the next.
+        pooled: (N,h,w,C), the output.
     """
     num_pictures, height, width, num_channels = values.shape
     for picture in range(num_pictures):

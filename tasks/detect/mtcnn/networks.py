@@ -1,7 +1,7 @@
 """MTCNN's three networks: facenet-pytorch's weights, fewer passes over memory, equal results up to rounding.
 
-Channels come in sixteens, the width of AVX-512's vectors, with zeros for those that are not there; heads that look at
-the same values are one; on a CPU activation and pool are one pass (`kernels.py`).
+Channels are padded with zeros to a multiple of sixteen, the width of AVX-512's vectors. Heads with the same input are
+joined into one layer. On a CPU, activation and pooling are one pass (`kernels.py`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NOTHING = -1e30  # below every activation, so max pooling ignores the padding
 
 
 class Layer(NamedTuple):
-    """A convolution and what follows it."""
+    """A convolution and its activation."""
 
     weight: Tensor
     """(outputs,inputs,k,k) channels-last."""
@@ -36,14 +36,14 @@ class Layer(NamedTuple):
     """(outputs,)."""
 
     slope: Tensor
-    """(outputs,) of PReLU below 0."""
+    """(outputs,) slopes of PReLU below 0."""
 
     def convolve(self, values: Tensor) -> Tensor:
-        """Return the convolution's answer, (N,outputs,h,w)."""
+        """Return the result of the convolution, (N,outputs,h,w)."""
         return nnf.conv2d(values, self.weight, self.bias)
 
     def __call__(self, values: Tensor) -> Tensor:
-        """Return the active answer, (N,outputs,h,w)."""
+        """Return the activated result, (N,outputs,h,w)."""
         return nnf.prelu(self.convolve(values), self.slope)
 
     def pooled(self, answer: Tensor, size: int) -> Tensor:
@@ -67,7 +67,7 @@ class FastPNet:
         more = -len(bias) % CHANNELS_PER_VECTOR
         weight, bias = nnf.pad(weight, (0, 0, 0, 0, 0, 0, 0, more)), nnf.pad(bias, (0, more))
         self._heads = weight.to(device, memory_format=torch.channels_last), bias.to(device)
-        # Where a slope is negative nothing active is below 0.
+        # With negative slopes, no activated value is below 0.
         self._nothing = torch.where(self._first.slope > 0, NOTHING, 0.0)[:, None, None]
 
     def __call__(self, canvases: Tensor, seams: Sequence[tuple[slice, slice]] = ()) -> tuple[Tensor, Tensor]:
@@ -75,7 +75,7 @@ class FastPNet:
 
         Args:
             canvases: pictures.
-            seams: parts of the first layer's answer that nothing may come of.
+            seams: parts of the first layer's result that must not affect any cell.
         """
         first = self._first.convolve(canvases)
         for rows, columns in seams:
@@ -90,10 +90,10 @@ class CropNetwork:
 
     Args:
         layers: the convolutions.
-        pools: sizes of the pools behind the first of them.
+        pools: sizes of the pools after the first convolutions.
         hidden: the hidden layer and its activation.
-        heads: two logits, four offsets, and whatever comes after.
-        device: where it runs.
+        heads: two logits, four offsets, and further outputs.
+        device: device that it runs on.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class CropNetwork:
         self._heads = weight.to(device), bias.to(device)
 
     def __call__(self, squares: Tensor) -> Tensor:
-        """Return (N,5 or more) for (N,3,S,S) squares: the probability of a face, four offsets, and the other heads'."""
+        """Return (N,5 or more) for (N,3,S,S) squares: probability of a face, four offsets, and further outputs."""
         values = squares
         for layer, pool in zip(self._layers, self._pools, strict=False):
             values = layer.pooled(layer.convolve(values), pool)
@@ -139,7 +139,7 @@ def o_net(device: torch.device) -> CropNetwork:
 
 
 def _joined(heads: Sequence[Any]) -> tuple[Tensor, Tensor]:
-    """Return weights and biases of layers that look at the same values, one after the other."""
+    """Return the concatenated weights and biases of layers with the same input."""
     weight, bias = (torch.cat([getattr(head, name).detach() for head in heads]) for name in ("weight", "bias"))
     return weight, bias
 
@@ -153,7 +153,7 @@ def _layers(network: Any, num_layers: int, device: torch.device) -> list[Layer]:
 
 
 def _layer(convolution: Any, activation: Any, device: torch.device) -> Layer:
-    """Return a convolution with channels in sixteens; its input has them so, unless it is a picture."""
+    """Return a convolution with channels padded to sixteens; so are those of its input, unless it is a picture."""
     num_outputs, num_inputs = convolution.weight.shape[:2]
     more_outputs = -num_outputs % CHANNELS_PER_VECTOR
     more_inputs = -num_inputs % CHANNELS_PER_VECTOR if num_inputs > 3 else 0

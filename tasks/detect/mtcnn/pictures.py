@@ -1,8 +1,8 @@
 """Input pictures of MTCNN's networks: pyramid levels and crops, by exact area sampling.
 
-A pixel of a shrunk picture is the mean of the pixels that it covers, whole ones, as in `interpolate(mode="area")` of
-PyTorch. Sums of bytes are exact, so a table of sums from the corner gives each mean by four look-ups, bit for bit.
-`cv2.INTER_AREA` weighs the pixels at the edges: those are other pictures, and lead to other boxes (IoU down to 0.87).
+A pixel of a shrunk picture is the mean of the whole pixels that it covers, as in `interpolate(mode="area")` of PyTorch.
+Sums of bytes are exact, so a table of sums from the corner gives each mean by four look-ups, bit for bit.
+`cv2.INTER_AREA` weights the pixels at the edges: its pictures differ, and lead to other boxes (IoU down to 0.87).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from tasks.detect.mtcnn.pyramid import Canvas, Window
 
 
 class SumTables:
-    """T frames of one size, ready to be sampled by torch, on any device.
+    """Tables of sums of T frames of one size, sampled by torch on any device.
 
     Args:
         images: (T,H,W,3) uint8.
-        device: where the samples are wanted.
+        device: device of the samples.
     """
 
     def __init__(self, images: npt.NDArray[np.uint8], device: torch.device) -> None:
         self.num_frames, self.height, self.width = images.shape[:3]
         self.device = device
-        # (T,H+1,W+1,3) int32: the sum of what is above and left. It may wrap; differences of two are right even so.
+        # (T,H+1,W+1,3) int32: sums of all pixels above and to the left. Sums may overflow; their differences are right.
         self._sums = _sums_on_cpu(images) if device.type == "cpu" else _sums_on_device(images, device)
 
     def paint(self, canvas: Canvas) -> torch.Tensor:
@@ -55,8 +55,8 @@ class SumTables:
         """Return (N,3,S,S) float32 squares of pictures.
 
         Args:
-            frames: (N,) int64, which frame each is of.
-            corners_xyxy: (N,4) int64, whole pixels, the last ones not included.
+            frames: (N,) int64, number of the frame of each square.
+            corners_xyxy: (N,4) int64, whole pixels, the right and bottom ends not included.
             side_px: S.
         """
         lefts, rights = _spans_between(corners_xyxy[:, 0], corners_xyxy[:, 2], side_px)
@@ -79,7 +79,7 @@ class SumTables:
 
 
 class CpuSumTables(SumTables):
-    """The same pictures, bit for bit, by compiled loops: a fifth of the time.
+    """Tables of sums sampled by compiled loops on a CPU: the same pictures, bit for bit, in a fifth of the time.
 
     Args:
         images: (T,H,W,3) uint8.
@@ -90,7 +90,7 @@ class CpuSumTables(SumTables):
 
     def paint(self, canvas: Canvas) -> torch.Tensor:
         """Return (T,3,h,w) float32 in channels-last memory: a canvas for each frame, as the networks want it."""
-        # What is middle grey is 0.
+        # 0 is middle grey.
         picture = np.zeros((self.num_frames, canvas.height, canvas.width, 3), dtype=np.float32)
         for window, (top, left) in zip(canvas.windows, canvas.corners, strict=True):
             tops, bottoms, _ = self._spans(self.height, window.level.height, window.rows)
@@ -109,21 +109,21 @@ class CpuSumTables(SumTables):
 
 @lru_cache(maxsize=256)
 def _spans(length: int, num_pixels: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return what of `length` each of `num_pixels` covers: first, and one past the last, int64; how many, float32."""
+    """Return the part of `length` under each of `num_pixels`: first and one past the last, int64; size, float32."""
     numbers = torch.arange(num_pixels, device=device)
     starts, stops = numbers * length // num_pixels, -((numbers + 1) * -length // num_pixels)
     return starts, stops, (stops - starts).float()
 
 
 def _spans_between(first: torch.Tensor, last: torch.Tensor, num_pixels: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the same for N stretches: (N,num_pixels) each."""
+    """Return first and one past the last for N intervals, (N,num_pixels) each."""
     numbers, lengths = torch.arange(num_pixels, device=first.device), (last - first)[:, None]
     starts, stops = numbers * lengths // num_pixels, -((numbers + 1) * -lengths // num_pixels)
     return starts + first[:, None], stops + first[:, None]
 
 
 def _normalised(means: torch.Tensor) -> torch.Tensor:
-    """Return (N,h,w,3) float32 bytes, which it changes, as (N,3,h,w) around 0."""
+    """Normalise (N,h,w,3) float32 bytes in place; return them as (N,3,h,w), about -1..1."""
     return means.sub_(float(MIDDLE_BYTE)).mul_(float(BYTE_SCALE)).permute(0, 3, 1, 2)
 
 
@@ -133,7 +133,7 @@ def _sums_on_cpu(images: npt.NDArray[np.uint8]) -> torch.Tensor:
 
 
 def _sums_on_device(images: npt.NDArray[np.uint8], device: torch.device) -> torch.Tensor:
-    """One transfer of bytes from pinned memory; the sums are made there."""
+    """Copy the bytes from pinned memory to the device, and compute the sums there."""
     data = torch.from_numpy(np.ascontiguousarray(images)).pin_memory().to(device, non_blocking=True)
     num_frames, height, width = data.shape[:3]
     sums = torch.zeros((num_frames, height + 1, width + 1, 3), dtype=torch.int32, device=device)

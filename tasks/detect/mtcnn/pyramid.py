@@ -10,14 +10,14 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-CELL_PX = 12  # side of what P-Net sees at once
-CELL_STRIDE_PX = 2  # between neighbouring cells of P-Net
+CELL_PX = 12  # side of the square that P-Net classifies
+CELL_STRIDE_PX = 2  # distance between neighbouring cells of P-Net
 
-# Windows of more pixels have a canvas of their own: to call P-Net costs 0.3 ms, as much as 8,000 pixels.
+# Windows of more pixels have a canvas of their own: a call of P-Net costs 0.3 ms, as much as 8,000 pixels.
 MAX_SHARED_PIXELS = 1 << 15
 
-# P-Net looks at this many pixels together on a CPU: a 720p frame takes 42 ms so, 44 in whole levels, 56 in strips of a
-# quarter of that.
+# Pixels in one call of P-Net on a CPU: a 720p frame takes 42 ms so, 44 ms in whole levels, 56 ms in strips of a quarter
+# of this size.
 MAX_STRIP_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 30}
 
 IMPOSSIBLE_SCORE = 2.0
@@ -30,7 +30,7 @@ class Level:
     """One step of the pyramid of a frame."""
 
     number: int
-    """From 0, the finest."""
+    """Number from 0, the finest."""
 
     scale: float
     """Pixels of the level per pixel of the frame."""
@@ -43,13 +43,13 @@ class Level:
 
     @property
     def face_px(self) -> float:
-        """The size of a face that fills a cell here, pixels of the frame."""
+        """Size of a face that fills a cell of this level, pixels of the frame."""
         return CELL_PX / self.scale
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A part of a level; its corner is where a cell begins, and its far sides are there too, or the level's own."""
+    """A part of a level; each side lies where a cell begins, or on the border of the level."""
 
     level: Level
     """Which."""
@@ -77,7 +77,7 @@ class Window:
         return self.columns[1] - self.columns[0]
 
     def contains(self, other: Window) -> bool:
-        """Whether the other one, of the same level, is a part of this one."""
+        """Return whether another window of the same level is a part of this one."""
         return (
             self.rows[0] <= other.rows[0] <= other.rows[1] <= self.rows[1]
             and self.columns[0] <= other.columns[0] <= other.columns[1] <= self.columns[1]
@@ -93,7 +93,7 @@ class Window:
         return least
 
     def strips(self, max_pixels: int) -> list[Window]:
-        """Return windows of at most so many pixels, or one row of cells, that have this one's cells between them."""
+        """Return windows of at most this many pixels, or one row of cells, that divide the cells of this window."""
         num_cells = cells_along(self.height)
         step = max(1, (max_pixels // self.width - CELL_PX) // CELL_STRIDE_PX + 1)
         if step >= num_cells:
@@ -105,9 +105,9 @@ class Window:
 
 @lru_cache(maxsize=64)
 def levels_of(height: int, width: int, min_face_px: int, factor: float) -> tuple[Level, ...]:
-    """Return the levels of a frame of this size, the finest first; none where no face that large fits.
+    """Return the levels of a frame of this size, the finest first; none if no face of the least size fits.
 
-    The numbers are made as facenet-pytorch makes them, float64 in this order: any other rounding moves every box.
+    The numbers are computed as in facenet-pytorch, float64 in this order: any other rounding moves every box.
     """
     scale = CELL_PX / min_face_px
     shorter = min(height, width) * scale
@@ -120,14 +120,14 @@ def levels_of(height: int, width: int, min_face_px: int, factor: float) -> tuple
 
 
 def whole(level: Level, least_score: float = 0.0, inner: Window | None = None) -> Window:
-    """Return the window that is all of a level."""
+    """Return the window that covers a whole level."""
     return Window(level, (0, level.height), (0, level.width), least_score, inner)
 
 
 def around(level: Level, area_xyxy: Area) -> Window | None:
-    """Return the least window with every cell that reaches out of an area, frame pixels, by a quarter at most.
+    """Return the smallest window with every cell of which at most a quarter is outside an area, in frame pixels.
 
-    None where the level has none.
+    None if the level has no such cell.
     """
     left, top, right, bottom = (place * level.scale for place in area_xyxy)
     columns, rows = _cells(left, right, level.width), _cells(top, bottom, level.height)
@@ -135,7 +135,7 @@ def around(level: Level, area_xyxy: Area) -> Window | None:
 
 
 def _cells(first: float, last: float, length: int) -> tuple[int, int] | None:
-    """Return the span of pixels of the cells between first and last, give or take a quarter, in a level that long."""
+    """Return the range of pixels of the cells from first to last, give or take a quarter, in a level of `length`."""
     start = max(0, int(first - CELL_PX / 4) // CELL_STRIDE_PX * CELL_STRIDE_PX)
     stop = min(start + _even(math.ceil(last + CELL_PX / 4 - start)), length)
     return (start, stop) if stop - start >= CELL_PX else None
@@ -143,7 +143,7 @@ def _cells(first: float, last: float, length: int) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """Windows side by side in one picture, so that P-Net runs once for all of them; no cell that counts sees two."""
+    """Windows side by side in one picture, so that P-Net runs once for all; cells over two windows do not count."""
 
     height: int
     """Pixels."""
@@ -152,13 +152,13 @@ class Canvas:
     """Pixels."""
 
     windows: tuple[Window, ...]
-    """What is on it."""
+    """The windows on it."""
 
     corners: tuple[tuple[int, int], ...]
-    """Top and left of each, pixels, even."""
+    """Top and left of each window, pixels, even numbers."""
 
     def owners(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Return (y,x) which window each cell is of, and its least score: above 1 for those that see two windows."""
+        """Return (y,x) the window of each cell, and its least score: above 1 for cells that cover two windows."""
         owners = np.zeros((cells_along(self.height), cells_along(self.width)), dtype=np.int64)
         least = np.full(owners.shape, IMPOSSIBLE_SCORE, dtype=np.float32)
         for number, (window, (top, left)) in enumerate(zip(self.windows, self.corners, strict=True)):
@@ -169,16 +169,16 @@ class Canvas:
         return owners, least
 
     def moves(self) -> list[tuple[int, int]]:
-        """Return, for each window, what to add to x and y of its pixels here to have those in its level."""
+        """Return for each window the shift in x and y from pixels of the canvas to pixels of its level."""
         return [
             (window.columns[0] - left, window.rows[0] - top)
             for window, (top, left) in zip(self.windows, self.corners, strict=True)
         ]
 
     def seams(self) -> list[tuple[slice, slice]]:
-        """Return what, of P-Net's first layer, lies in a pool of a window's last row or column, but not in the window.
+        """Return the parts of P-Net's first layer in a pool of a window's last row or column, but outside the window.
 
-        Levels of odd height or width end with half a pool. Elsewhere windows are cut so that pools are whole.
+        Levels of odd height or width end with half a pool. Inside levels, windows are cut so that pools are complete.
         """
         found = []
         for window, (top, left) in zip(self.windows, self.corners, strict=True):
@@ -191,7 +191,7 @@ class Canvas:
 
 
 def cells_along(length: int) -> int:
-    """Return how many cells of P-Net lie along so many pixels: 3 × 3 layers with a pool of 2 after the first."""
+    """Return the number of P-Net's cells along this many pixels: 3 × 3 layers with a pool of 2 after the first."""
     return (length - 1) // CELL_STRIDE_PX - 4
 
 
@@ -200,8 +200,8 @@ def packed(windows: tuple[Window, ...], max_pixels: int) -> tuple[Canvas, ...]:
     """Return the canvases for these windows: large ones alone, in strips, the others together, the highest first.
 
     Args:
-        windows: what P-Net is to see.
-        max_pixels: of a strip.
+        windows: the input of P-Net.
+        max_pixels: largest number of pixels of a strip.
     """
     large = [window for window in windows if window.height * window.width > MAX_SHARED_PIXELS]
     shared = sorted((window for window in windows if window not in large), key=lambda window: -window.height)

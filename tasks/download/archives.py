@@ -1,8 +1,8 @@
-"""Readers of archives: zip, tar, and tar compressed by gzip, bzip2 or xz, told apart by their bytes, not their names.
+"""Readers of archives: zip, tar, and tar compressed by gzip, bzip2 or xz, recognised by their bytes, not their names.
 
-Only plain files come out of here, under names that stay below the folder that they are extracted to. An archive with
-anything else in it (links, devices, `..`, absolute names, encrypted members) is refused as a whole: datasets have none,
-and half an archive is worse than a message.
+The readers return only plain files, with names below the folder that they are extracted to. An archive with anything
+else in it (links, devices, `..`, absolute names, encrypted members) is refused as a whole: datasets have no such
+members, and half an archive is worse than an error.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from manifests.errors import FaceshardsError, UserError
 from tasks.download.file_kind import SNIFF_BYTES, Content, kind_of, refusal
 
 CHUNK_BYTES = 1024 * 1024
-# The longest piece read at once. A tar's own headers are shorter; one that claims more would fill the memory.
+# The longest piece read at once. A tar's own headers are shorter; a header that claims more would fill the memory.
 MAX_READ_BYTES = CHUNK_BYTES
-MAX_TRAILER_BYTES = 16 * 1024 * 1024  # padding behind the last member of a tar; tar pads to 10 KiB, or 512 KiB at most
+MAX_TRAILER_BYTES = 16 * 1024 * 1024  # padding after the last member of a tar; tar pads to 10 KiB, or 512 KiB at most
 
 _OPENERS: dict[str, Callable[[Path], Any]] = {
     "tar": lambda path: path.open("rb"),
@@ -50,15 +50,15 @@ _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 class ArchiveError(UserError):
-    """An archive is broken, or holds what must not be extracted."""
+    """An archive is broken, or holds members that must not be extracted."""
 
 
 class ArchiveBroken(ArchiveError):
-    """The bytes of an archive are damaged: another download may give the whole archive."""
+    """The bytes of an archive are damaged: another download may succeed."""
 
 
 class ExtractionStopped(FaceshardsError):
-    """The run was interrupted; what was extracted stays, and the next run goes on."""
+    """The run was interrupted; extracted files are kept, and the next run resumes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +69,10 @@ class Member:
     """POSIX path below the folder of extraction."""
 
     num_bytes: int
-    """Length of its contents as the archive claims it; may be a lie."""
+    """Length of its contents according to the archive, bytes; may be wrong."""
 
     handle: Any
-    """How its archive knows it: a ZipInfo or TarInfo."""
+    """Description of the file in its archive: a ZipInfo or TarInfo."""
 
 
 class Archive(Protocol):
@@ -82,14 +82,14 @@ class Archive(Protocol):
         """Yield its files in order.
 
         Raises:
-            ArchiveError: it is broken or holds something else than files.
+            ArchiveError: the archive is broken, or holds other members than files.
         """
 
     def chunks(self, member: Member) -> Iterator[bytes]:
-        """Yield a file's contents in pieces, checked against the archive's own checksum where it has one.
+        """Yield a file's contents in pieces, checked against the archive's own checksum if it has one.
 
         Raises:
-            ArchiveError: it is broken.
+            ArchiveError: the archive is broken.
         """
 
 
@@ -99,11 +99,11 @@ def open_archive(path: Path, should_stop: Callable[[], bool] = lambda: False) ->
 
     Args:
         path: the file.
-        should_stop: asked again and again while a compressed tar is wound forward.
+        should_stop: called repeatedly while a compressed tar is read up to a position.
 
     Raises:
-        ArchiveError: it is no archive, or a broken one.
-        OSError: it cannot be read.
+        ArchiveError: the file is not an archive, or a broken one.
+        OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         head = file.read(SNIFF_BYTES)
@@ -125,7 +125,7 @@ def safe_name(name: str) -> str:
     """Return a member's name as a POSIX path below the folder of extraction.
 
     Raises:
-        ArchiveError: it leads elsewhere, on this system or on another.
+        ArchiveError: the name leads out of the folder, on this system or on another.
     """
     parts = [part for part in name.split("/") if part not in ("", ".")]
     leads_out = name.startswith("/") or ".." in parts or _WINDOWS_DRIVE.match(name)
@@ -143,7 +143,7 @@ class _Zip:
         for info in self._archive.infolist():
             if info.flag_bits & 1:
                 raise ArchiveError(
-                    f"archive {self._path}: got {info.filename!r} encrypted, expected it readable; "
+                    f"archive {self._path}: got {info.filename!r} encrypted, expected no encrypted file; "
                     "extract it by hand with its password"
                 )
             file_type = stat.S_IFMT(info.external_attr >> 16)
@@ -182,7 +182,7 @@ class _Tar:
                 yield chunk
 
     def _require_end(self) -> None:
-        """Read what is behind the last member: tarfile takes garbage and a cut for an end, gzip checks at its end."""
+        """Read on after the last member: for tarfile, garbage or a cut is an end, and gzip checks only at its end."""
         self._stream.seek(self._archive.offset)
         block = self._stream.read(tarfile.BLOCKSIZE)
         if len(block) != tarfile.BLOCKSIZE or any(block):
@@ -195,7 +195,7 @@ class _Tar:
 
 
 class _Guarded:
-    """A stream that reads no more at once than is good for the memory, and that can be stopped while it is wound on."""
+    """A stream that limits the size of each read, to protect the memory, and that can be stopped while it seeks."""
 
     def __init__(self, stream: Any, should_stop: Callable[[], bool], *, is_packed: bool) -> None:
         self._stream = stream
@@ -222,10 +222,10 @@ class _Guarded:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Tell a broken archive from a disk that cannot be read.
+    """Turn errors of a broken archive into ours; errors of the disk stay.
 
     Raises:
-        ArchiveError: the archive is broken, or compressed in a way that nobody here can undo.
+        ArchiveError: the archive is broken, or compressed in a way that is not supported here.
     """
     try:
         yield
@@ -238,7 +238,7 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise _broken(path, error) from error  # gzip's and bzip2's word for broken data
+        raise _broken(path, error) from error  # the exception of gzip and bzip2 for broken data
 
 
 def _broken(path: Path, error: Exception) -> ArchiveBroken:
@@ -249,5 +249,5 @@ def _broken(path: Path, error: Exception) -> ArchiveBroken:
 def _not_a_file(path: Path, name: str) -> ArchiveError:
     return ArchiveError(
         f"archive {path}: got {name!r}, a link, a device or a file with holes, expected files and folders only; "
-        "look at it, and extract by hand what you trust"
+        "inspect it, and extract by hand what you trust"
     )

@@ -1,6 +1,6 @@
-"""Connections to a web server: how many, where redirects may lead, which answers are failures, how to stop.
+"""Connections to a web server: their number, redirects, failures and cancellation.
 
-Servers of research datasets drop clients that open 8 or more connections. All requests of a run share one budget.
+Servers of research datasets drop clients that open 8 or more connections. All requests of a run share one limit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks.download.responses import content_length, retry_after_seconds, shown
 
 MAX_CONNECTIONS = 4  # half of the 8 at which FaceForensics++'s servers drop a client
 MAX_REDIRECTS = 10
-# A small error page is read to its end, which keeps the connection for the next request; a larger one is not worth it.
+# A small error page is read to its end, which keeps the connection for the next request; a larger one is not read.
 DRAIN_BYTES = 64 * 1024
 CLOSING_SECONDS = 5.0  # how long `close` waits for requests that have been told to stop
 
@@ -35,26 +35,26 @@ _TRY_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPSt
 
 
 class FetchReason(StrEnum):
-    """Why something could not be fetched. The set is closed: scripts may match on these words."""
+    """Reason why a file could not be fetched. The set is closed: scripts may match on these words."""
 
     DENIED = "denied"  # 401, 403: no access
     NOT_FOUND = "not_found"  # 404, 410
-    SERVER = "server"  # it answered with an error, or with what cannot be right, until patience ran out
-    CONNECTION = "connection"  # no answer, or it broke off, until patience ran out
+    SERVER = "server"  # it answered with an error, or with something wrong, in all tries
+    CONNECTION = "connection"  # no answer, or a broken connection, in all tries
     ADDRESS = "address"  # not a URL that can be fetched, or no host of this name
     WRONG_CONTENT = "wrong_content"  # a web page instead of a video, and the like
-    CHECKSUM = "checksum"  # not the bytes that the checksum promises
-    DISK = "disk"  # the disk is full, or the place cannot be written to
-    NOT_TRIED = "not_tried"  # the run was interrupted, or gave the server up, before its turn came
+    CHECKSUM = "checksum"  # the bytes do not match the checksum
+    DISK = "disk"  # the disk is full, or the folder cannot be written to
+    NOT_TRIED = "not_tried"  # the run was interrupted, or gave up the server, before this file
 
 
 class FetchFailed(FaceshardsError):
-    """Something could not be fetched.
+    """A file could not be fetched.
 
     Args:
-        reason: why, from the closed set.
-        detail: why, for a person: one line, without credentials.
-        status: the server's answer where it gave one.
+        reason: the reason, from the closed set.
+        detail: the reason for a person: one line, without credentials.
+        status: HTTP status of the server's answer, if it gave one.
     """
 
     def __init__(self, reason: FetchReason, detail: str, status: int | None = None) -> None:
@@ -65,10 +65,10 @@ class FetchFailed(FaceshardsError):
 
 
 class Transient(FetchFailed):
-    """It may work a moment later.
+    """A failure that may be temporary: another try may succeed.
 
     Args:
-        retry_after_seconds: how long the server asks to wait; None where it does not.
+        retry_after_seconds: how long the server asks to wait; None if it does not.
     """
 
     def __init__(
@@ -80,22 +80,22 @@ class Transient(FetchFailed):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionSettings:
-    """How a server is talked to."""
+    """Settings of the connections to a server."""
 
     connections: int = MAX_CONNECTIONS
-    """At once, in all."""
+    """Largest number of connections at a time."""
 
     connect_timeout_s: float = 10.0
-    """For a connection to be made, seconds; also the longest that Ctrl-C may have to wait."""
+    """Time limit for making a connection, seconds; Ctrl-C may have to wait for as long."""
 
     read_timeout_s: float = 60.0
-    """Without a single byte, seconds."""
+    """Time limit without a single byte, seconds."""
 
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Sent to the host that a URL names, never to one that it redirects to."""
+    """HTTP headers, sent to the host that a URL names, but never to a host that it redirects to."""
 
     def __post_init__(self) -> None:
-        """Refuse to be dropped by the server."""
+        """Refuse a number of connections at which servers drop the client."""
         if not 1 <= self.connections <= MAX_CONNECTIONS:
             raise ConfigError(
                 f"connections: got {self.connections}, expected 1 to {MAX_CONNECTIONS}; "
@@ -107,11 +107,11 @@ class Connections:
     """All connections of a run; may be used from several threads.
 
     Args:
-        settings: how many, and how patient.
+        settings: number of connections, and time limits.
     """
 
     def __init__(self, settings: ConnectionSettings) -> None:
-        # These loggers write whole URLs, with whatever secret is in them.
+        # These loggers write whole URLs, which may contain secrets.
         for name in ("httpx", "httpcore"):
             logging.getLogger(name).setLevel(logging.WARNING)
         self._settings = settings
@@ -120,7 +120,7 @@ class Connections:
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self.stopped = threading.Event()
         self._client = httpx.Client(
-            # Idle connections stay: one that expires is replaced before the server has seen it close, and counts twice.
+            # Idle connections stay open: an expired one is replaced before the server sees it close, so both count.
             limits=httpx.Limits(
                 max_connections=settings.connections,
                 max_keepalive_connections=settings.connections,
@@ -136,11 +136,11 @@ class Connections:
         Args:
             method: GET or HEAD.
             url: http or https.
-            headers: beside those of the settings; with `Range` among them, an answer 416 is yielded, too.
+            headers: headers in addition to those of the settings; with `Range`, an answer 416 is yielded as well.
 
         Raises:
-            Transient: no answer, one that broke off, or one that says to try again.
-            FetchFailed: an answer that will be the same next time, or `stop` was called.
+            Transient: there was no answer, it broke off, or it asks to try again.
+            FetchFailed: the answer will be the same next time, or `stop` was called.
         """
         with self._permits:
             try:
@@ -156,23 +156,23 @@ class Connections:
                 raise _failure(error, url) from error
 
     def raise_if_stopped(self) -> None:
-        """Raise once `stop` was called.
+        """Raise if `stop` was called.
 
         Raises:
-            FetchFailed: it was.
+            FetchFailed: `stop` was called.
         """
         if self.stopped.is_set():
             raise FetchFailed(FetchReason.NOT_TRIED, "interrupted")
 
     def stop(self) -> None:
-        """Make all requests fail at once, also those that wait for a byte, and let none begin."""
+        """Make all requests fail at once, also those that wait for a byte, and prevent new ones."""
         self.stopped.set()
         with self._lock:
             for opened in self._sockets:
                 _shut(opened)
 
     def close(self) -> None:
-        """Stop, wait until nobody uses the connections any more, and close them."""
+        """Stop, wait until the connections are no longer used, and close them."""
         self.stop()
         num_free = sum(self._permits.acquire(timeout=CLOSING_SECONDS) for _ in range(self._settings.connections))
         self._client.close()
@@ -190,7 +190,7 @@ class Connections:
                     FetchReason.ADDRESS, f"address: got {shown(str(here))}{came_from}, expected http:// or https://"
                 )
             own = self._settings.headers if _origin(here) == _origin(start) else {}
-            # Bytes are wanted as they lie on the server: a compressed transfer would change lengths and ranges.
+            # The bytes must be those on the server: a compressed transfer would change lengths and ranges.
             sent = {**own, **headers, "Accept-Encoding": "identity"}
             request = self._client.build_request(method, here, headers=sent, extensions={"trace": self._note_socket})
             response = self._client.send(request, stream=True)
@@ -201,7 +201,7 @@ class Connections:
         raise FetchFailed(FetchReason.SERVER, f"{shown(url)}: got more than {MAX_REDIRECTS} redirects, expected a file")
 
     def _note_socket(self, event: str, info: Mapping[str, Any]) -> None:
-        """Remember every connection that httpcore opens, so that `stop` finds it, or shut one that comes too late."""
+        """Record every connection that httpcore opens, so that `stop` finds it; after `stop`, shut it at once."""
         if event not in _OPENED:
             return
         opened = info["return_value"].get_extra_info("socket")
@@ -211,7 +211,7 @@ class Connections:
                 _shut(opened)
 
     def _require_success(self, response: httpx.Response, url: str, *, may_be_416: bool) -> None:
-        """Raise unless the answer carries what was asked for."""
+        """Raise unless the answer contains the requested bytes."""
         status = response.status_code
         if status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             return
@@ -231,9 +231,9 @@ class Connections:
 
 
 def _shut(opened: socket.socket) -> None:
-    """End a connection under its reader, who sees it closed by the server."""
-    with contextlib.suppress(OSError):  # closed meanwhile
-        # Not the TLS socket's own method, which would take the socket apart while it is read.
+    """Shut a connection while it is read; to its reader, it looks closed by the server."""
+    with contextlib.suppress(OSError):  # already closed
+        # Not the TLS socket's own method, which would destroy the socket while it is read.
         socket.socket.shutdown(opened, socket.SHUT_RDWR)
 
 
@@ -253,7 +253,7 @@ def _drain(response: httpx.Response) -> None:
 def _failure(error: httpx.HTTPError | httpx.InvalidURL, url: str) -> FetchFailed:
     """Return the message for an error of httpx."""
     if isinstance(error, httpx.InvalidURL | httpx.UnsupportedProtocol | httpx.LocalProtocolError):
-        # Its own words may quote the URL or a header, and with it a secret.
+        # The message of httpx may quote the URL or a header, which may contain a secret.
         return FetchFailed(FetchReason.ADDRESS, f"{shown(url)}: this address or a header for it cannot be sent")
     for cause in _causes(error):
         if isinstance(cause, socket.gaierror) and cause.errno == socket.EAI_NONAME:

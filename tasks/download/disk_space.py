@@ -1,4 +1,4 @@
-"""Check of the free disk space, made before the first byte is written."""
+"""Check of the free disk space before a download writes its first byte."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from manifests.errors import ConfigError
 
-# What a run leaves free: a full disk hurts more than the run that filled it.
+# Space that a run leaves free: a full disk harms other programs as well.
 DISK_MARGIN_BYTES = 1_000_000_000
 
 
@@ -18,10 +18,10 @@ def free_bytes(folder: Path) -> int:
 
 
 def require_room(folder: Path, num_bytes: int) -> None:
-    """Raise unless so many bytes fit, and `DISK_MARGIN_BYTES` more.
+    """Raise unless this many bytes and `DISK_MARGIN_BYTES` more are free.
 
     Raises:
-        ConfigError: they do not.
+        ConfigError: there is too little space.
     """
     free = free_bytes(folder)
     if num_bytes + DISK_MARGIN_BYTES > free:
@@ -32,5 +32,5 @@ def require_room(folder: Path, num_bytes: int) -> None:
 
 
 def gigabytes(num_bytes: float) -> str:
-    """Return a number of bytes for a person, in GB of 10^9 bytes, or MB where that says more."""
+    """Return a number of bytes for a person, in GB of 10^9 bytes, or in MB below 1 GB."""
     return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

@@ -1,11 +1,11 @@
 """Safe extraction of archives: nothing outside the folder, nothing overwritten, no archive bomb, no partial file.
 
-1 check     all members before the first is written: names, kinds, sizes, and what is there already
-2 room      the disk must hold what is missing
+1 check     all members before the first is written: names, kinds, sizes, and files that exist already
+2 room      the disk must have space for the missing files
 3 write     file by file, to a hidden name, counted and checked, synced, then renamed
 
-A file that is there with the right length is taken for the same one: a run that was interrupted left only whole files.
-Files get the permissions that any new file gets; those in the archive are ignored.
+An existing file of the right length counts as extracted, since an interrupted run leaves only complete files. Files get
+the permissions of any new file; those in the archive are ignored.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tasks.download.archives import Archive, ArchiveBroken, ArchiveError, Extrac
 from tasks.download.disk_space import gigabytes, require_room
 
 EXTRACT_PREFIX = ".extract-"
-# Videos hardly shrink in an archive, tables and metadata shrink 10 to 30 times; deflate's bombs begin at some 1000.
+# Videos hardly shrink in an archive, tables and metadata shrink 10 to 30 times; bombs of deflate begin at about 1000.
 MAX_EXPANSION = 100
 EXPANSION_SLACK_BYTES = 64 * 1024 * 1024  # a small archive of text may shrink more without harm
 MAX_MEMBERS = 1_000_000  # DFDC, the largest, has 0.13 million videos in 50 archives
@@ -30,21 +30,21 @@ NUM_NAMED = 5  # files that a message names
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What an archive would bring to a folder."""
+    """Result of the check of an archive: the files that it would add to a folder."""
 
     missing: tuple[Member, ...]
     """Files to be written, in the archive's order."""
 
     num_already_there: int
-    """Files that stand there with the right length."""
+    """Number of files that exist with the right length."""
 
     num_bytes: int
-    """Length of the missing ones together."""
+    """Total length of the missing files, bytes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Extracted:
-    """What an archive brought."""
+    """Result of an extraction."""
 
     num_written: int
     """Files."""
@@ -62,11 +62,11 @@ def judge_archive(path: Path, out: Path, should_stop: Callable[[], bool] = lambd
     Args:
         path: the archive.
         out: the folder that it would be extracted to; need not exist.
-        should_stop: asked between members.
+        should_stop: called between members; True stops.
 
     Raises:
-        ArchiveError: it is broken, holds what must not be extracted, or a file with other contents is in its way.
-        ExtractionStopped: `should_stop` said so.
+        ArchiveError: it is broken, holds members that must not be extracted, or a file of another length exists.
+        ExtractionStopped: `should_stop` returned True.
     """
     with open_archive(path, should_stop) as archive:
         return _judge(archive, path, out, should_stop)
@@ -80,19 +80,19 @@ def extract_archive(
     on_bytes: Callable[[int], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Extracted:
-    """Extract an archive, or what an earlier run did not come to.
+    """Extract an archive, or the files of it that an earlier run did not extract.
 
     Args:
         path: the archive.
-        out: the folder; made if need be.
-        on_judged: called once it is known what will be written.
+        out: the folder; created if it does not exist.
+        on_judged: called with the result of the check, before files are written.
         on_bytes: called with the number of bytes written.
-        should_stop: asked between pieces of files.
+        should_stop: called between pieces of files; True stops.
 
     Raises:
-        ArchiveError: it is broken, holds what must not be extracted, or a file with other contents is in its way.
-        ConfigError: the disk has no room for it.
-        ExtractionStopped: `should_stop` said so.
+        ArchiveError: it is broken, holds members that must not be extracted, or a file of another length exists.
+        ConfigError: the disk has too little space.
+        ExtractionStopped: `should_stop` returned True.
         OSError: a file cannot be written.
     """
     with open_archive(path, should_stop) as archive:
@@ -132,7 +132,7 @@ def _judge(archive: Archive, path: Path, out: Path, should_stop: Callable[[], bo
 
 
 def _within_limits(archive: Archive, path: Path, should_stop: Callable[[], bool]) -> list[Member]:
-    """Return all members; raise at the first one too many or too large, before more of the archive is decompressed."""
+    """Return all members; raise as soon as they are too many or too large, before more is decompressed."""
     limit = path.stat().st_size * MAX_EXPANSION + EXPANSION_SLACK_BYTES
     members: list[Member] = []
     num_bytes = 0
@@ -150,7 +150,7 @@ def _within_limits(archive: Archive, path: Path, should_stop: Callable[[], bool]
 
 
 def _refuse_collisions(path: Path, members: Iterable[Member]) -> None:
-    """Raise where two members would be one file, here or on a system that does not tell a from A."""
+    """Raise if two members would be the same file, here or on a system that ignores the case of letters."""
     names: dict[str, str] = {}
     for member in members:
         key = unicodedata.normalize("NFC", member.name).casefold()
@@ -173,7 +173,7 @@ def _write(
     on_bytes: Callable[[int], None],
     should_stop: Callable[[], bool],
 ) -> None:
-    """Write one file; it appears under its name only when it is whole."""
+    """Write one file; it appears under its name only when it is complete."""
     target.parent.mkdir(parents=True, exist_ok=True)
     num_bytes = 0
     with written_whole(target, target.with_name(EXTRACT_PREFIX + target.name)) as partial:

@@ -1,16 +1,16 @@
-"""Fetcher of files from a web server: whole or not at all, resumed when the connection breaks.
+"""Fetcher of files from a web server: complete files or none, resumed after lost connections.
 
-A file ends in one of three ways: `fetched`, `already_there`, or `failed` with a reason. One that stands under its name
-with at least a byte in it is already there and is not asked for again: names are given only to whole, checked files.
+The outcome of a file is `fetched`, `already_there`, or `failed` with a reason. A file that exists under its name and is
+not empty is already there and is not requested again: only complete, checked files get their name.
 
-1 resume    `tasks/download/partial_file.py` knows how far an earlier try or run came; the server is asked for the rest
-            only (Range), and only if it still has the same file (If-Range). One that ignores this sends all of it,
-            from the beginning
-2 receive   to a hidden name; a web page instead of a video is found out by its first bytes
-3 check     length against what the server said, beginning against what it should be, SHA-256 where it is known
+1 resume    `tasks/download/partial_file.py` holds the bytes of an earlier try or run; only the rest is requested
+            (Range), and only if the server still has the same file (If-Range). A server that ignores this sends the
+            whole file
+2 receive   to a hidden name; a web page instead of a video is recognised by its first bytes
+3 check     length against the server's, first bytes against the expected kind, SHA-256 if it is known
 4 publish   synced to disk, then renamed
 
-Broken connections, time-outs, 429 and 5xx are tried again, after a wait that doubles and that the server may prescribe.
+Broken connections, time-outs, 429 and 5xx are retried, after a wait that doubles each time or that the server sets.
 """
 
 from __future__ import annotations
@@ -36,80 +36,80 @@ from tasks.download.responses import shown
 
 Result = TypeVar("Result")
 
-# With waits of 1, 2, 4, … 60 s this rides out two minutes without a server.
+# With waits of 1, 2, 4, … 60 s, these tries bridge two minutes without a server.
 DEFAULT_MAX_TRIES = 8
 MAX_TRIES_FOR_SIZE = 3
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
-LONGEST_RETRY_AFTER_SECONDS = 120.0  # a server that asks for more has a file fail, rather than a run stand still
-# A try that brought this much resets the number of tries: downloads of large files may break off often.
+LONGEST_RETRY_AFTER_SECONDS = 120.0  # if a server asks for a longer wait, the file fails and the run goes on
+# A try that received this much resets the number of tries, since downloads of large files may break off often.
 PROGRESS_BYTES = 1024 * 1024
-# So many files in a row without one success, and the server is given up: what is left would fail like them, slowly.
+# After this many failed files in a row the server is given up: the remaining files would fail as well, slowly.
 GIVE_UP_AFTER = 8
 
-# What would strike the next file, too; a file that is not there or broken says nothing about the others.
+# Failures that would affect the next file as well. A file that is missing or broken tells nothing about the others.
 _HOPELESS = frozenset(FetchReason) - {FetchReason.NOT_FOUND, FetchReason.CHECKSUM, FetchReason.NOT_TRIED}
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """A file that is to be fetched."""
+    """A file to fetch."""
 
     url: str
-    """Http or https; may hold a secret, so it is never shown as it is."""
+    """Address, http or https. It may contain a secret, so it is never shown in full."""
 
     path: Path
-    """Where it will stand."""
+    """Path of the complete file."""
 
     content: Content
-    """What its first bytes must show."""
+    """Kind of file that its first bytes must show."""
 
     num_bytes: int | None = None
-    """Its length, if it is known already; another one is refused."""
+    """Its length in bytes, if it is known already; a file of another length is refused."""
 
     sha256: str | None = None
-    """Hex digest, if it is known."""
+    """Hex SHA-256, if it is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    """What became of a file."""
+    """Outcome of fetching a file."""
 
     path: Path
-    """Where it stands or should."""
+    """Path that it has or should have."""
 
     status: Literal["fetched", "already_there", "failed"]
-    """The three add up to what was wanted."""
+    """Outcome; each wanted file has exactly one of the three."""
 
     num_bytes: int = 0
-    """Its length; 0 for one that failed."""
+    """Its length in bytes; 0 if it failed."""
 
     reason: FetchReason | None = None
-    """Why it failed, for programs."""
+    """Reason of the failure, for programs."""
 
     detail: str = ""
-    """Why it failed, for a person."""
+    """Reason of the failure, for a person."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteSize:
-    """What a server says about a file's length."""
+    """Length of a file according to its server."""
 
     num_bytes: int | None
-    """None where it does not say."""
+    """Length in bytes; None if the server does not tell."""
 
     problem: str = ""
-    """Why there is no answer; empty where the file is there."""
+    """Message about a file that the server does not offer; empty if it does."""
 
 
 class Fetcher:
-    """Fetches files over one budget of connections; may be used from several threads; a context manager.
+    """Fetcher of files over a limited number of connections; may be used from several threads; a context manager.
 
     Args:
-        settings: how the server is talked to.
-        max_tries: how often a file is tried without progress.
-        on_bytes: called with the number of bytes received; a negative one when they have to be thrown away.
-        pause: waits so many seconds, or until `stop` is called; for tests, which have no time.
+        settings: settings of the connections.
+        max_tries: number of tries for a file without progress.
+        on_bytes: called with the number of bytes received; a negative number if bytes are discarded.
+        pause: waits for a number of seconds, or until `stop` is called; replaced in tests.
     """
 
     def __init__(
@@ -136,11 +136,11 @@ class Fetcher:
         self._connections.close()
 
     def stop(self) -> None:
-        """Make everything at work end at once; partial files stay for the next run."""
+        """End all work at once; partial files stay for the next run."""
         self._connections.stop()
 
     def fetch(self, wanted: Wanted) -> Fetched:
-        """Fetch one file, or find that it is there; whatever goes wrong is in the answer."""
+        """Fetch one file unless it exists already; a failure is returned, not raised."""
         try:
             if is_there(wanted.path):
                 return self._already_there(wanted)
@@ -161,7 +161,7 @@ class Fetcher:
         return Fetched(path=wanted.path, status="fetched", num_bytes=num_bytes)
 
     def size(self, url: str) -> RemoteSize:
-        """Ask how long a file is: by HEAD, else by asking for one byte of it; less patient than `fetch`."""
+        """Ask for the length of a file: by HEAD, else by requesting one byte; with fewer tries than `fetch`."""
         if self._sizes_failed_in_row >= GIVE_UP_AFTER:
             return RemoteSize(num_bytes=None, problem="not asked, since the server gave no answer before")
         try:
@@ -178,15 +178,15 @@ class Fetcher:
         """Return a short file's bytes, such as those of a list.
 
         Raises:
-            FetchFailed: there is no such file, no access, no server, or it is longer than `max_bytes`.
+            FetchFailed: there is no such file, no access or no server, or the file is longer than `max_bytes`.
         """
         return self._retry(lambda: self._read(url, max_bytes), max_tries=self._max_tries)
 
     def _retry(self, attempt: Callable[[], Result], max_tries: int, partial: Partial | None = None) -> Result:
-        """Call until it works, waiting longer each time.
+        """Call a function until it succeeds, with longer waits each time.
 
         Raises:
-            FetchFailed: it cannot work, or did not in `max_tries` tries without progress.
+            FetchFailed: it cannot succeed, or did not in `max_tries` tries without progress.
         """
         tries, mark = 0, partial.num_bytes if partial else 0
         while True:
@@ -203,7 +203,7 @@ class Fetcher:
                 self._connections.raise_if_stopped()
 
     def _receive(self, wanted: Wanted, partial: Partial) -> None:
-        """Get what is missing of a file, in one request."""
+        """Fetch the missing part of a file in one request."""
         position = partial.resume_at
         if position and position == partial.total and wanted.num_bytes in (None, position):
             return  # the last run ended between the last byte and the rename
@@ -220,10 +220,10 @@ class Fetcher:
         self._require_length(partial, wanted)
 
     def _begin(self, response: httpx.Response, partial: Partial, wanted: Wanted) -> None:
-        """Make ready for a whole file.
+        """Prepare for a whole file.
 
         Raises:
-            FetchFailed: nothing would tell a file that was cut off from a whole one.
+            FetchFailed: a file that was cut off could not be told from a complete one.
         """
         total = responses.content_length(response.headers)
         if not responses.says_where_it_ends(response.headers) and wanted.num_bytes is None and wanted.sha256 is None:
@@ -236,14 +236,14 @@ class Fetcher:
         partial.restart(responses.validator(response.headers), total)
 
     def _require_end(self, response: httpx.Response, partial: Partial, position: int) -> None:
-        """Raise unless the server has nothing behind the bytes that are there."""
+        """Raise unless the bytes received so far are the whole file."""
         if responses.unsatisfied_total(response.headers.get("content-range")) != position:
             detail = f"{shown(str(response.request.url))}: the rest of the file is refused"
             raise self._from_the_beginning(partial, detail)
         partial.total = position
 
     def _require_fitting_range(self, response: httpx.Response, partial: Partial, position: int) -> None:
-        """Raise unless the answer goes on exactly where the bytes end, in the same file."""
+        """Raise unless the answer continues exactly where the received bytes end, in the same file."""
         first, total = responses.content_range(response.headers.get("content-range")) or (None, None)
         total = total or partial.total
         fits = position and first == position and total is not None
@@ -260,7 +260,7 @@ class Fetcher:
         return Transient(FetchReason.SERVER, detail)
 
     def _write(self, response: httpx.Response, partial: Partial, position: int, wanted: Wanted) -> None:
-        """Append the answer's body to the partial file; check the first bytes of a whole file before."""
+        """Append the answer's body to the partial file, after a check of the first bytes of a whole file."""
         head = b""
         with partial.open_at(position) as file:
             for chunk in response.iter_raw():
@@ -283,7 +283,7 @@ class Fetcher:
             raise FetchFailed(FetchReason.WRONG_CONTENT, f"{shown(wanted.url)}: {wrong}")
 
     def _require_same_promise(self, partial: Partial, wanted: Wanted) -> None:
-        """Raise before gigabytes come that would be thrown away, where the server says two lengths."""
+        """Raise if the server has given two lengths, before gigabytes are fetched that would be discarded."""
         if None not in (partial.total, wanted.num_bytes) and partial.total != wanted.num_bytes:
             detail = (
                 f"{shown(wanted.url)}: it promises {partial.total:,} bytes, and {wanted.num_bytes:,} when asked before"
@@ -291,7 +291,7 @@ class Fetcher:
             raise self._from_the_beginning(partial, detail)
 
     def _require_length(self, partial: Partial, wanted: Wanted) -> None:
-        """Raise unless as many bytes are there as the server promised, now and before."""
+        """Raise unless the number of bytes is the length that the server gave, now and before."""
         got, promised = partial.num_bytes, partial.total
         if promised is not None and got < promised:
             detail = f"{shown(wanted.url)}: got {got:,} bytes of {promised:,}"
@@ -317,7 +317,7 @@ class Fetcher:
         if wanted.sha256 is not None and (found := sha256_of(wanted.path)) != wanted.sha256.lower():
             detail = f"{wanted.path}: got SHA-256 {found}, expected {wanted.sha256.lower()}; delete the file"
             return Fetched(path=wanted.path, status="failed", reason=FetchReason.CHECKSUM, detail=detail)
-        Partial(wanted.path).forget()  # a run that was killed right after the rename left it
+        Partial(wanted.path).forget()  # may be left by a run that was killed right after the rename
         return Fetched(path=wanted.path, status="already_there", num_bytes=wanted.path.stat().st_size)
 
     def _ask_size(self, url: str) -> int | None:
@@ -330,7 +330,7 @@ class Fetcher:
         except FetchFailed as failure:
             if failure.status is None:
                 raise
-            # Some servers know no HEAD, say in whatever way, and a signed address may hold for GET only.
+            # Some servers refuse HEAD, in various ways, and a signed address may be valid only for GET.
         if length:
             return length
         with self._connections.open("GET", url, {"Range": "bytes=0-0"}) as response:
@@ -350,13 +350,13 @@ class Fetcher:
         return body
 
     def _require_hope(self) -> None:
-        """Raise once the server has been given up, or the run was interrupted."""
+        """Raise if the server has been given up, or the run was interrupted."""
         self._connections.raise_if_stopped()
         if self._given_up:
             raise FetchFailed(FetchReason.NOT_TRIED, f"not tried, since those before it failed: {self._given_up}")
 
     def _count_failure(self, failure: FetchFailed, *, is_last: bool = False) -> None:
-        """Record a file that failed; give up the others where they would fail for the same reason."""
+        """Count a failed file; give up the server if the other files would fail for the same reason."""
         with self._lock:
             self._failures_in_row += failure.reason in _HOPELESS
             if is_last or self._failures_in_row >= GIVE_UP_AFTER:
@@ -364,19 +364,19 @@ class Fetcher:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file stands under its name: names are given to whole files only, and no empty one is wanted."""
+    """Return whether a file exists and is not empty; only complete files get their name."""
     return path.is_file() and path.stat().st_size > 0
 
 
 def wait_seconds(tries: int, retry_after_seconds: float | None) -> float:
-    """Return how long to wait before the next try, in seconds.
+    """Return the time to wait before the next try, in seconds.
 
-    Doubles with each try. Up to half of it is taken off at random, so that connections that broke together do not come
-    back together. What the server asks for is the least, up to a limit.
+    It doubles with each try. Up to half of it is subtracted at random, so that connections that broke together are not
+    retried together. It is at least the time that the server asks for, up to a limit.
 
     Args:
-        tries: how many have failed, from 1.
-        retry_after_seconds: what the server asked for.
+        tries: number of failed tries, from 1.
+        retry_after_seconds: time that the server asked for.
     """
     backoff = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2.0 ** (tries - 1))
     asked = min(retry_after_seconds or 0.0, LONGEST_RETRY_AFTER_SECONDS)
@@ -387,7 +387,7 @@ def require_sha256(text: str) -> str:
     """Return a hex SHA-256 in lower case.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: the text is not a SHA-256.
     """
     digits = text.strip().lower()
     if len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):

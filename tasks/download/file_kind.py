@@ -1,4 +1,4 @@
-"""File kinds by their first bytes: a web page must not be stored under a video's name."""
+"""Recognition of file kinds by their first bytes, so that a web page is not stored under a video's name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ SNIFF_BYTES = 512
 
 _TAR_MAGIC_AT = 257
 _TAR_CHECKSUM = slice(148, 156)
-# The boxes that an MP4 or QuickTime file may begin with; their names stand behind four bytes of length.
+# Boxes that an MP4 or QuickTime file may begin with; their names follow four bytes of length.
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"styp")
 _MAGICS = {
     b"PK\x03\x04": "zip",
-    b"PK\x05\x06": "zip",  # one without members
+    b"PK\x05\x06": "zip",  # without members
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
@@ -25,7 +25,7 @@ _MAGICS = {
 
 
 class Content(StrEnum):
-    """What a file is expected to be."""
+    """Expected kind of a file."""
 
     VIDEO = "video"
     ARCHIVE = "archive"
@@ -45,10 +45,10 @@ _EXPECTED = {
 
 
 def kind_of(head: bytes) -> str:
-    """Return what a file is.
+    """Return the kind of a file.
 
     Args:
-        head: its first `SNIFF_BYTES` bytes, or all of a shorter one.
+        head: its first `SNIFF_BYTES` bytes, or all bytes of a shorter file.
 
     Returns:
         `mp4`, `zip`, `tar`, `gzip`, `bzip2`, `xz`, `7z`, `rar`, `a PyTorch file` (of the old form; the present one is
@@ -70,9 +70,9 @@ def kind_of(head: bytes) -> str:
 
 
 def refusal(head: bytes, content: Content, content_type: str = "") -> str | None:
-    """Return why a file is not what it should be; None where it is.
+    """Return why a file is not of the expected kind; None if it is.
 
-    The first bytes decide; the type that the server claimed is only quoted, since many claim none or a wrong one.
+    The first bytes decide. The type in the server's answer is only quoted, since many servers give none or a wrong one.
     """
     kind = kind_of(head)
     if kind in _ALLOWED[content]:

@@ -1,10 +1,10 @@
-"""Partial downloads: the bytes so far, and what proves that the rest belongs to the same file.
+"""Partial downloads: the bytes so far, and the validator that the rest belongs to the same file.
 
-    .download-<name>    the first bytes of <name>, beside the place where it will stand
-    .resume-<name>      JSON: the validator (ETag or date) that the server gave, and the whole length, if it said so
+    .download-<name>    the first bytes of <name>, in the folder of the complete file
+    .resume-<name>      JSON: the server's validator (ETag or date), and the length of the whole file, if it is known
 
-Both names stay the same from run to run, so that a later run goes on where this one ended. Without a validator nothing
-proves that the server's file is still the same one, and the file is fetched from its beginning.
+Both names are the same in every run, so that a later run resumes where this one ended. Without a validator nothing
+proves that the server's file is still the same, and the file is fetched from its beginning.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Partial:
     """The bytes fetched so far of one file.
 
     Args:
-        target: where the whole file will stand; its folder is made when the first byte is written.
+        target: path of the complete file; its folder is created when the first byte is written.
     """
 
     def __init__(self, target: Path) -> None:
@@ -33,7 +33,7 @@ class Partial:
 
     @property
     def num_bytes(self) -> int:
-        """How many bytes are there."""
+        """Number of bytes fetched so far."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
@@ -41,13 +41,13 @@ class Partial:
 
     @property
     def resume_at(self) -> int:
-        """Position from which the server may be asked to go on; 0 where nothing proves that it is the same file."""
+        """Return the position to resume from; 0 if nothing proves that the file is the same."""
         return self.num_bytes if self.validator else 0
 
     def open_at(self, position: int) -> FileIO:
-        """Open for writing at a position, in bytes; what lay behind it is cut off.
+        """Open for writing at a position, in bytes; later bytes are cut off.
 
-        Not buffered: `num_bytes` is right at any moment, and a kill costs no byte that was received.
+        Writing is not buffered: `num_bytes` is always right, and a kill loses no received byte.
         """
         self.target.parent.mkdir(parents=True, exist_ok=True)
         file = self.path.open("r+b" if position else "wb", buffering=0)
@@ -56,11 +56,11 @@ class Partial:
         return file
 
     def restart(self, validator: str | None, total: int | None) -> None:
-        """Throw the bytes away and note what the new ones will belong to.
+        """Discard the bytes, and write a note about the file that new bytes will belong to.
 
         Args:
-            validator: strong ETag, or date of the last change; None where the server gives neither.
-            total: length of the whole file, bytes; None where the server does not say.
+            validator: strong ETag, or date of the last change; None if the server gives neither.
+            total: length of the whole file, bytes; None if the server does not tell.
         """
         self.discard()
         self.validator, self.total = validator, total
@@ -69,22 +69,22 @@ class Partial:
             self._note.write_text(json.dumps({"validator": validator, "total": total}), encoding="ascii")
 
     def discard(self) -> None:
-        """Throw away bytes and note."""
+        """Delete the bytes and the note."""
         self.validator = self.total = None
         self.path.unlink(missing_ok=True)
         self.forget()
 
     def finish(self) -> None:
-        """Sync the bytes, give them their name, and remove the note."""
+        """Sync the bytes, rename the file to its final name, and delete the note."""
         publish(self.path, self.target)
         self.forget()
 
     def forget(self) -> None:
-        """Remove the note alone."""
+        """Delete only the note."""
         self._note.unlink(missing_ok=True)
 
     def _read_note(self) -> tuple[str | None, int | None]:
-        """Return validator and length; a note that a kill left half-written says nothing."""
+        """Return validator and length; None for both if a kill left the note incomplete."""
         try:
             note = json.loads(self._note.read_text(encoding="ascii"))
             validator, total = note["validator"], note["total"]

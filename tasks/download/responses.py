@@ -1,4 +1,4 @@
-"""Readers of a web server's answers: ranges, lengths, validators, waiting times. Pure functions."""
+"""Parsing of HTTP responses: ranges, lengths, validators, waiting times. Pure functions."""
 
 from __future__ import annotations
 
@@ -47,20 +47,20 @@ def unsatisfied_total(header: str | None) -> int | None:
 
 
 def content_length(headers: Mapping[str, str]) -> int | None:
-    """Return the length of the answer's body, bytes; None where the server does not say."""
+    """Return the length of the answer's body, bytes; None if the server does not tell."""
     length = headers.get("content-length", "").strip()
     return int(length) if length.isdecimal() else None
 
 
 def says_where_it_ends(headers: Mapping[str, str]) -> bool:
-    """Return whether a body that was cut off can be told from a whole one."""
+    """Return whether a body that was cut off can be told from a complete one."""
     return content_length(headers) is not None or "chunked" in headers.get("transfer-encoding", "").lower()
 
 
 def validator(headers: Mapping[str, str]) -> str | None:
-    """Return what proves that a file is still the same one: its strong ETag, else when it was last modified.
+    """Return the validator that a file is still the same: its strong ETag, else the date of its last modification.
 
-    A weak ETag proves equal meaning, not equal bytes; RFC 9110, 13.1.5, bars it from If-Range.
+    A weak ETag proves equal meaning, not equal bytes; RFC 9110, 13.1.5, excludes it from If-Range.
     """
     etag = headers.get("etag", "").strip()
     if etag and not etag.startswith("W/"):
@@ -75,7 +75,7 @@ def contradicts(known: str, headers: Mapping[str, str]) -> bool:
 
 
 def retry_after_seconds(header: str | None, now: datetime | None = None) -> float | None:
-    """Read the header Retry-After, given as seconds or as a date; None where it is absent or neither."""
+    """Read the header Retry-After, given as seconds or as a date; None if it is absent or neither."""
     text = (header or "").strip()
     if text.isdecimal():
         return float(text)

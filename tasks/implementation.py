@@ -2,7 +2,7 @@
 
 A family is a folder with a contract, a registry and implementations: `tasks/decode`, `detect`, `landmarks`, `align`.
 The contract is a subclass of `Implementation`. An implementation of another distribution subclasses the contract, is
-announced by an entry point, and may have settings of its own:
+declared as an entry point, and may have settings of its own:
 
     class BlobDetector(FaceDetector):
         class Options(Settings):
@@ -49,7 +49,7 @@ class Settings(BaseModel):
 
 S = TypeVar("S", bound=Settings)
 
-# The settings of a chosen implementation that no built-in one has. Left out of what is stored where there are none.
+# Settings of an implementation from another distribution. An empty section is not stored.
 Options = Annotated[
     SerializeAsAny[Settings],
     WithJsonSchema({"type": "object"}),
@@ -60,9 +60,9 @@ NO_OPTIONS = Settings()
 
 @dataclass(frozen=True, slots=True)
 class Before:
-    """Annotation of a setting: the value that a store was made with which is older than the setting.
+    """Annotation of a setting: its value for stores that were made before the setting existed.
 
-    Needed only where the default differs from what was done before the setting existed.
+    Needed only if the default differs from the behaviour before the setting existed.
     """
 
     value: object
@@ -81,7 +81,7 @@ class OneOf(GroupedMetadata):
     """The allowed names, in the order in which they are listed."""
 
     or_none: bool = False
-    """Whether None is allowed, too."""
+    """Whether None is allowed as well."""
 
     def __iter__(self) -> Iterator[object]:
         """Yield the validator and the JSON schema, as pydantic wants them."""
@@ -97,13 +97,13 @@ class OneOf(GroupedMetadata):
 
 
 class Implementation:
-    """What an implementation says about itself before one is made; a contract adds what its family must know."""
+    """Facts about an implementation before one is made; a contract adds those of its family."""
 
     Options: ClassVar[type[Settings]] = Settings
     """The implementation's own settings, the values of `options` in its section; none by default."""
 
     title: ClassVar[str] = ""
-    """Its name in messages about what is missing, such as `detector mtcnn`."""
+    """Its name in messages about missing packages and files, such as `detector mtcnn`."""
 
     packages: ClassVar[Mapping[str, str]] = {}
     """Importable name of each package that it needs → the expected version and how to install it, for messages."""
@@ -112,11 +112,11 @@ class Implementation:
     """Names in `tasks.models.weights.WEIGHTS` of the weight files that it loads."""
 
     published: ClassVar[Mapping[str, str]] = {}
-    """Name in `model_files` → published hex SHA-256, of model files that are not in `WEIGHTS`."""
+    """Name in `model_files` → published hex SHA-256, for model files that are not in `WEIGHTS`."""
 
     path_digests: ClassVar[Mapping[str, Callable[[Path], str]]] = {}
-    """Setting that is a path → digest of what lies there, which counts instead of the path. By default that of the
-    file's bytes.
+    """Setting that is a path → function that returns the digest of its contents, which is compared instead of the path.
+    By default it is the digest of the file's bytes.
     """
 
     uses_gpu: ClassVar[bool] = False
@@ -124,13 +124,13 @@ class Implementation:
 
     @classmethod
     def require_models(cls, weights_dir: Path | None) -> None:
-        """Check without loading anything that every package and file is there.
+        """Check without loading anything that every package and file exists.
 
         Args:
-            weights_dir: where weight files are looked for first; see `tasks/models/weights.py`.
+            weights_dir: folder that is searched first for weight files; see `tasks/models/weights.py`.
 
         Raises:
-            StageMissing: one is not.
+            StageMissing: a package or file is missing.
         """
         for module, expected in cls.packages.items():
             if find_spec(module) is None:
@@ -140,18 +140,18 @@ class Implementation:
 
     @classmethod
     def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        """Return the model files that it loads beside its packages' own, by name, without those that are missing."""
+        """Return the existing model files that it loads, by name, except those inside its packages."""
         found = {name: find(name, weights_dir) for name in cls.weights}
         return {name: path for name, path in found.items() if path is not None}
 
 
 def contract_of(family: type[Implementation]) -> tuple[str, ...]:
-    """Return the names that an implementation must have: those of the family's class, which gives most by default."""
+    """Return the names that an implementation must have: those of the family's class, most of which have defaults."""
     return tuple(name for name in dir(family) if not name.startswith("_"))
 
 
 class Family(Protocol):
-    """What a section needs of its family's registry."""
+    """The part of a family's registry that a section of the configuration uses."""
 
     @property
     def own(self) -> Mapping[str, type[Implementation]]:
@@ -163,7 +163,7 @@ class Family(Protocol):
     def __contains__(self, name: object, /) -> bool: ...
 
     def origin(self, name: str) -> tuple[str, str] | None:
-        """Return (distribution, version) of an implementation that is not of faceshards."""
+        """Return (distribution, version) of an implementation from another distribution; None for our own."""
         ...
 
 
@@ -180,10 +180,10 @@ class Choice(Settings):
         return str(getattr(self, self.chooser))
 
     def options_as(self, model: type[S]) -> S:
-        """Return the options, which are of this model wherever its implementation was chosen.
+        """Return the options, as the model of the implementation that asks for them.
 
         Raises:
-            TypeError: another implementation was chosen.
+            TypeError: the options are those of another implementation.
         """
         options: object = getattr(self, "options", NO_OPTIONS)
         if not isinstance(options, model):
@@ -191,7 +191,7 @@ class Choice(Settings):
         return options
 
     def path_digest(self, name: str) -> Callable[[Path], str] | None:
-        """Return how the path in a setting is digested; None: by the bytes of the file."""
+        """Return the function that digests the path in a setting; None: the bytes of the file are digested."""
         for implementation in (self.family[self.chosen], *self.family.own.values()):
             if name in implementation.path_digests:
                 return implementation.path_digests[name]
@@ -208,12 +208,12 @@ def validated_options(implementation: type[Implementation], name: str, value: ob
     """Return the options of an implementation as its own model.
 
     Args:
-        implementation: the chosen one.
+        implementation: the chosen implementation.
         name: its name, for the message.
         value: options by name, or a model of them.
 
     Raises:
-        PydanticCustomError: they are not those of the implementation; the message says each fault.
+        PydanticCustomError: the options do not fit the implementation; the message lists each fault.
     """
     try:
         return implementation.Options.model_validate(value.model_dump() if isinstance(value, Settings) else value)
@@ -239,7 +239,7 @@ def with_paths(section: S, change: Callable[[str, Path], Path], prefix: str = ""
 
     Args:
         section: the settings.
-        change: is given the dotted name of each setting that holds a path, and the path; returns another.
+        change: function of a setting's dotted name and its path, which returns another path.
         prefix: dotted name of the section, with a dot at its end.
     """
     changes: dict[str, object] = {}

@@ -1,17 +1,17 @@
 """Manipulation masks: read from a second video beside a fake, or derived from the original where there is none.
 
-A mask video is white where the fake was altered; it is sometimes shorter than the fake.
+A mask video is white where the fake was altered. Some mask videos are shorter than the fake.
 
 A derived mask is one minus the structural similarity (Wang et al., "Image Quality Assessment: From Error Visibility to
 Structural Similarity", 2004) of fake and original, as in the winning solution of the Deepfake Detection Challenge
 (S. Seferbekov, github.com/selimsef/dfdc_deepfake_challenge, preprocessing/generate_diffs.py). Compression makes the two
-differ everywhere, the more the lower the bitrate. The median over a crop's pixels, most of which are not altered, is
-that noise.
+differ everywhere, and more at a lower bitrate. The median over a crop's pixels, most of which are not altered, measures
+this noise.
 
 Derived masks were measured with benchmarks/masks.py on 34 to 36 frames of each forgery of a miniature dataset: IoU with
 the true masks 0.83 (Deepfakes), 0.54 (Face2Face), 0.88 (FaceSwap), 0.80 (NeuralTextures). The true masks are white
-wherever a fake may differ; Face2Face leaves much of that unaltered. Nothing is marked between originals and other
-encodings of them, up to crf 40. Of two real clips one frame in twelve is marked at crf 40, none at crf 23 to 33.
+wherever a fake may differ; Face2Face leaves much of that unaltered. For originals and other encodings of them, nothing
+is marked up to crf 40. In two real clips one frame in twelve is marked at crf 40, none at crf 23 to 33.
 """
 
 from __future__ import annotations
@@ -31,21 +31,22 @@ Image = npt.NDArray[np.uint8]  # (S,S,3) RGB
 Mask = npt.NDArray[np.uint8]  # (S,S) 0 or 255
 Map = npt.NDArray[np.float64]  # (S,S)
 
-LEAST_SIDE_PX = 16  # the windows and what is cleaned up would fill smaller crops
-LEAST_WINDOW_PX = 3  # smaller ones have no structure
+LEAST_SIDE_PX = 16  # smaller crops are hardly larger than the windows below
+LEAST_WINDOW_PX = 3  # smaller windows have no structure
 
-# All below: chosen on half of a miniature dataset of six pairs by IoU with its true masks (benchmarks/masks.py makes
-# another), among those that mark nothing between a crop and its H.264 encodings with crf 18, 23, 28 and 33.
-WINDOW_SHARE = 0.03  # side of SSIM's window, of the crop's side: 7 pixels, scikit-image's default, of 224
-SMOOTHING_SHARE = 0.025  # standard deviation of the Gaussian, of the crop's side
-THRESHOLD_PER_NOISE = 2.5  # the median of the difference times this divides altered from unaltered …
-LEAST_THRESHOLD = 0.05  # … at least, for what hardly any compression has touched
-MOST_THRESHOLD = 0.18  # … at most, for crops that are altered in the greater part, whose median is no noise
-RIM_SHARE = 0.06  # diameter, of the crop's side, within which …
-LEAST_PER_STRONGEST = 0.4  # … a pixel must differ by this share of the strongest: smoothing spreads over the edge
+# All constants below were chosen on half of a miniature dataset of six pairs by IoU with its true masks
+# (benchmarks/masks.py makes another), among values that mark nothing between a crop and its H.264 encodings with crf
+# 18, 23, 28 and 33. Shares are of the crop's side.
+WINDOW_SHARE = 0.03  # side of SSIM's window: 7 pixels, scikit-image's default, for 224
+SMOOTHING_SHARE = 0.025  # standard deviation of the Gaussian
+THRESHOLD_PER_NOISE = 2.5  # threshold of altered pixels, divided by the median of the difference
+LEAST_THRESHOLD = 0.05  # lower limit of the threshold, for crops with hardly any compression
+MOST_THRESHOLD = 0.18  # upper limit, for crops of which most is altered, so that the median is not noise
+RIM_SHARE = 0.06  # diameter of the neighbourhood for the next constant
+LEAST_PER_STRONGEST = 0.4  # least difference of a pixel, share of the strongest nearby, since smoothing blurs edges
 SEED_PER_THRESHOLD = 3.5  # a region counts only if its difference is this many thresholds somewhere
-CLOSING_SHARE = 0.08  # diameter, of the crop's side: gaps within a face, such as cheeks without structure
-OPENING_SHARE = 0.06  # diameter, of the crop's side: bridges and spurs
+CLOSING_SHARE = 0.08  # diameter of gaps that are closed, such as cheeks without structure
+OPENING_SHARE = 0.06  # diameter of bridges and spurs that are removed
 LEAST_AREA_SHARE = 0.005  # of the crop's area: a closed mouth is larger
 
 
@@ -53,9 +54,9 @@ def read_masks(decoder: Decoder, path: Path, frames: FrameBatch) -> MaskBatch:
     """Return the (T,H,W) masks of these frames.
 
     Args:
-        decoder: the frames' own decoder.
+        decoder: the decoder of the frames.
         path: the mask video.
-        frames: what the masks belong to.
+        frames: the frames that the masks belong to.
 
     Raises:
         VideoRejected: the mask video cannot be read, or its frames have another size.
@@ -73,7 +74,7 @@ def read_masks(decoder: Decoder, path: Path, frames: FrameBatch) -> MaskBatch:
 
 
 def difference_masks(fake: npt.NDArray[np.uint8], original: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Return where a fake was altered; nowhere, where it differs from its original by no more than compression does.
+    """Return masks of the altered pixels of a fake; empty if it differs from its original only by compression.
 
     Args:
         fake: (T,S,S,3) uint8 RGB crops.
@@ -83,7 +84,7 @@ def difference_masks(fake: npt.NDArray[np.uint8], original: npt.NDArray[np.uint8
         (T,S,S) uint8, 255 where altered, else 0.
 
     Raises:
-        ValueError: the two are no crops of one shape, or smaller than 16 pixels.
+        ValueError: the two are not crops of one shape, or are smaller than 16 pixels.
     """
     require_array("difference_masks", "fake", fake, np.uint8, (None, None, None, 3))
     require_array("difference_masks", "original", original, np.uint8, fake.shape)
@@ -91,13 +92,13 @@ def difference_masks(fake: npt.NDArray[np.uint8], original: npt.NDArray[np.uint8
         raise ValueError(f"difference_masks: got crops of {fake.shape[1:3]} pixels, expected {LEAST_SIDE_PX} or more")
     masks = np.zeros(fake.shape[:3], dtype=np.uint8)
     for mask, one, other in zip(masks, fake, original, strict=True):
-        is_shown = (one | other).any(axis=2)  # what is black in both lies outside of the frame, and has no noise
+        is_shown = (one | other).any(axis=2)  # pixels that are black in both are outside the frame, without noise
         mask[:] = _altered(_difference(one, other), is_shown)
     return masks
 
 
 def _difference(fake: Image, original: Image) -> Map:
-    """(S,S) 1 − SSIM, 0..2, mean of the three colours, smoothed."""
+    """Return (S,S) 1 − SSIM, 0..2, mean of the three colours, smoothed."""
     from skimage.metrics import structural_similarity
 
     window = max(LEAST_WINDOW_PX, _odd(WINDOW_SHARE * len(fake)))
@@ -109,7 +110,7 @@ def _difference(fake: Image, original: Image) -> Map:
 
 
 def _altered(difference: Map, is_shown: npt.NDArray[np.bool_]) -> Mask:
-    """(S,S) uint8 0 or 255: the regions of a difference that compression does not explain."""
+    """Return (S,S) uint8 0 or 255: the regions of a difference that compression does not explain."""
     noise = float(np.median(difference[is_shown])) if is_shown.any() else 0.0
     threshold = min(max(THRESHOLD_PER_NOISE * noise, LEAST_THRESHOLD), MOST_THRESHOLD)
     seeds = difference > SEED_PER_THRESHOLD * threshold
@@ -126,7 +127,7 @@ def _altered(difference: Map, is_shown: npt.NDArray[np.bool_]) -> Mask:
 
 
 def _cleaned(mask: Mask) -> Mask:
-    """Close gaps, fill holes and take spurs away; a face at the border of the crop goes on behind it."""
+    """Close gaps, fill holes and remove spurs; a face at the border of the crop is treated as continuing outside."""
     from scipy.ndimage import binary_fill_holes
 
     closing, opening = (_disc(share * len(mask)) for share in (CLOSING_SHARE, OPENING_SHARE))
@@ -138,11 +139,11 @@ def _cleaned(mask: Mask) -> Mask:
 
 
 def _disc(diameter_px: float) -> Mask:
-    """A disc of about this many pixels."""
+    """Return a disc of about this diameter, pixels."""
     side = _odd(diameter_px)
     return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), dtype=np.uint8)
 
 
 def _odd(length_px: float) -> int:
-    """Round to an odd number, for what has a pixel in its middle."""
+    """Round to an odd number, for windows with a pixel in their centre."""
     return round(length_px) | 1

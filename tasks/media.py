@@ -2,7 +2,7 @@
 
     VideoEntry ──decode──► FrameBatch ──detect──► FaceDetection ──track──► FaceTrack ──align──► AlignedClip
 
-Each is checked where it is made, so a stage can trust what it is handed. `Rejected` is re-exported from the
+Each is checked when it is made, so a stage can trust its input. `Rejected` is re-exported from the
 manifest, which records it.
 """
 
@@ -51,7 +51,7 @@ class FrameBatch:
     """(T,) float64 presentation time in seconds."""
 
     num_decode_failures: int = 0
-    """Frames that were asked for and did not come; a strict decoder raises instead."""
+    """Number of requested frames that are missing; a strict decoder raises instead."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -79,7 +79,7 @@ class MaskBatch:
     """(T,H,W) uint8, 255 where manipulated, 0 where there is no mask."""
 
     is_present: npt.NDArray[np.bool_]
-    """(T,) bool, False behind the end of the mask video."""
+    """(T,) bool, False after the end of the mask video."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -92,21 +92,21 @@ class FaceDetection:
     """One face in one frame."""
 
     box_xyxy: npt.NDArray[np.float32]
-    """(4,) float32 left, top, right, bottom in pixels of the full frame; may reach over its border."""
+    """(4,) float32 left, top, right, bottom in pixels of the full frame; may cross its border."""
 
     score: float
     """The detector's confidence, 0..1."""
 
     landmarks: npt.NDArray[np.float32]
     """(K,2) float32 (x, y) pixels of the full frame. K = 5: left eye, right eye, nose, mouth corners, as seen in the
-    image; K = 68: iBUG's order; K = 0 from a detector that gives boxes alone.
+    image; K = 68: iBUG's order; K = 0 from a detector that returns only boxes.
     """
 
     landmark_scores: npt.NDArray[np.float32] | None = None
-    """(K,) float32, the landmarker's confidence in each, about 0..1; None from one that does not say."""
+    """(K,) float32, the landmarker's confidence in each, about 0..1; None if it has none."""
 
     found_by: FoundBy = FoundBy.DETECTOR
-    """Which way led to it."""
+    """Method that found it."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -149,10 +149,10 @@ class FaceTrack:
     """(T,) bool, whether the frame showed no face of this track."""
 
     landmark_scores: npt.NDArray[np.float32] | None = None
-    """(T,K) float32, the landmarker's confidence in each, 0 where interpolated; None from one that does not say."""
+    """(T,K) float32, the landmarker's confidence in each, 0 where interpolated; None if it has none."""
 
     found_by: npt.NDArray[np.uint8] | None = None
-    """(T,) uint8, a FoundBy for each row; None where nobody asked."""
+    """(T,) uint8, a FoundBy for each row; None if it was not recorded."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""
@@ -173,7 +173,7 @@ class FaceTrack:
         return len(self.frame_indices)
 
     def rows_at(self, frame_indices: npt.NDArray[np.int64]) -> FaceTrack:
-        """Return the rows of just these (T,) frames, in their order.
+        """Return the rows of exactly these (T,) frames, in their order.
 
         Raises:
             ValueError: the track has no row for one of them.
@@ -217,7 +217,7 @@ class AlignedClip:
     """(T,) float64 presentation time in seconds."""
 
     interpolated: npt.NDArray[np.bool_] | None = None
-    """(T,) bool, whose landmarks come from neighbouring frames; None from an aligner that adds none to the track's."""
+    """(T,) bool, whether landmarks come from neighbouring frames; None: as in the track."""
 
     def __post_init__(self) -> None:
         """Refuse what the type checker cannot see."""

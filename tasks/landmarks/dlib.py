@@ -3,22 +3,22 @@
 Kazemi and Sullivan, "One Millisecond Face Alignment with an Ensemble of Regression Trees", CVPR 2014.
 
 The predictor refines a mean face that is fitted into a square, and it was trained on the squares of dlib's HOG
-detector, which frame a face more tightly than a neural detector's boxes do. Two things are done about it:
+detector, which are tighter around a face than the boxes of a neural detector. So the points are found twice:
 
-    1. the box is turned into a square from which the points are found even where a box is framed otherwise;
-    2. the points say better than any box where HOG's square lies, so they are found a second time in that.
+    1. in a square around the box, chosen so that the points are found even if the box is larger or shifted;
+    2. in HOG's square as estimated from these points, which is more accurate than an estimate from any box.
 
-The predictor gives whole pixels. It is therefore run on an enlarged crop, which makes them parts of a pixel.
+The predictor returns whole pixels. It therefore runs on an enlarged crop, where these are fractions of a frame's pixel.
 
-Measured on 150 frames of 5 clips of 3 people, in shares of the distance between the outer eye corners. Off: from the
-points in HOG's own squares, mean and 95th percentile. Jitter: second difference from frame to frame.
+Measured on 150 frames of 5 clips of 3 people, in shares of the distance between the outer eye corners. Off: distance
+from the points in HOG's own squares, mean and 95th percentile. Jitter: second difference from frame to frame.
 
     square                                 off             jitter
     HOG's own                                               2.0 %
-    MTCNN's box as it is                   2.0 %   3.4 %    2.1 %
+    MTCNN's box, unchanged                 2.0 %   3.4 %    2.1 %
     mean HOG square for the box            1.1 %   2.9 %    2.0 %
-    HOG inside of the box, else the mean   0.9 %   1.6 %    2.1 %, and 9 ms instead of 0.7 ms
-    this                                   1.1 %   1.7 %    1.6 %, and 4 ms
+    HOG inside the box, else the mean      0.9 %   1.6 %    2.1 %, and 9 ms instead of 0.7 ms
+    this module                            1.1 %   1.7 %    1.6 %, and 4 ms
 """
 
 from __future__ import annotations
@@ -47,24 +47,25 @@ WAY_OUT = (
     "commercial use"
 )
 
-# The first square from MTCNN's box. HOG's own is 0.81 box heights wide on average and 0.075 below its centre. From
-# there the points of boxes shifted by 0.1 and scaled by 0.85 to 1.2 go astray (by 5 % and more) in 14 % of cases,
-# mostly down to the neck; from this square in 4 %, the least of those tried (0.77 to 1.0, −0.03 to 0.075; 55 faces).
+# The first square from MTCNN's box. HOG's own square is 0.81 box heights wide on average and 0.075 below the box's
+# centre. With that square, points are wrong (by 5 % and more) for 14 % of boxes shifted by 0.1 and scaled by 0.85 to
+# 1.2, mostly down to the neck; with this square for 4 %, the least of those tried (0.77 to 1.0, −0.03 to 0.075; 55
+# faces).
 SIDE_PER_BOX_HEIGHT = 0.87
 SHIFT_DOWN_PER_BOX_HEIGHT = 0.02
 # HOG's square and the box around the 68 points that are found in it, means of 149 faces of 3 people:
 SIDE_PER_POINTS_EXTENT = 1.06  # the extent is the root of the area of the points' bounding box
-SHIFT_DOWN_PER_SIDE = -0.079  # from the centre of the points' bounding box to the square's; sideways less than 0.01
+SHIFT_DOWN_PER_SIDE = -0.079  # from the centre of the points' bounding box to that of the square; sideways below 0.01
 
 SQUARE_PX = 300  # side of the square in the enlarged crop; with 200 the points jitter by 10 % more
-MARGIN_PX = 100  # around it in the crop; the predictor looks at pixels outside of the square too
+MARGIN_PX = 100  # around the square in the crop; the predictor also reads pixels outside the square
 
 
 class DlibLandmarker(Landmarker):
-    """Finds K = 68 points in iBUG's order; dlib does not say how sure it is of them.
+    """Landmarker `dlib`: K = 68 points in iBUG's order, without scores.
 
     Args:
-        weights_dir: a folder with another model file, named as dlib names it.
+        weights_dir: a folder with another model file, under dlib's name for it.
 
     Raises:
         StageMissing: dlib or its model is not installed, or the model cannot be read.
@@ -91,7 +92,7 @@ class DlibLandmarker(Landmarker):
 
     @classmethod
     def model_files(cls, weights_dir: Path | None) -> dict[str, Path]:
-        """Return the predictor's model, if it is there."""
+        """Return the predictor's model, if it exists."""
         try:
             return {MODEL_NAME: find_model(weights_dir)}
         except StageMissing:
@@ -99,10 +100,10 @@ class DlibLandmarker(Landmarker):
 
     @classmethod
     def require_models(cls, weights_dir: Path | None) -> None:
-        """Check without loading anything that dlib and its model are there.
+        """Check without loading anything that dlib and its model exist.
 
         Raises:
-            StageMissing: one is not.
+            StageMissing: one of them is missing.
         """
         super().require_models(weights_dir)
         find_model(weights_dir)
@@ -118,8 +119,8 @@ class DlibLandmarker(Landmarker):
 
         Args:
             frames: (T,H,W,3) uint8 RGB.
-            faces: those of each of the T frames, full-frame pixels. Boxes may reach over the border; one without an
-                area has all points in its centre, so that the aligner, and nothing before it, refuses it.
+            faces: faces of each of the T frames, full-frame pixels. Boxes may cross the border. A box without an area
+                has all points in its centre, so that only the aligner refuses it.
         """
         return [
             [replace(face, landmarks=self._points_of(image, face.box_xyxy), landmark_scores=None) for face in found]
@@ -127,7 +128,7 @@ class DlibLandmarker(Landmarker):
         ]
 
     def _points_of(self, image: npt.NDArray[np.uint8], box_xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """(68,2) float32 points of the face in a box of an (H,W,3) uint8 image."""
+        """Return the (68,2) float32 points of the face in a box of an (H,W,3) uint8 image."""
         left, top, right, bottom = box_xyxy
         if not (right > left and bottom > top):
             return np.tile((box_xyxy[:2] + box_xyxy[2:]) / 2, (NUM_IBUG_LANDMARKS, 1)).astype(np.float32)
@@ -137,7 +138,7 @@ class DlibLandmarker(Landmarker):
     def _points_in(
         self, image: npt.NDArray[np.uint8], centre: npt.NDArray[np.float64], side_px: float
     ) -> npt.NDArray[np.float64]:
-        """(68,2) float64 full-frame points that the predictor finds in a square; outside the frame it sees black."""
+        """Return the (68,2) float64 full-frame points that the predictor finds in a square; black outside the frame."""
         scale = SQUARE_PX / side_px
         shift = MARGIN_PX + (SQUARE_PX - 1) / 2 - scale * centre
         matrix = np.array([[scale, 0.0, shift[0]], [0.0, scale, shift[1]]])
@@ -147,15 +148,15 @@ class DlibLandmarker(Landmarker):
 
 
 def find_model(weights_dir: Path | None = None) -> Path:
-    """Return where the model lies: in a folder for weights, or in the package face_recognition_models.
+    """Return the path of the model: in a folder for weights, or in the package face_recognition_models.
 
     Args:
-        weights_dir: the configured folder, asked before that of `$FACESHARDS_WEIGHTS`.
+        weights_dir: the configured folder, searched before that of `$FACESHARDS_WEIGHTS`.
 
     Raises:
-        StageMissing: it is in none of them.
+        StageMissing: the model is in none of them.
     """
-    # The package is not imported: that needs pkg_resources, which new releases of setuptools lack.
+    # The package is not imported, since that needs pkg_resources, which new releases of setuptools lack.
     spec = importlib.util.find_spec(MODEL_PACKAGE)
     packaged = [Path(folder, "models") for folder in (spec and spec.submodule_search_locations) or ()]
     folders = [*search_dirs(weights_dir), *packaged]
@@ -171,7 +172,7 @@ def find_model(weights_dir: Path | None = None) -> Path:
 
 
 def _square_of_box(box_xyxy: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], float]:
-    """Centre and side, pixels, of the square in which the points of a detector's box are found first."""
+    """Return centre and side, pixels, of the first square for a detector's box."""
     left, top, right, bottom = box_xyxy.astype(np.float64)
     height = bottom - top
     centre = np.array([left + right, top + bottom]) / 2 + (0.0, SHIFT_DOWN_PER_BOX_HEIGHT * height)
@@ -179,7 +180,7 @@ def _square_of_box(box_xyxy: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.fl
 
 
 def _square_of_points(points: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], float]:
-    """Centre and side, pixels, of the square that HOG would draw around a face with these (68,2) points."""
+    """Return centre and side, pixels, of HOG's square around a face with these (68,2) points."""
     lowest, highest = points.min(axis=0), points.max(axis=0)
     side = SIDE_PER_POINTS_EXTENT * float(np.sqrt(np.prod(highest - lowest)))
     return (lowest + highest) / 2 + (0.0, SHIFT_DOWN_PER_SIDE * side), side

@@ -1,8 +1,8 @@
 """2D-FAN (Bulat & Tzimiropoulos, 2017) with the network, weights and arithmetic of face-alignment.
 
-The landmarks are those of `face_alignment.FaceAlignment(LandmarksType.TWO_D, flip_input=False, compile=False)` for the
-same boxes: whole pixels, for the library truncates them. What it does face by face is done here for the faces of all
-frames together.
+The landmarks equal those of `face_alignment.FaceAlignment(LandmarksType.TWO_D, flip_input=False, compile=False)` for
+the same boxes: whole pixels, since the library truncates them. The library processes face by face, this module the
+faces of all frames together.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ if TYPE_CHECKING:
 
 # face_alignment/utils.py and api.py, 1.5.0.
 NUM_STACKS = 4  # hourglasses; the last one's heatmaps count
-BOX_PER_SCALE_PX = 195.0  # a scale of 1 is a box whose width and height add up to this
-CROP_PER_SCALE_PX = 200.0  # and a crop of this side
-CENTRE_Y_OFFSET = 0.12  # of the box's height, by which the crop's centre lies above the box's
+BOX_PER_SCALE_PX = 195.0  # sum of the box's width and height at a scale of 1
+CROP_PER_SCALE_PX = 200.0  # side of the crop at a scale of 1
+CENTRE_Y_OFFSET = 0.12  # distance of the crop's centre above that of the box, share of the box's height
 CROP_PX = 256  # the network's input
 HEATMAP_PX = 64  # its output
 PEAK_SHIFT = 0.25  # heatmap pixels, toward the larger neighbour
 
-# Faces together in the network. On a CPU a batch rounds otherwise than single faces, which the library takes, and
-# one point in a thousand comes to lie elsewhere, where two maxima are equal but for rounding (random weights). Nor does
-# it pay: on one thread 2 gain 1 %, 4 and 8 lose 7 and 23 % (measured). For a GPU 64 is an estimate: the widest layer
-# gives 64 faces × 64 channels × 128 × 128 × 2 bytes, 128 MiB.
+# Faces in a batch of the network. On a CPU a batch is rounded differently from the single faces of the library, and one
+# point in a thousand changes, where two maxima are equal up to rounding (random weights). Nor is it faster: on one
+# thread, batches of 2 gain 1 %, of 4 and 8 lose 7 and 23 % (measured). For a GPU 64 is an estimate: the widest layer
+# returns 64 faces × 64 channels × 128 × 128 × 2 bytes, 128 MiB.
 FACES_PER_BATCH = {"cpu": 1, "cuda": 64}
 
-# Frame pixels. The library inverts a matrix, and strays from the plain formula by up to 2e-8 in frames of 8000 pixels
-# (measured); nearer than this to a whole pixel, where truncation makes a whole one of that, it is asked itself.
+# Frame pixels. The library inverts a matrix, and differs from the plain formula by up to 2e-8 in frames of 8000 pixels
+# (measured). Closer than this to a whole pixel, where truncation could change the result, the library itself is called.
 TRUNCATION_MARGIN_PX = 1e-6
 
 
 class FANLandmarker(Landmarker):
-    """face-alignment's 2D-FAN behind the landmarker contract: K = 68 in iBUG's order, whole pixels.
+    """Landmarker `fan`, the 2D-FAN of face-alignment: K = 68 in iBUG's order, whole pixels.
 
-    The boxes are best those of S3FD, with which it was trained. The landmark scores are the heatmaps' peaks, about
-    0..1. A face that cannot be cut out, for its box has no area or lies off the frame, has all its landmarks in the
-    middle of the box, with scores of 0.
+    It is most accurate with boxes of S3FD, with which it was trained. The landmark scores are the peaks of the
+    heatmaps, about 0..1. If a face cannot be cut out, since its box has no area or is outside the frame, all its
+    landmarks are in the middle of the box, with scores of 0.
 
     Args:
         device: `cpu` or `cuda:N`; on a GPU the network runs in float16.
-        weights_dir: where weight files are looked for first; see `tasks/models/weights.py`.
+        weights_dir: folder that is searched first for weight files; see `tasks/models/weights.py`.
 
     Raises:
-        StageMissing: face-alignment or the weight file is not there, or the file does not fit.
+        StageMissing: face-alignment or the weight file is missing, or the file does not fit.
     """
 
     title: ClassVar[str] = "landmarker fan"
@@ -83,14 +83,14 @@ class FANLandmarker(Landmarker):
 
         Args:
             frames: (T,H,W,3) uint8 RGB.
-            faces: those of each of the T frames, full-frame pixels.
+            faces: faces of each of the T frames, full-frame pixels.
 
         Returns:
             As many faces in the same order; each with (68,2) float32 landmarks, whole full-frame pixels, and (68,)
             float32 scores.
 
         Raises:
-            ValueError: there are not as many lists of faces as frames.
+            ValueError: the numbers of frames and of lists of faces differ.
         """
         pairs = [(image, face) for image, found in zip(frames.data, faces, strict=True) for face in found]
         landmarks, scores = self._locate([image for image, _ in pairs], [face.box_xyxy for _, face in pairs])
@@ -104,7 +104,7 @@ class FANLandmarker(Landmarker):
         self, images: Sequence[npt.NDArray[np.uint8]], boxes: Sequence[npt.NDArray[np.float32]]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return (N,68,2) landmarks and (N,68) scores of N faces, each with its (H,W,3) image and (4,) box."""
-        # float64, as those of the library's own detector.
+        # float64, as boxes of the library's own detector.
         centres, scales = crop_geometry(np.array(boxes, dtype=np.float64).reshape(-1, 4))
         landmarks = np.repeat(_middles(boxes)[:, None], NUM_IBUG_LANDMARKS, axis=1)
         scores = np.zeros(landmarks.shape[:2], dtype=np.float32)
@@ -118,7 +118,7 @@ class FANLandmarker(Landmarker):
                     crops.append(crop)
             if rows:
                 found.append((rows, *self._peaks(np.stack(crops))))
-        # Not before now is a GPU waited for: it worked while the next faces were cut out.
+        # This waits for the GPU, which has worked while the next faces were cut out.
         for rows, points, values in found:
             landmarks[rows] = to_frame(points.cpu().numpy(), centres[rows], scales[rows])
             scores[rows] = values.cpu().numpy()
@@ -140,14 +140,14 @@ def crop_geometry(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the centres (N,2), pixels, and scales (N,) of the crops for (N,4) boxes, in the library's arithmetic."""
     left, top, right, bottom = boxes.T
-    with np.errstate(invalid="ignore"):  # infinite boxes have no crop, and `cut` finds that out
+    with np.errstate(invalid="ignore"):  # infinite boxes have no crop: `cut` returns None for them
         centre_y = bottom - (bottom - top) / 2.0 - (bottom - top) * CENTRE_Y_OFFSET
         centres = np.stack([right - (right - left) / 2.0, centre_y], axis=1)
         return centres, (right - left + bottom - top) / BOX_PER_SCALE_PX
 
 
 def cut(image: npt.NDArray[np.uint8], centre: npt.NDArray[np.float64], scale: float) -> npt.NDArray[np.uint8] | None:
-    """Return the library's crop (256,256,3) of an (H,W,3) image; None where it has none for this box."""
+    """Return the library's crop (256,256,3) of an (H,W,3) image; None if the library fails for this box."""
     import cv2
     from face_alignment.utils import crop
 
@@ -156,15 +156,15 @@ def cut(image: npt.NDArray[np.uint8], centre: npt.NDArray[np.float64], scale: fl
     try:
         cropped: npt.NDArray[np.uint8] = crop(image, centre, scale)
     except (ValueError, MemoryError, cv2.error):
-        # No pixel of the frame in it, no pixel at all, or more than the memory holds.
+        # The crop has no pixel of the frame, no pixel at all, or more than fit in memory.
         return None
     return cropped
 
 
 def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the places (N,K,2) float32 (x, y), in heatmap pixels, and values (N,K) of the maxima of float32 heatmaps.
+    """Return positions (N,K,2) float32 (x, y), in heatmap pixels, and values (N,K) of the maxima of float32 heatmaps.
 
-    A maximum inside is moved a quarter of a pixel toward the larger neighbour, in x and in y.
+    A maximum not on the border is moved by a quarter of a pixel toward the larger neighbour, in x and in y.
 
     Args:
         heatmaps: (N,K,64,64) float32.
@@ -176,7 +176,7 @@ def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = places // HEATMAP_PX, places % HEATMAP_PX
     corners = torch.cat([columns, rows], 2)
     inside = ((corners > 0) & (corners < HEATMAP_PX - 1)).all(2, keepdim=True)
-    inner = torch.where(inside, places, HEATMAP_PX + 1)  # anywhere with four neighbours
+    inner = torch.where(inside, places, HEATMAP_PX + 1)  # elsewhere any pixel with four neighbours
     x_step = values.gather(2, inner + 1) - values.gather(2, inner - 1)
     y_step = values.gather(2, inner + HEATMAP_PX) - values.gather(2, inner - HEATMAP_PX)
     shift = torch.cat([x_step, y_step], 2).sign() * PEAK_SHIFT * inside
@@ -186,12 +186,12 @@ def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 def to_frame(
     points: npt.NDArray[np.float32], centres: npt.NDArray[np.float64], scales: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float32]:
-    """Return (N,K,2) points of heatmaps in full-frame pixels, truncated to whole ones toward 0 as the library does.
+    """Return (N,K,2) points of heatmaps in whole full-frame pixels, truncated toward 0 as in the library.
 
     Args:
         points: (N,K,2) float32 (x, y) in heatmap pixels, from `peaks`.
-        centres: (N,2) float64 of the crops, full-frame pixels.
-        scales: (N,) float64 of the crops.
+        centres: (N,2) float64 centres of the crops, full-frame pixels.
+        scales: (N,) float64 scales of the crops.
     """
     from face_alignment.utils import transform_np
 

@@ -10,7 +10,7 @@ from tasks.media import NUM_DETECTOR_LANDMARKS, FaceDetection, FrameBatch
 
 
 class DetectorLandmarks(Landmarker):
-    """Keeps the detector's own landmarks: K = 5, eyes, nose and mouth corners as seen in the image."""
+    """Landmarker `detector`, which keeps the detector's landmarks: K = 5, eyes, nose and mouth corners in the image."""
 
     num_landmarks: ClassVar[int] = NUM_DETECTOR_LANDMARKS
     measures: ClassVar[bool] = False

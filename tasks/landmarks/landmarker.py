@@ -22,13 +22,13 @@ class LandmarkerSettings(Choice):
 
 
 class Landmarker(Implementation, ABC):
-    """Places landmarks on detected faces."""
+    """Landmarker: finds landmarks of detected faces."""
 
     num_landmarks: ClassVar[int] = NUM_IBUG_LANDMARKS
     """K, the number of landmarks of each face."""
 
     measures: ClassVar[bool] = True
-    """Whether it finds landmarks in any box; False: it passes on those that come with the detector's boxes."""
+    """Whether it finds landmarks in any box; False: it returns those that come with the detector's boxes."""
 
     @classmethod
     def from_settings(cls, settings: LandmarkerSettings, *, device: str, weights_dir: Path | None) -> Self:
@@ -37,10 +37,10 @@ class Landmarker(Implementation, ABC):
         Args:
             settings: the section that chose it.
             device: `cpu` or `cuda:N`, for networks.
-            weights_dir: where weight files are looked for first; see `tasks/models/weights.py`.
+            weights_dir: folder that is searched first for weight files; see `tasks/models/weights.py`.
 
         Raises:
-            StageMissing: a package or a weight file is not there.
+            StageMissing: a package or a weight file is missing.
         """
         del settings, device, weights_dir
         return cls()
@@ -51,7 +51,7 @@ class Landmarker(Implementation, ABC):
 
         Args:
             frames: (T,H,W,3) uint8 RGB.
-            faces: those of each of the T frames, full-frame pixels.
+            faces: faces of each of the T frames, full-frame pixels.
 
         Returns:
             As many faces in the same order; each with (K,2) float32 landmarks in full-frame pixels, and their scores.

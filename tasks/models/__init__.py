@@ -1,1 +1,1 @@
-"""Network weights: which files a stage needs, where they are found, how they are fetched."""
+"""Weights of networks: the files that a stage needs, where they are searched for, and how they are fetched."""

@@ -14,22 +14,22 @@ from tasks.models.weights import load_state, require
 if TYPE_CHECKING:
     from torch import Tensor, device, nn
 
-# `Implementation.packages` of what runs a network of face-alignment's.
+# `Implementation.packages` of implementations with a network of face-alignment.
 PACKAGES: Final = {"face_alignment": "face-alignment 1.5.0; pip install it"}
-MAX_DETAIL_CHARS = 200  # of PyTorch's list of tensors that do not fit
+MAX_DETAIL_CHARS = 200  # quoted from PyTorch's list of tensors that do not fit
 
 
 def load_network(network: nn.Module, name: str, weights_dir: Path | None, device: device) -> nn.Module:
-    """Return a network with a weight file's numbers in it, ready to run on a device on channels-last images.
+    """Return a network with the weights of a file, ready to run on a device with channels-last images.
 
     Args:
-        network: of the right architecture, with any numbers.
+        network: network of the right architecture, with any weights.
         name: one of `tasks.models.weights.WEIGHTS`.
-        weights_dir: where weight files are looked for first.
-        device: where it is to run.
+        weights_dir: folder that is searched first for weight files.
+        device: device that it will run on.
 
     Raises:
-        StageMissing: the file is not there or does not fit.
+        StageMissing: the file is missing or does not fit.
     """
     import torch
 
@@ -41,7 +41,7 @@ def load_network(network: nn.Module, name: str, weights_dir: Path | None, device
         detail = " ".join(str(error).split())[:MAX_DETAIL_CHARS]
         raise StageMissing(
             f"weights {name}: {path}: got tensors that do not fit ({detail}…), expected those of the published file; "
-            "`faceshards weights verify` tells whether it is that one; delete it to have that one fetched"
+            "`faceshards weights verify` tells whether it is that file; delete it to fetch the published file"
         ) from error
     ready: nn.Module = network.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # stubs know no memory format with a device
     return ready
@@ -53,5 +53,5 @@ def upload(images: npt.NDArray[np.uint8], device: device) -> Tensor:
 
     pixels = torch.from_numpy(np.require(images, requirements=["C", "W"]))
     if device.type == "cuda":
-        pixels = pixels.pin_memory()  # from where it is copied while this thread goes on
+        pixels = pixels.pin_memory()  # the copy from pinned memory runs while this thread continues
     return pixels.to(device, non_blocking=True).permute(0, 3, 1, 2).float()

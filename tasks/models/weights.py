@@ -1,8 +1,8 @@
-"""Weight files of networks: the published ones, where they are searched, how they are fetched and read.
+"""Weight files of networks: the published ones, where they are searched for, how they are fetched and read.
 
-A file is looked for in the configured folder, then in that of `$FACESHARDS_WEIGHTS`, then where torch hub keeps its
-downloads. One that lies there is used as it is: users have weights of their own, and `verify` tells whether a file is
-the published one. What is downloaded is always checked against its SHA-256.
+A file is searched for in the configured folder, then in that of `$FACESHARDS_WEIGHTS`, then in torch hub's cache. The
+file is used without a check, since users may have weights of their own; `verify` tells whether it is the published one.
+Downloads are always checked against their SHA-256.
 
 No file is read in a way that could run code in it.
 """
@@ -30,7 +30,7 @@ from tasks.download.partial_file import Partial
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Names the folder with weight files, for machines without a network and for containers.
+# Environment variable with the folder of weight files, for machines without a network and for containers.
 WEIGHTS_VARIABLE: Final = "FACESHARDS_WEIGHTS"
 
 # Without a network a download fails within 10 s: two tries of 4 s, with a wait of up to 1 s between them. A download
@@ -38,7 +38,7 @@ WEIGHTS_VARIABLE: Final = "FACESHARDS_WEIGHTS"
 MAX_TRIES = 2
 CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS = 4.0, 10.0
 
-# What torch.load raised when weights_only met with damaged, foreign or forbidden bytes (3,000 mutated files).
+# Exceptions of torch.load with weights_only for damaged, foreign or forbidden bytes (found with 3,000 mutated files).
 _UNREADABLE = (
     pickle.UnpicklingError,
     struct.error,
@@ -60,22 +60,22 @@ class WeightFile:
     """A published weight file."""
 
     name: str
-    """By which faceshards knows it."""
+    """Name of the file in faceshards."""
 
     file_name: str
-    """Under which it is published and looked for."""
+    """Name under which it is published and searched for."""
 
     url: str
-    """Where it is published."""
+    """Address at which it is published."""
 
     num_bytes: int | None
-    """Its length; None where that is not known."""
+    """Its length in bytes; None if it is not known."""
 
     sha256: str
     """Hex digest of its bytes."""
 
     licence: str
-    """Of code and training data, for a person."""
+    """Licences of code and training data, for a person."""
 
     used_by: str
     """The setting that needs it."""
@@ -106,10 +106,10 @@ WEIGHTS: dict[str, WeightFile] = {weights.name: weights for weights in _PUBLISHE
 
 
 def weight_file(name: str) -> WeightFile:
-    """Return what is known of a weight file.
+    """Return the description of a weight file.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: no weight file has this name.
     """
     if name not in WEIGHTS:
         raise ConfigError(f"weights: got {name!r}, expected one of {', '.join(WEIGHTS)}")
@@ -119,14 +119,14 @@ def weight_file(name: str) -> WeightFile:
 def hub_dir() -> Path:
     """Return the folder where torch hub keeps its downloads, without importing torch.
 
-    The rules are those of `torch.hub._get_torch_home`; only that an empty variable counts as none.
+    The rules are those of `torch.hub._get_torch_home`, except that an empty variable counts as unset.
     """
     home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")
     return _expanded(Path(home)) / "hub" / "checkpoints"
 
 
 def search_dirs(weights_dir: Path | None = None) -> list[Path]:
-    """Return the folders in which weight files are looked for, each once, the first to be asked first.
+    """Return the folders in which weight files are searched for, each once, in the order of the search.
 
     Args:
         weights_dir: the configured folder.
@@ -137,9 +137,9 @@ def search_dirs(weights_dir: Path | None = None) -> list[Path]:
 
 
 def find(name: str, weights_dir: Path | None = None) -> Path | None:
-    """Return where a weight file lies; None where no folder has it.
+    """Return the path of a weight file; None if no folder has it.
 
-    An empty file is none. Its bytes are not looked at.
+    An empty file does not count. The bytes are not checked.
 
     Raises:
         ConfigError: there is no weight file of this name.
@@ -155,7 +155,7 @@ def find(name: str, weights_dir: Path | None = None) -> Path | None:
 
 
 def require(name: str, weights_dir: Path | None = None) -> Path:
-    """Return where a weight file lies, without ever asking a network for it.
+    """Return the path of a weight file, without access to the network.
 
     Raises:
         ConfigError: there is no weight file of this name.
@@ -170,15 +170,15 @@ def require(name: str, weights_dir: Path | None = None) -> Path:
 def fetch(
     name: str, weights_dir: Path | None = None, on_bytes: Callable[[int, int | None], None] | None = None
 ) -> Path:
-    """Return where a weight file lies, after it was downloaded into the first of `search_dirs` if no folder had it.
+    """Return the path of a weight file; if no folder has it, download it into the first of `search_dirs`.
 
-    A download that breaks off goes on where it ended, in the next try or the next run. The file gets its name only
-    after its SHA-256 was found right.
+    A download that breaks off is resumed by the next try or the next run. The file gets its name only after its
+    SHA-256 was checked.
 
     Args:
         name: one of `WEIGHTS`.
         weights_dir: the configured folder.
-        on_bytes: told, while it is downloaded, how many bytes are there and how many it will be, if that is known.
+        on_bytes: called during the download with the number of bytes so far and the total, if that is known.
 
     Raises:
         ConfigError: there is no weight file of this name.
@@ -192,7 +192,7 @@ def fetch(
 
 
 def verify(path: Path, name: str) -> str | None:
-    """Return how a file's digest differs from the published one's, for a person; None where it is the same.
+    """Return how a file's digest differs from the published one, for a person; None if they are equal.
 
     Raises:
         ConfigError: there is no weight file of this name.
@@ -204,20 +204,20 @@ def verify(path: Path, name: str) -> str | None:
 
 
 def load_state(path: Path, what: str) -> dict[str, Tensor]:
-    """Read a file's tensors by name, onto the CPU, with whatever dtypes they were saved; no code in it is run.
+    """Read a file's tensors by name, onto the CPU, with the dtypes of the file; no code in it is run.
 
     Args:
-        path: a file written by `torch.save`, in its present form or that before PyTorch 1.6.
-        what: the network that wants it, for messages.
+        path: a file written by `torch.save`, in its present format or that before PyTorch 1.6.
+        what: the network that needs it, for messages.
 
     Raises:
-        StageMissing: the file cannot be read, is no mapping of names to tensors, or asks for code to be run.
+        StageMissing: the file cannot be read, is not a mapping of names to tensors, or would run code.
     """
-    import torch  # seconds, which listing and fetching need not wait for
+    import torch  # takes seconds, so listing and fetching do not import it
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about forms of files that are refused right after
+            warnings.simplefilter("ignore")  # about formats of files that are refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:
         raise StageMissing(_unusable(path, what, _reason(error))) from error
@@ -228,7 +228,7 @@ def load_state(path: Path, what: str) -> dict[str, Tensor]:
 
 
 def _expanded(folder: Path) -> Path:
-    """Return a folder with `~` replaced; as it is where the user has no home, as in some containers."""
+    """Return a folder with `~` replaced; unchanged if the user has no home, as in some containers."""
     try:
         return folder.expanduser()
     except RuntimeError:
@@ -272,14 +272,14 @@ def _download(name: str, weights_dir: Path | None, on_bytes: Callable[[int, int 
 
 
 def _counting(wanted: Wanted, on_bytes: Callable[[int, int | None], None]) -> Callable[[int], None]:
-    """Return what the fetcher is to call: it adds up what arrives, beginning with what an earlier run left."""
+    """Return a callback for the fetcher, which counts bytes, including those of an earlier run's partial file."""
     num_bytes, total = Partial(wanted.path).num_bytes, wanted.num_bytes
 
     def count(num_new: int) -> None:
         nonlocal num_bytes, total
         num_bytes += num_new
         if total is None and num_new > 0:
-            total = Partial(wanted.path).total  # noted with the server's answer, before the first byte
+            total = Partial(wanted.path).total  # known from the server's answer before the first byte
         on_bytes(num_bytes, total)
 
     return count
@@ -300,12 +300,12 @@ def _missing(name: str, weights_dir: Path | None, why: str) -> str:
 def _unusable(path: Path, what: str, got: str) -> str:
     return (
         f"weights {what}: {path}: got {got}, expected names and tensors, saved with torch.save(model.state_dict(), …); "
-        "`faceshards weights verify` tells whether it is the published file; delete it to have that one fetched"
+        "`faceshards weights verify` tells whether it is the published file; delete it to fetch that one"
     )
 
 
 def _fault_of(state: object) -> str | None:
-    """Return what a file holds where it is not tensors by name."""
+    """Return what a file holds instead of tensors by name; None if it holds these."""
     import torch
 
     if not isinstance(state, Mapping):

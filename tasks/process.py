@@ -1,7 +1,7 @@
-"""The Prefect task that turns a group of videos into one shard; no other file of `tasks/` knows Prefect.
+"""The Prefect task that turns a group of videos into one shard; no other file of `tasks/` imports Prefect.
 
 A task per frame or per video would cost more than the work (1,000 empty tasks: 200 s on a process runner). Arrays never
-cross a task's boundary: what goes in is a plan, what comes out is the shard's index entry and the videos' rows.
+cross a task's boundary: the input is a plan, the output is the shard's index entry and the videos' rows.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardPlan:
-    """Which videos go into one shard."""
+    """Plan of one shard: its videos, and how they are processed."""
 
     roots: Mapping[str, Path]
     """The folder of each dataset, by `VideoEntry.dataset`."""
@@ -42,31 +42,31 @@ class ShardPlan:
     """The store's folder."""
 
     split: str
-    """Of every video in it."""
+    """Split of every video in it."""
 
     number: int
-    """Counted within the split."""
+    """Number within the split."""
 
     entries: tuple[VideoEntry, ...]
-    """Ordered by video_id, as the shard's keys are."""
+    """Videos, ordered by video_id like the shard's keys."""
 
     originals: Mapping[str, VideoEntry]
-    """video_id of a fake → its original, where the dataset has it."""
+    """video_id of a fake → its original, if the dataset has it."""
 
     choice_masks: Mapping[str, str]
     """video_id of a real video → path of the mask of one of its fakes."""
 
     relatives: Mapping[str, str]
-    """video_id → hex digest of what its records depend on of other videos."""
+    """video_id → hex digest of what its records depend on in other videos."""
 
     asked_originals: frozenset[str]
-    """video_ids of originals whose geometry fakes may ask for, in this shard or another."""
+    """video_ids of originals whose geometry fakes may need, in this shard or another."""
 
     config_digest: str
     """Hex digest of the settings that decide the records' bytes."""
 
     workers: WorkerSettings
-    """Who does the work."""
+    """Workers that process the videos."""
 
     @property
     def name(self) -> str:
@@ -74,12 +74,12 @@ class ShardPlan:
         return shard_name(self.split, self.number)
 
     def job(self, entry: VideoEntry, pool: str = "") -> VideoJob:
-        """Return what to do with one of its videos.
+        """Return the job of one of its videos.
 
         Args:
             entry: the video.
-            pool: name of the pool that does it. Each has a geometry folder of its own, since the traces of a machine
-                that was lost would look like those of an original that kills its workers.
+            pool: name of the pool that processes it. Each pool has its own geometry folder, since the files left by a
+                lost machine would look like those of an original that kills its workers.
         """
         original = self.originals.get(entry.video_id)
         return VideoJob(
@@ -95,7 +95,7 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardReport:
-    """What a finished shard is and holds."""
+    """Result of a finished shard."""
 
     shard: ShardEntry
     """Its entry in the store's index."""
@@ -104,20 +104,20 @@ class ShardReport:
     """One per video of the plan, stored or rejected."""
 
 
-# No retries and no caching: the store on disk is the only truth about what is done.
+# No retries and no caching: only the store on disk tells which work is done.
 @task(name="process-shard", task_run_name="{plan.name}", cache_policy=NO_CACHE, persist_result=False)
 def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | None = None) -> ShardReport:
     """Turn the plan's videos into one shard, which appears under its name only when it is complete and synced.
 
-    A shard whose worker is lost is handed over again. It may be finished by then, or the first worker, cut off, may
-    still be at work: the first one to finish writes the shard, and the other returns the same report.
+    A shard whose worker is lost is submitted again. It may be finished by then, or the first worker may still be
+    running without a connection: the first one to finish writes the shard, and the other returns the same report.
 
     Args:
-        plan: which videos, where, how.
-        on_video: called with each video's row as it is done, in this process.
+        plan: the videos, and how they are processed.
+        on_video: called in this process with each video's row when it is done.
 
     Raises:
-        StoreBusy: another run, whose work was not cut short with it, has given the name to a shard of other videos.
+        StoreBusy: work left by another run has written a shard of other videos under this name.
     """
     shards_dir = plan.store_dir / SHARDS_DIR
     if (made := _made_before(plan)) is not None:
@@ -145,7 +145,7 @@ def process_shard(plan: ShardPlan, on_video: Callable[[ManifestRow], None] | Non
 
 
 def _made_before(plan: ShardPlan) -> ShardReport | None:
-    """Return what another attempt at the shard has made; None if there is none. No earlier run's file has its name.
+    """Return the report of another attempt at this shard; None if there is none. Shards of earlier runs differ in name.
 
     Raises:
         StoreBusy: a shard of other videos has its name.
@@ -158,14 +158,14 @@ def _made_before(plan: ShardPlan) -> ShardReport | None:
     found = [(row["video_id"], row["content_digest"]) for row in meta.videos]
     if (meta.config_digest, found) != (plan.config_digest, [(e.video_id, e.content_digest) for e in plan.entries]):
         raise StoreBusy(
-            f"shard {path}: got one of other videos since this run began, expected none; end what another run has "
-            "left at work, and run again"
+            f"shard {path}: got a shard of other videos since this run began, expected none; end the processes that "
+            "another run has left, and run again"
         )
     return ShardReport(shard=describe_shard(path), rows=tuple(row_from_plain(dict(row)) for row in meta.videos))
 
 
 def _finished_row(result: VideoResult, shard: str) -> ManifestRow:
-    """Return the row as it is once the shard is complete: the shard's name is what makes a video stored."""
+    """Return the row of a video after its shard is complete: a stored video has the name of its shard."""
     if result.row.status == "rejected":
         return replace(result.row, shard=shard)
     return replace(result.row, status="stored", num_records=len(result.records), shard=shard)

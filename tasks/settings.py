@@ -38,13 +38,13 @@ Section = TypeVar("Section", bound=Settings)
 
 
 def _named(family: Registry[type[One]], section: object) -> type[One] | None:
-    """Return the implementation that a section asks for, given as values or as a model; None where there is none."""
+    """Return the implementation that a section, given as values or as a model, chooses; None if there is none."""
     kind: object = section.get("kind") if isinstance(section, Mapping) else getattr(section, "kind", None)
     return family[kind] if isinstance(kind, str) and kind in family else None
 
 
 def _usable(landmarker: type[Landmarker], aligner: type[Aligner]) -> bool:
-    """Whether an aligner can use as many landmarks as a landmarker gives."""
+    """Return whether an aligner can use the number of landmarks that a landmarker returns."""
     return not aligner.num_landmarks or landmarker.num_landmarks in aligner.num_landmarks
 
 
@@ -55,7 +55,7 @@ def _either(names: Iterable[object]) -> str:
 def _with_implied(
     handler: ModelWrapValidatorHandler[Section], values: Mapping[str, object], implied: dict[str, object]
 ) -> Section:
-    """Return the validated section with values that follow from others; the user has not named them."""
+    """Return the validated section with values that follow from other settings; these do not count as named."""
     section = handler({**values, **implied})
     section.model_fields_set.difference_update(implied)
     return section
@@ -127,7 +127,7 @@ class DetectSettings(DetectorSettings):
         return second
 
     def for_second(self) -> DetectSettings | None:
-        """Return the settings of the second detector; None where there is none."""
+        """Return the settings of the second detector; None if there is none."""
         if self.second is None or self.second == self.kind:
             return self if self.second else None
         options = validated_options(DETECTORS[self.second], self.second, NO_OPTIONS)
@@ -176,7 +176,7 @@ class CropSettings(AlignerSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _choose_size(cls, values: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Use the aligner's own size where none is asked for."""
+        """Use the aligner's default size if none is given."""
         aligner = _named(ALIGNERS, values)
         if isinstance(values, Mapping) and "size_px" not in values and aligner is not None:
             return _with_implied(handler, values, {"size_px": aligner.default_size_px})
@@ -233,7 +233,7 @@ class StageSettings(Settings):
     @model_validator(mode="wrap")
     @classmethod
     def _choose_landmarks(cls, values: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        """Use 2D-FAN's landmarks where none are asked for and those of the detector do not do."""
+        """Use 2D-FAN's landmarks if no landmarker is named and those of the detector cannot be used."""
         if isinstance(values, Mapping) and "landmark" not in values:
             aligner, detector = _named(ALIGNERS, values.get("crop")), _named(DETECTORS, values.get("detect"))
             fits = aligner is None or _usable(LANDMARKERS[LandmarkSettings().kind], aligner)
@@ -274,7 +274,7 @@ class StageSettings(Settings):
         """Yield the dotted names of settings in sections that are paths.
 
         Args:
-            values: plain values; the implementations that they name may have options that are paths.
+            values: plain values; options of the implementations that they name may be paths.
         """
         for name, field in cls.model_fields.items():
             section, chosen = field.annotation, values.get(name)
@@ -285,7 +285,7 @@ class StageSettings(Settings):
                     yield from (f"{name}.options.{one}" for one in path_fields(section.family[kind].Options))
 
     def implementations(self) -> dict[type[Implementation], tuple[str, str] | None]:
-        """Return the chosen implementations, each with (distribution, version) where it is not of faceshards."""
+        """Return the chosen implementations, with (distribution, version) for those from other distributions."""
         detectors = [kind for kind in (self.detect.kind, self.detect.second) if kind is not None]
         families: list[tuple[Family, str]] = [
             (DECODERS, self.decode.backend),

@@ -19,28 +19,28 @@ class ChosenTrack:
     """One person that is stored."""
 
     track: FaceTrack
-    """One row for each frame that was looked at."""
+    """Track with one row for each visited frame."""
 
     choice: TrackChoice
-    """Why this one."""
+    """Reason why it was chosen."""
 
 
-# Asks for the main face of a fake's original, gaps filled; it may cost a visit to another file.
+# Function that returns the main face of a fake's original, gaps filled; it may have to read another file.
 OriginalFace = Callable[[], FaceTrack | None]
 
 
 def choose_main(
     people: Sequence[SeenTrack], original_face: OriginalFace = lambda: None
 ) -> tuple[SeenTrack, TrackChoice]:
-    """Return the person that a video is about, and by which rule.
+    """Return the main face of a video, and the first of these rules that applied.
 
     1. the manipulation masks overlap its boxes most;
-    2. of a fake: it stands where the main face of its original stands;
-    3. it is seen in the most frames, on ties the track that was opened first: the largest face of the first frame.
+    2. in a fake: it stands where the main face of the original stands;
+    3. it is seen in the most frames; of equal ones, the track that was opened first: the largest face of that frame.
 
     Args:
-        people: at least one.
-        original_face: asked only where there is a choice.
+        people: tracks of all people, at least one.
+        original_face: returns the main face of the original; called only if there is a choice.
     """
     if any(person.mask_overlap > 0 for person in people):
         return max(people, key=lambda person: (person.mask_overlap, len(person.track))), "mask"
@@ -64,12 +64,12 @@ def stored_tracks(
     """Return the tracks that are stored, gaps filled: the main face first, then the longest of the others.
 
     Args:
-        people: everybody.
-        main: whom the video is about.
-        choice: by which rule.
-        frame_indices: (T,) frames that were looked at.
-        min_coverage: least share of them that must show a face.
-        max_tracks: most people to store.
+        people: tracks of all people.
+        main: the main face.
+        choice: the rule that chose it.
+        frame_indices: (T,) visited frames.
+        min_coverage: least share of these frames that must show a face.
+        max_tracks: largest number of people to store.
 
     Raises:
         VideoRejected: the main face is seen too rarely.

@@ -1,8 +1,8 @@
-"""Tracker: links faces of single frames into people through time. `tasks/track/main_face.py` chooses the main one.
+"""Tracker: links faces of single frames into tracks of people. `tasks/track/main_face.py` chooses the main one.
 
 The motion rule is that of DFD-FCG's `crop_main_face.py` (CVPR 2025): each track keeps an exponential average of its box
-corners and landmarks, takes the nearest face of the next frame unless that is too far, and of two tracks that claim one
-face the nearer wins. The biggest box per frame would follow a picture on the wall or a passer-by.
+corners and landmarks, and takes the nearest face of the next frame unless it is too far. If two tracks claim one face,
+the nearer track gets it. (The largest box of each frame could be a picture on the wall or a passer-by.)
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy.typing as npt
 from tasks.media import FaceDetection, FaceTrack, FoundBy
 
 EMA_WEIGHT = 0.5  # share of the newest face in a track's average
-MAX_SHIFT_DIAGONALS = 0.65  # how far corners, and landmarks, of the same person may lie, in diagonals of its box
-MAX_JUMP_DIAGONALS = 2 * MAX_SHIFT_DIAGONALS  # for both together
+MAX_SHIFT_DIAGONALS = 0.65  # greatest shift of the corners, or of the landmarks, of a person, in diagonals of the box
+MAX_JUMP_DIAGONALS = 2 * MAX_SHIFT_DIAGONALS  # greatest sum of both shifts
 
 
 @dataclass(slots=True, kw_only=True)
 class _OpenTrack:
-    """A track while it grows."""
+    """A track while faces are added."""
 
     track_id: int
     """Number of the person in the video, from 0."""
@@ -40,14 +40,14 @@ class _OpenTrack:
     """Sum over frames of the share of the manipulation mask inside the box."""
 
     def distance_to(self, face: FaceDetection) -> float:
-        """Mean distance of the corners plus that of the landmarks, pixels; without landmarks, twice the corners'."""
+        """Return the mean distance of corners plus that of landmarks, pixels; without landmarks, twice the former."""
         distances = np.linalg.norm(_points_of(face) - self.points, axis=1)
         corners, landmarks = distances[:2], distances[2:]
         return float(corners.mean() + (landmarks.mean() if len(landmarks) else corners.mean()))
 
     @property
     def max_distance(self) -> float:
-        """Farthest match that is still the same person, pixels."""
+        """Return the largest distance at which a face is still the same person, pixels."""
         return MAX_JUMP_DIAGONALS * float(np.linalg.norm(self.points[1] - self.points[0]))
 
     def take(self, frame_index: int, face: FaceDetection, overlap: float) -> None:
@@ -59,18 +59,18 @@ class _OpenTrack:
 
 
 class FaceTracker:
-    """Links the faces of successive frames, added in order, into tracks of people."""
+    """Tracker: links the faces of successive frames, which are added in order, into tracks of people."""
 
     def __init__(self) -> None:
         self._tracks: list[_OpenTrack] = []
 
     def add(self, frame_index: int, faces: Sequence[FaceDetection], mask_shares: Sequence[float] = ()) -> None:
-        """Give each face of a frame to the track it continues, or open a track for it.
+        """Add each face of a frame to the track that it continues, or open a new track.
 
         Args:
             frame_index: position in the whole video.
             faces: the frame's faces in full-frame pixels, in the first frame the largest first.
-            mask_shares: of each face, the share (0..1) of the frame's manipulation mask inside its box; or none.
+            mask_shares: share (0..1) of the frame's manipulation mask inside the box of each face; or empty.
         """
         claims: dict[int, tuple[float, _OpenTrack]] = {}
         for track in self._tracks:
@@ -91,25 +91,25 @@ class FaceTracker:
 
     @property
     def num_tracks(self) -> int:
-        """People seen so far."""
+        """Number of people seen so far."""
         return len(self._tracks)
 
     @property
     def num_faces(self) -> int:
-        """Faces seen so far, in all frames together."""
+        """Number of faces seen so far, in all frames together."""
         return sum(len(track.faces) for track in self._tracks)
 
     def tracks(self) -> list[SeenTrack]:
-        """Return everybody, in the order in which they were opened: the larger face of a first frame comes first."""
+        """Return all tracks in the order in which they were opened; of those from one frame, larger faces first."""
         return [SeenTrack(track=_as_track(opened), mask_overlap=opened.mask_overlap) for opened in self._tracks]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SeenTrack:
-    """One person, as far as it was seen."""
+    """The track of one person, without interpolated frames."""
 
     track: FaceTrack
-    """Only the frames that show its face."""
+    """Track with only the frames that show the face."""
 
     mask_overlap: float
     """Sum over frames of the share of the manipulation mask inside its box; 0 without masks."""

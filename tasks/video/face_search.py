@@ -1,12 +1,12 @@
 """Search for `frames.at_least` frames that show the main face, by increasing effort, before a video is rejected.
 
-1 visit     as many frames as are wanted, evenly; then more, each as far as can be from all that were visited
-2 ladder    in the visited frames that still lack the face: lower thresholds, the second detector, a closer look at the
-            place where the neighbouring frames have it; each rung only while frames are lacking. Whose face it is was
-            settled by the visits, if they saw any
+1 visit     the wanted number of frames, evenly spaced; then more, each as far as possible from all visited ones
+2 steps     in visited frames without the face: lower thresholds, then the second detector, then a closer search at the
+            place where neighbouring frames show it; each step only while frames are missing. The main face was chosen
+            by the visits, if they found any
 3 choose    the wanted number of frames that show the main face, in the order of the visits, so that they stay spread
 
-Each face says which rung found it (`FoundBy`).
+Each face records the step that found it (`FoundBy`).
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from tasks.video.finder import FaceFinder
 from tasks.video.frame_faces import FrameFaces, faces_of_frames, mask_shares, no_face_detail
 from tasks.video.frames import Batch
 
-LEAST_MORE_VISITS = 8  # frames: a visit costs a walk through the file with decord
-CLOSER_LOOK_BOXES = 2.0  # side of the part of the frame that is looked at closely, over the face's longer side
-CLOSER_LOOK_PX = 320  # its side after scaling: the face is then half of it, in the middle of what MTCNN looks for
+LEAST_MORE_VISITS = 8  # least number of further frames at a time, since decord reads the file from its start each time
+CLOSER_LOOK_BOXES = 2.0  # side of the part of the frame that is searched closely, divided by the face's longer side
+CLOSER_LOOK_PX = 320  # its side after scaling: the face then has half this size, in the middle of MTCNN's range
 
 
 class FaceSearch:
     """The search for frames with the main face in one video.
 
     Args:
-        video: how many frames are wanted and how many may be visited, its finders and frames.
+        video: the video, its finders, and the settings of the search.
     """
 
     def __init__(self, video: VideoContext) -> None:
@@ -55,10 +55,10 @@ class FaceSearch:
         self._choice: TrackChoice = "longest"
 
     def run(self) -> tuple[list[SeenTrack], SeenTrack, TrackChoice]:
-        """Return everybody, the main face and why it is the one; only the chosen frames are left in their tracks.
+        """Return all people, the main face and the rule that chose it; their tracks have only the chosen frames.
 
         Raises:
-            VideoRejected: too few frames show the main face, whatever was tried.
+            VideoRejected: too few frames show the main face after all steps.
         """
         self._visit()
         for climb in self._rungs():
@@ -82,12 +82,12 @@ class FaceSearch:
 
     @property
     def num_masked(self) -> int:
-        """Visited frames whose mask marks anything."""
+        """Number of visited frames whose mask is not empty."""
         return sum(seen.is_masked for seen in self._seen.values())
 
     @property
     def _num_lacking(self) -> int:
-        """Frames with the main face that are still to be found."""
+        """Number of frames with the main face that are still missing."""
         return max(0, self._settings.at_least - (0 if self._main is None else len(self._main.track)))
 
     def _visit(self) -> None:
@@ -111,7 +111,7 @@ class FaceSearch:
         """Link the faces seen so far into tracks.
 
         Args:
-            is_settled: the main face stays who it is: what only a rung of the ladder sees may be anything.
+            is_settled: whether the main face keeps its person, since faces found by later steps are doubtful.
         """
         tracker = FaceTracker()
         with self._tally.timed("track"):
@@ -125,7 +125,7 @@ class FaceSearch:
             self._main, self._choice = choose_main(self._people, self._original_face)
 
     def _rungs(self) -> Iterable[Callable[[], None]]:
-        """The ladder, from the least to the most doubtful."""
+        """Return the steps, from the least to the most doubtful."""
         lenient, second = self._stages.lenient_finder, self._stages.second_finder
         if lenient is not None:
             yield lambda: self._look_again(lenient, FoundBy.LOWER_THRESHOLDS)
@@ -155,12 +155,12 @@ class FaceSearch:
             del batch
 
     def _without_main(self) -> npt.NDArray[np.int64]:
-        """(T,) visited frames that do not show the main face, increasing."""
+        """Return the (T,) visited frames that do not show the main face, increasing."""
         with_face = set() if self._main is None else set(self._main.track.frame_indices.tolist())
         return np.array(sorted(self._seen.keys() - with_face), dtype=np.int64)
 
     def _add(self, number: int, faces: Sequence[FaceDetection], rung: FoundBy, batch: Batch, row: int) -> None:
-        """Add the faces that were not seen before to what was seen in a frame."""
+        """Add those of the faces that are new in a frame."""
         known = self._seen[number].faces
         new = [replace(face, found_by=rung) for face in faces if not any(_covers(one, face) for one in known)]
         merged = [*known, *new]
@@ -173,14 +173,14 @@ class FaceSearch:
 
 
 def _frames_in_common(before: SeenTrack, person: SeenTrack) -> int:
-    """In how many frames a person is where another one was."""
+    """Return the number of frames in which a person is at the place of another one."""
     shared, ours, theirs = np.intersect1d(before.track.frame_indices, person.track.frame_indices, return_indices=True)
     same = before.track.boxes_xyxy[ours] == person.track.boxes_xyxy[theirs]
     return int(same.all(axis=1).sum()) if len(shared) else 0
 
 
 def _covers(known: FaceDetection, face: FaceDetection) -> bool:
-    """Whether the centre of a face lies in the box of a known one."""
+    """Return whether the centre of a face lies in the box of a known face."""
     centre = (face.box_xyxy[:2] + face.box_xyxy[2:]) / 2
     return bool((known.box_xyxy[:2] <= centre).all() and (centre <= known.box_xyxy[2:]).all())
 
@@ -217,7 +217,7 @@ def _closer_look(
 
 
 def _only(person: SeenTrack, frame_numbers: Sequence[int]) -> SeenTrack | None:
-    """Return a person as seen in some frames alone; None if in none of them."""
+    """Return a person's track in some frames only; None if it is in none of them."""
     track: FaceTrack = person.track
     left = np.intersect1d(track.frame_indices, np.array(frame_numbers, dtype=np.int64))
     return replace(person, track=track.rows_at(left)) if len(left) else None

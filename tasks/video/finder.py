@@ -1,9 +1,10 @@
 """Face finder: every face of each frame, with its landmarks, with the detector run on every n-th frame.
 
-Detecting costs most. Where frames follow each other without a gap, and `every` is n, the detector looks at each n-th
-of a batch, and at the first and last of them. In between, a face's box lies on the line between the two detections, and
-the landmarks are measured there. The detector looks at a frame between, too, where the two visits do not show the same
-people, or where landmarks are not where that person's may be by the tracker's own rule, or much less certain.
+Detection is the most expensive stage. If frames follow each other without a gap, and `every` is n, the detector runs
+on each n-th frame of a batch, and on the first and last. In between, boxes are interpolated between two detections, and
+landmarks are measured in them. The detector also runs on a frame in between if the two detections do not show the same
+people, if landmarks are farther away than the tracker's rule allows for the same person, or if they are much less
+certain.
 """
 
 from __future__ import annotations
@@ -21,20 +22,20 @@ from tasks.landmarks.landmarker import Landmarker
 from tasks.media import FaceDetection, Faces, FoundBy, FrameBatch
 from tasks.track.tracker import MAX_SHIFT_DIAGONALS, FaceTracker
 
-# A landmarker answers for any box. Where it is less than half as certain as in the frames where the face was detected,
-# the face may have gone.
+# A landmarker returns landmarks for any box. If their scores are less than half of those in the frames where the face
+# was detected, the face may be gone.
 LEAST_CERTAINTY = 0.5
 
 
 class FaceFinder:
-    """A detector and a landmarker at work together.
+    """Face finder: a detector and a landmarker together.
 
     Args:
         detector: finds boxes.
-        landmarker: places landmarks in them.
-        every: the detector looks at every n-th frame of a batch.
-        max_side_px: frames are shrunk to this long side before either looks at them; 0 does not shrink them.
-        accepts: whether a face can be aligned; one that cannot is not seen.
+        landmarker: finds landmarks in the boxes.
+        every: the detector runs on every n-th frame of a batch.
+        max_side_px: longer side that frames are shrunk to before detector and landmarker; 0: no shrinking.
+        accepts: returns whether a face can be aligned; other faces are ignored.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class FaceFinder:
         return [[face for face in faces if self._accepts(face)] for faces in found]
 
     def _find_sparsely(self, frames: FrameBatch) -> Faces:
-        """Detect in some frames, interpolate boxes between them, measure landmarks, and look again where they stray."""
+        """Detect in some frames, interpolate boxes between them, measure landmarks, and detect where these fail."""
         visited = visited_rows(frames.frame_indices, self._every)
         faces: Faces = [[] for _ in range(len(frames))]
         self._detect(frames, visited, faces)
@@ -85,21 +86,21 @@ class FaceFinder:
         return located
 
     def _detect(self, frames: FrameBatch, rows: Sequence[int], faces: Faces) -> None:
-        """Put into some rows what the detector finds there."""
+        """Set the faces of some rows to those that the detector finds there."""
         if rows:
             for row, found in zip(rows, self._detector.detect(frames.rows(rows)), strict=True):
                 faces[row] = found
 
 
 def visited_rows(frame_indices: npt.NDArray[np.int64], every: int) -> list[int]:
-    """Return the rows of (T,) increasing frames that the detector looks at: every n-th, and both sides of each gap."""
+    """Return the rows of (T,) increasing frames that the detector runs on: every n-th, and both sides of each gap."""
     starts = np.diff(frame_indices, prepend=frame_indices[0] - 2) > 1
     ends = np.diff(frame_indices, append=frame_indices[-1] + 2) > 1
     return np.flatnonzero(starts | ends | (np.arange(len(frame_indices)) % every == 0)).tolist()
 
 
 def shrunk(frames: FrameBatch, max_side_px: int) -> tuple[FrameBatch, npt.NDArray[np.float32]]:
-    """Return the frames with at most this long side in pixels, bilinear, and the (2,) factors that undo it, x and y."""
+    """Return frames shrunk to at most this longer side, bilinear, and the (2,) factors in x and y that undo it."""
     height, width = frames.data.shape[1:3]
     if not max_side_px or max(height, width) <= max_side_px:
         return frames, np.ones(2, dtype=np.float32)
@@ -116,7 +117,7 @@ def enlarged(face: FaceDetection, factors: npt.NDArray[np.float32]) -> FaceDetec
 
 
 def _between(first: int, last: int, before: Sequence[FaceDetection], after: Sequence[FaceDetection]) -> Faces | None:
-    """Return the faces of the rows between two visits; None where the two do not show the same people."""
+    """Return the faces of the rows between two detections; None if the two do not show the same people."""
     tracker = FaceTracker()
     for row, found in ((first, before), (last, after)):
         tracker.add(row, [replace(face, landmarks=_NO_LANDMARKS, landmark_scores=None) for face in found])
@@ -144,7 +145,7 @@ _NO_LANDMARKS: npt.NDArray[np.float32] = np.empty((0, 2), dtype=np.float32)
 
 
 def _steady(located: Faces, visited: Sequence[int], row: int) -> bool:
-    """Whether each face of a row between two visits has its landmarks where its box says that the person is."""
+    """Return whether each face of a row between two detections has its landmarks at the place of its box."""
     before = max(place for place in visited if place < row)
     after = min(place for place in visited if place > row)
     references = [*located[before], *located[after]]
@@ -152,7 +153,7 @@ def _steady(located: Faces, visited: Sequence[int], row: int) -> bool:
 
 
 def _same_person(face: FaceDetection, reference: FaceDetection) -> bool:
-    """Whether the landmarks, seen from the box, are where they are in a detected face, and about as certain."""
+    """Return whether the landmarks, relative to the box, are as in a detected face, and about as certain."""
     diagonal = float(np.linalg.norm(face.box_xyxy[2:] - face.box_xyxy[:2]))
     inside, expected = (one.landmarks - (one.box_xyxy[:2] + one.box_xyxy[2:]) / 2 for one in (face, reference))
     if face.landmark_scores is not None and reference.landmark_scores is not None:

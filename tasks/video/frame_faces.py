@@ -22,10 +22,10 @@ class FrameFaces:
     """Full-frame pixels."""
 
     mask_shares: list[float]
-    """Of each face, the share (0..1) of the frame's mask inside its box; empty without a mask."""
+    """Share (0..1) of the frame's mask inside the box of each face; empty without a mask."""
 
     is_masked: bool
-    """Whether the frame's mask marks anything."""
+    """Whether the frame has a mask that is not empty."""
 
 
 def faces_of_frames(batch: Batch, finder: FaceFinder, tally: Tally) -> list[FrameFaces]:
@@ -45,7 +45,7 @@ def faces_of_frames(batch: Batch, finder: FaceFinder, tally: Tally) -> list[Fram
 
 
 def mask_shares(faces: list[FaceDetection], masks: MaskBatch | None, row: int) -> list[float]:
-    """Return of each face the share of one row's mask inside its box; nothing without masks."""
+    """Return the share of one row's mask inside the box of each face; empty without masks."""
     return [] if masks is None else [mask_share(masks.data[row], face.box_xyxy) for face in faces]
 
 

@@ -1,8 +1,8 @@
-"""Source of a video's frames and masks: any selection, as often as asked for, in bounded memory.
+"""Frame source of a video: any selection of frames and masks, any number of times, in bounded memory.
 
-Frames are read in windows of MAX_WINDOW_BYTES. The usual handful of frames is one window, which stays between detecting
-and cropping. More are decoded again by each pass over them: from window to window by one reader that goes forward, if
-the decoder's readers may stay open; else each window from the start of the video, as decord must.
+Frames are read in windows of MAX_WINDOW_BYTES. The usual number of frames fits in one window, which is kept between
+detection and cropping. More frames are decoded again in each pass: by one reader that goes forward from window to
+window, if the decoder's readers may stay open; else each window from the start of the video, as with decord.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tasks.video.job import Tally, TimeLimit, VideoJob
 from tasks.video.stages import Stages
 
 BYTES_PER_PIXEL = 3  # RGB
-BYTES_PER_MASKED_PIXEL = 8  # two of RGB, frame and mask as they come, and the mask in grey, twice while it is made
+BYTES_PER_MASKED_PIXEL = 8  # RGB of frame and of decoded mask, and the grey mask, twice while it is made
 # Frames in memory at once: 32 of 1080p need 190 MiB.
 MAX_WINDOW_BYTES = 256 * 2**20
 
@@ -31,7 +31,7 @@ Batch = tuple[FrameBatch, MaskBatch | None]
 
 
 class FrameSource:
-    """One video's frames.
+    """Source of one video's frames and masks.
 
     Args:
         job: the video.
@@ -51,10 +51,10 @@ class FrameSource:
 
     @property
     def num_frames(self) -> int:
-        """Frames of the video.
+        """Number of frames of the video.
 
         Raises:
-            VideoRejected: it has none.
+            VideoRejected: it has no frame.
         """
         num_frames = self._job.entry.num_frames
         if not num_frames:
@@ -74,8 +74,8 @@ class FrameSource:
         """Yield these (T,) increasing frames in batches of at most FRAMES_PER_BATCH, in display order.
 
         Args:
-            frame_indices: which.
-            with_masks: also their masks, if the video has any to choose or to store by.
+            frame_indices: numbers of the frames.
+            with_masks: whether masks are read as well, if the video has masks to store or to choose the main face by.
 
         Raises:
             VideoRejected: the video cannot be decoded.
@@ -88,7 +88,7 @@ class FrameSource:
                 del frames, masks
                 for first in range(0, len(window[0]), FRAMES_PER_BATCH):
                     yield _rows(window, slice(first, first + FRAMES_PER_BATCH))
-                del window  # it would keep these frames while the next ones are read
+                del window  # else these frames would stay in memory while the next ones are read
 
     def _frames_per_window(self, with_masks: bool) -> int:
         has_masks = with_masks and self._mask_path is not None
@@ -97,7 +97,7 @@ class FrameSource:
         return max(1, MAX_WINDOW_BYTES // max(1, (entry.width or 0) * (entry.height or 0) * bytes_per_pixel))
 
     def _window(self, decoder: Decoder, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
-        """Return some frames, decoded in one visit to the file unless they are all in memory."""
+        """Return some frames, decoded in one pass over the file unless all are in memory."""
         lacks_masks = with_masks and self._mask_path is not None and self._kept is not None and self._kept[1] is None
         if self._kept is not None and not lacks_masks:
             kept = self._kept[0].frame_indices
@@ -106,12 +106,12 @@ class FrameSource:
                 return self._kept
             if np.array_equal(kept[rows], wanted):
                 return _rows(self._kept, rows)
-        self._kept = None  # before the next window takes its memory
+        self._kept = None  # frees the memory before the next window is read
         self._kept = self._decode(decoder, wanted, with_masks)
         return self._kept
 
     def _decode(self, decoder: Decoder, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
-        """Read some frames and their masks in one visit to the files.
+        """Read some frames and their masks in one pass over the files.
 
         Raises:
             VideoRejected: the video cannot be decoded.
@@ -124,7 +124,7 @@ class FrameSource:
 
     @contextmanager
     def _opened(self, decoder: Decoder) -> Iterator[VideoReader]:
-        """Open the video under the time limit, and check that it is what was probed."""
+        """Open the video under the time limit, and check that it has the probed number of frames."""
         entry = self._job.entry
         with self._guarded(entry.path), decoder.open(self._job.root / entry.path) as reader:
             if reader.num_frames != entry.num_frames:
@@ -137,15 +137,15 @@ class FrameSource:
 
     @contextmanager
     def _guarded(self, path: str) -> Iterator[None]:
-        """Count the time as decoding, limit it, and turn the file system's refusal into a rejection."""
+        """Count the time as decoding, limit it, and turn errors of the file system into rejections."""
         with self._tally.timed("decode"), self._time_limit(self._timeout_s):
             try:
                 yield
-            except OSError as error:  # gone since it was probed, or not to be read
+            except OSError as error:  # deleted since it was probed, or without permission to read
                 raise VideoRejected(Stage.DECODE, Reason.UNREADABLE, f"{path}: {error.strerror or error}") from error
 
     def _read_masks(self, decoder: Decoder, frames: FrameBatch) -> MaskBatch | None:
-        """Read the frames' masks; a mask video that is broken costs the masks, not the video, and the row says so."""
+        """Read the frames' masks; if the mask video is broken, there are none, and the video's row has a remark."""
         if self._mask_path is None:
             return None
         try:
@@ -158,7 +158,7 @@ class FrameSource:
 
 
 class _ForwardDecoder(Decoder):
-    """A decoder whose readers stay open from one visit to the next, if they may, for frames that go forward.
+    """A decoder whose readers stay open from one pass to the next, if they may, while frames go forward.
 
     Args:
         decoder: opens the videos.
@@ -172,7 +172,7 @@ class _ForwardDecoder(Decoder):
         """Open a video, or continue with the open one; leaving the reader closes it only if it must not stay open.
 
         Raises:
-            VideoRejected: it cannot be opened.
+            VideoRejected: the video cannot be opened.
         """
         reader = self._left_open.get(path) or self._decoder.open(path)
         if not isinstance(reader, PatientReader):
@@ -181,13 +181,13 @@ class _ForwardDecoder(Decoder):
         return _Visit(reader)
 
     def close(self) -> None:
-        """Close what was left open: under no time limit, for nothing is decoded any more."""
+        """Close the open reader, without a time limit, since nothing is decoded."""
         while self._left_open:
             self._left_open.popitem()[1].__exit__(None, None, None)
 
 
 class _Visit:
-    """A reader that is left open when this is left."""
+    """Context manager around a reader that stays open at the end of the block."""
 
     def __init__(self, reader: PatientReader) -> None:
         self.num_frames = reader.num_frames

@@ -1,4 +1,4 @@
-"""Geometry of a video: where the stored people are, frame by frame. The half of the work that needs detectors.
+"""Geometry of a video: boxes, landmarks and tracks of the stored people. It is the part that needs detectors.
 
 sample → decode → detect, landmarks → track → choose
 """
@@ -27,23 +27,23 @@ class Geometry:
     """The stored people of a video."""
 
     tracks: tuple[ChosenTrack, ...]
-    """The main face first; one row for each frame that was looked at."""
+    """Tracks, the main face first, with one row for each visited frame."""
 
     samples: Samples
-    """Which of these frames make the records."""
+    """Frames of each record."""
 
     num_faces: int
-    """Faces seen in all frames together."""
+    """Number of faces detected in all frames together."""
 
     num_tracks: int
     """People seen."""
 
 
 def find_geometry(video: VideoContext) -> Geometry:
-    """Find out where the people of a video are.
+    """Find the people of a video.
 
     Raises:
-        VideoRejected: it is too short, cannot be decoded, or shows the face too rarely.
+        VideoRejected: the video is too short, cannot be decoded, or shows the face too rarely.
     """
     if video.settings.frames.at_least:
         return _by_search(video)
@@ -57,7 +57,7 @@ def find_geometry(video: VideoContext) -> Geometry:
                 tracker.add(seen.frame_index, seen.faces, seen.mask_shares)
             num_masked += seen.is_masked
         tally.num_faces, tally.num_tracks = tracker.num_faces, tracker.num_tracks
-        del batch  # views that would keep this window while the next one is read
+        del batch  # its views would keep this window in memory while the next one is read
     people = tracker.tracks()
     if not people:
         raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(looked_at)))
@@ -67,7 +67,7 @@ def find_geometry(video: VideoContext) -> Geometry:
 
 
 def require_face_in_mask(job: VideoJob, people: Sequence[SeenTrack], num_masked: int) -> None:
-    """Refuse to take somebody else where the mask says that it is about a face which nobody saw.
+    """Reject a fake whose mask marks a face that was not detected, instead of storing another person.
 
     Raises:
         VideoRejected: no face lies where the fake's mask does.
@@ -79,7 +79,7 @@ def require_face_in_mask(job: VideoJob, people: Sequence[SeenTrack], num_masked:
 
 
 def _samples(video: VideoContext) -> Samples:
-    """Which frames the settings ask for.
+    """Return the frames that the settings ask for.
 
     Raises:
         VideoRejected: the video has no frames, or is too short.
@@ -100,7 +100,7 @@ def _by_search(video: VideoContext) -> Geometry:
     """Search until `frames.at_least` frames show the main face.
 
     Raises:
-        VideoRejected: too few do, whatever was tried.
+        VideoRejected: too few frames show it after all steps of the search.
     """
     search = FaceSearch(video)
     people, main, choice = search.run()
@@ -118,7 +118,7 @@ def _geometry(
     looked_at: FrameIndices,
 ) -> Geometry:
     track = video.settings.track
-    # The coverage of clips is checked one by one, once their frames are known: a person may leave for a while.
+    # The coverage of clips is checked later, for each clip, since a person may leave for a while.
     min_coverage = 0.0 if video.settings.frames.mode == "clips" else track.min_coverage
     return Geometry(
         tracks=stored_tracks(people, main, choice, looked_at, min_coverage=min_coverage, max_tracks=track.max_tracks),

@@ -1,4 +1,4 @@
-"""The job of one video, and the tally of what has been seen and spent on it so far."""
+"""The job of one video, and the tally of its counts and times so far."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ TimeLimit = Callable[[float], AbstractContextManager[object]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoJob:
-    """What to do with one video."""
+    """Job of processing one video."""
 
     root: Path
     """The dataset's folder."""
 
     entry: VideoEntry
-    """Probed, with its split."""
+    """The video, probed and with its split."""
 
     config_digest: str
     """Hex digest of the settings that decide the records' bytes."""
 
     choice_mask: str | None = None
-    """POSIX path relative to the root: the mask of one of a real video's fakes, which says who of it is manipulated."""
+    """Path of a mask, POSIX, relative to the root: that of a fake of a real video, which shows who is manipulated."""
 
     relatives_digest: str | None = None
-    """Hex digest of what the records depend on of other videos: the original, the fake whose mask is `choice_mask`."""
+    """Hex digest of what the records depend on in other videos: the original, or the fake that `choice_mask` is of."""
 
     original: VideoJob | None = None
-    """Of a fake: the job of its original, where the dataset has it."""
+    """Job of a fake's original, if the dataset has it."""
 
     geometry_dir: Path | None = None
-    """Where the people of originals are kept for their fakes while a run lasts; None: nobody asks."""
+    """Folder of the geometry of originals, kept for their fakes during a run; None: no fake needs it."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What has been seen and spent on a video so far, whatever becomes of it."""
+    """Counts and times of a video so far, whether it is stored or rejected."""
 
     frames_wanted: set[int] = field(default_factory=set)
     """Indices of the frames that the records need."""
@@ -52,7 +52,7 @@ class Tally:
     """Indices of all frames that were decoded."""
 
     num_faces: int = 0
-    """Faces detected in all frames together."""
+    """Number of faces detected in all frames together."""
 
     num_tracks: int = 0
     """People seen."""
@@ -82,7 +82,7 @@ class Tally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - start
 
     def row(self, job: VideoJob) -> ManifestRow:
-        """Return the video's row as far as it is known."""
+        """Return the video's row with the facts known so far."""
         return ManifestRow(
             video_id=job.entry.video_id,
             path=job.entry.path,

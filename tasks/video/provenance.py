@@ -28,16 +28,16 @@ PACKAGES = (
     *("faceshards", "av", "decord", "face-alignment", "facenet-pytorch", "numpy", "opencv-python"),
     *("scikit-image", "scipy", "torch", "torchvision"),
 )
-# Those of an extra, where it is installed.
+# Distributions of an extra, used if it is installed.
 OPTIONAL_PACKAGES = ("dlib-bin", "face-recognition-models")
 
 
 @cache
 def made_with(settings: StageSettings) -> dict[str, str]:
-    """Return what made the bytes of records: their version, those of Python and of packages, digests of model files.
+    """Return the provenance of records: records version, versions of Python and packages, digests of model files.
 
     Args:
-        settings: which stages a shard's videos went through.
+        settings: the stages of the shard's videos.
 
     Returns:
         RECORDS_VERSION by its key, versions by distribution name, hex SHA-256 by `model/<name>`.
@@ -54,14 +54,14 @@ def made_with(settings: StageSettings) -> dict[str, str]:
 
 
 def model_digests(settings: StageSettings) -> dict[str, str]:
-    """Return the hex SHA-256 of every model file that the stages load and that is there, by name, sorted."""
+    """Return the hex SHA-256 of every existing model file that the stages load, by name, sorted."""
     files = (one.model_files(settings.weights_dir) for one in settings.implementations())
     paths = {name: path for found in files for name, path in found.items()}
     return {name: _digest(path, path.stat().st_mtime_ns) for name, path in sorted(paths.items())}
 
 
 def foreign_models(settings: StageSettings) -> dict[str, str]:
-    """Return those of `model_digests` that are not the published files': they decide records as a setting does."""
+    """Return the `model_digests` of files that are not the published ones; they decide records like settings."""
     published = {name: weights.sha256 for name, weights in WEIGHTS.items()}
     for one in settings.implementations():
         published |= one.published
@@ -71,7 +71,7 @@ def foreign_models(settings: StageSettings) -> dict[str, str]:
 def record_settings(settings: StageSettings) -> dict[str, object]:
     """Return the settings that decide the bytes of records, as plain values: the same in every run.
 
-    A path counts by what lies there. Model files count where they are not the published ones.
+    A path is replaced by the digest of its contents. Model files are included if they are not the published ones.
 
     Raises:
         ConfigError: a file that a setting names cannot be used.

@@ -18,7 +18,7 @@ from tasks.video.job import VideoJob
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EncodedFrame:
-    """One frame of one track, as records hold it."""
+    """One frame of one track in the form that records hold."""
 
     crop: bytes
     """Encoded RGB image of S×S pixels."""
@@ -33,13 +33,13 @@ class EncodedFrame:
     """(K,2) float32 (x, y) in crop pixels."""
 
     landmark_scores: npt.NDArray[np.float32] | None
-    """(K,) float32; None from a landmarker that does not say."""
+    """(K,) float32 landmark scores; None if the landmarker has none."""
 
     matrix: npt.NDArray[np.float64]
     """(2,3) float64, full-frame pixels → crop pixels."""
 
     frame_index: int
-    """In the whole video."""
+    """Position in the whole video, 0-based."""
 
     pts_seconds: float
     """Presentation time in seconds."""
@@ -51,7 +51,7 @@ class EncodedFrame:
     """Whether box and landmarks come from neighbouring frames."""
 
     found_by: FoundBy
-    """Which way led to the face."""
+    """Method that found the face."""
 
 
 def record_key(video_id: str, track_id: int, frame_index: int) -> str:
@@ -65,7 +65,7 @@ def encode_frames(
     """Yield each of T aligned frames with its images encoded.
 
     Args:
-        rows: the track's rows of just the clip's frames, full-frame pixels.
+        rows: the track's rows of exactly the clip's frames, full-frame pixels.
         clip: T crops.
         has_mask: (T,) bool, which of the clip's masks are real.
         settings: how images are encoded.

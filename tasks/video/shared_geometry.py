@@ -1,14 +1,14 @@
 """Geometry that a fake takes from its original: the main face alone, or all of it.
 
 An original has up to six fakes, processed by several workers. The first worker that needs its geometry finds and
-writes it; the others wait and read it. The files last as long as the run.
+writes it; the others wait and read it. The files are deleted at the end of the run.
 
     <digest>.npz        the geometry
     <digest>.rejected   there is none: the original shows no face, or cannot be decoded
-    <digest>.lock       held by the worker that is finding out
-    <digest>.begun      somebody began; if nobody holds the lock and neither of the first two is there, that worker died
-                        of it. Its fakes are then rejected as crashed, and the next run tries all of them again: taken
-                        by themselves some might be stored otherwise than those that had come before
+    <digest>.lock       held by the worker that searches the original
+    <digest>.begun      a worker began. If the lock is free and the first two files are missing, the original killed
+                        that worker. Its fakes are then rejected as crashed, and the next run tries all of them again:
+                        with geometry of their own, some might differ from fakes that were stored before
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from tasks.track.main_face import ChosenTrack
 from tasks.video.context import VideoContext
 from tasks.video.geometry import Geometry, find_geometry
 
-# Of an original that may be usable in the next run; its fakes wait for that.
+# Rejections of an original that may be usable in the next run; its fakes wait for that run.
 PASSING = frozenset({Reason.CRASHED, Reason.UNREADABLE})
 
 TRACK_ARRAYS = ("frame_indices", "boxes_xyxy", "landmarks", "scores", "interpolated", "landmark_scores", "found_by")
 
 
 def geometry_of_original(original: VideoContext) -> Geometry | None:
-    """Return where the people of a fake's original are, or None where it was rejected for good.
+    """Return the geometry of a fake's original, or None if the original was rejected permanently.
 
     Raises:
-        VideoRejected: the original may be usable another time, and so may the fake.
+        VideoRejected: the original, and so the fake, may be usable in another run.
     """
     try:
         return kept_geometry(original, is_own=False)
     except VideoRejected as rejection:
         if rejection.reason in PASSING:
             raise
-        return None  # the original's own row says why
+        return None  # the original's own row has the reason
 
 
 def kept_geometry(video: VideoContext, *, is_own: bool = True) -> Geometry:
-    """Return the geometry of an original: as kept, or found and kept for its fakes.
+    """Return the geometry of an original: the kept one, or else find it and keep it for its fakes.
 
     Args:
         video: the original.
-        is_own: whether this is the original's own turn; a fake gives it up where an earlier worker died of it.
+        is_own: whether the original itself is processed; a fake does not retry an original that killed a worker.
 
     Raises:
         VideoRejected: the original cannot be used.
@@ -86,7 +86,7 @@ def kept_geometry(video: VideoContext, *, is_own: bool = True) -> Geometry:
 
 
 def _write(path: Path, geometry: Geometry) -> None:
-    """Keep a geometry: arrays, and one JSON text about them."""
+    """Write a geometry: arrays, and one JSON text that describes them."""
     arrays: dict[str, npt.NDArray[Any]] = {}
     for number, chosen in enumerate(geometry.tracks):
         for name in TRACK_ARRAYS:

@@ -1,4 +1,4 @@
-"""Stages of one worker, and the models that they use, loaded as the settings say."""
+"""Stages of one worker, and the models that they use, loaded according to the settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tasks.landmarks.landmarker import Landmarker
 from tasks.settings import StageSettings
 from tasks.video.finder import FaceFinder
 
-# Share of a threshold that the ladder's lower ones keep: MTCNN's 0.6, 0.7, 0.7 become 0.42, 0.49, 0.49, below the even
+# Factor of the lower thresholds of `frames.at_least`: MTCNN's 0.6, 0.7, 0.7 become 0.42, 0.49, 0.49, below the even
 # chance at which each of its networks would decide.
 LOWER_THRESHOLDS = 0.7
 
 
 def detector_classes(settings: StageSettings) -> dict[str, type[FaceDetector]]:
-    """Return the class of each detector among the fields of `Models` that the settings ask for."""
+    """Return the class of each detector that the settings ask for, by its field in `Models`."""
     detect = settings.detect
     classes = {"detector": DETECTORS[detect.kind]}
     if settings.frames.at_least > 0:
@@ -35,12 +35,12 @@ def load_detector(settings: StageSettings, name: str, device: str) -> FaceDetect
     """Build one detector.
 
     Args:
-        settings: which, and how.
-        name: one of `detector_classes`.
+        settings: the settings of the stages.
+        name: a key of `detector_classes`.
         device: `cpu` or `cuda:N`.
 
     Raises:
-        StageMissing: a package or a weight file is not there.
+        StageMissing: a package or a weight file is missing.
     """
     section = (settings.detect.for_second() if name == "second_detector" else None) or settings.detect
     return DETECTORS[section.kind].from_settings(
@@ -55,7 +55,7 @@ def load_landmarker(settings: StageSettings, device: str) -> Landmarker:
     """Build the landmarker.
 
     Raises:
-        StageMissing: a package or a weight file is not there.
+        StageMissing: a package or a weight file is missing.
     """
     chosen = LANDMARKERS[settings.landmark.kind]
     return chosen.from_settings(settings.landmark, device=device, weights_dir=settings.weights_dir)
@@ -63,30 +63,30 @@ def load_landmarker(settings: StageSettings, device: str) -> Landmarker:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """What looks at frames, whichever process its networks run in."""
+    """Models that process frames; their networks may run in another process."""
 
     detector: FaceDetector
     """As configured."""
 
     landmarker: Landmarker
-    """For the faces that any of the detectors finds."""
+    """Landmarker for the faces of all detectors."""
 
     lenient_detector: FaceDetector | None = None
     """With lower thresholds; None where `frames.at_least` is off."""
 
     second_detector: FaceDetector | None = None
-    """None where none is named."""
+    """Second detector; None if none is named."""
 
     @classmethod
     def load(cls, settings: StageSettings, device: str) -> Models:
         """Build the models that the settings name, in this process.
 
         Args:
-            settings: which, and how.
+            settings: the settings of the stages.
             device: `cpu` or `cuda:N`, for the networks.
 
         Raises:
-            StageMissing: a package or a weight file is not there.
+            StageMissing: a package or a weight file is missing.
         """
         detectors = {name: load_detector(settings, name, device) for name in detector_classes(settings)}
         return cls(landmarker=load_landmarker(settings, device), **detectors)
@@ -94,36 +94,36 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stages:
-    """What a video goes through."""
+    """Loaded stages that a video goes through."""
 
     settings: StageSettings
-    """How each of them works, and what decides between them."""
+    """Settings of the stages."""
 
     decoder: Decoder
-    """Frames out of files."""
+    """Decoder of files."""
 
     finder: FaceFinder
-    """Faces in frames, as configured."""
+    """Face finder with the configured detector."""
 
     lenient_finder: FaceFinder | None = None
     """With lower thresholds; None where `frames.at_least` is off."""
 
     second_finder: FaceFinder | None = None
-    """With the second detector; None where none is named."""
+    """Face finder with the second detector; None if none is named."""
 
     aligner: Aligner
-    """Crops out of frames."""
+    """Aligner, which cuts crops out of frames."""
 
     @classmethod
     def load(cls, settings: StageSettings, models: Models) -> Stages:
         """Build the stages that the settings name.
 
         Args:
-            settings: which, and how.
-            models: what looks at frames.
+            settings: the settings of the stages.
+            models: detectors and landmarker.
 
         Raises:
-            StageMissing: a package is not there.
+            StageMissing: a package is missing.
         """
         detect, aligner = settings.detect, ALIGNERS[settings.crop.kind].from_settings(settings.crop)
 

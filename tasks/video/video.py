@@ -5,7 +5,7 @@
     3 crop       decode (again, if the frames were too many to keep) → align → encode
     4 pack       encoded frames → records of one frame or one clip
 
-Memory is bounded whatever the video's length: frames are read in windows (`tasks/video/frames`).
+Memory is bounded for videos of any length, since frames are read in windows (`tasks/video/frames`).
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from tasks.video.records import EncodedFrame, encode_frames, pack_record
 from tasks.video.shared_geometry import PASSING, geometry_of_original, kept_geometry
 from tasks.video.stages import Stages
 
-# Average rates of a video and of a shorter cut of it may differ a little where frames come at varying intervals.
+# Average rates of a video and of a shorter cut of it may differ a little if frames have varying intervals.
 SAME_RATE_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoResult:
-    """What came of one video."""
+    """Result of one video."""
 
     row: ManifestRow
-    """The outcome: status `stored` is claimed by the shard's writer, here it is `pending` or `rejected`."""
+    """The outcome: `pending` or `rejected`; the writer of the shard changes `pending` to `stored`."""
 
     records: tuple[tuple[str, bytes], ...] = ()
     """(key, encoded record), keys increasing; empty for a rejected video."""
@@ -91,7 +91,7 @@ class _Video(VideoContext):
         return tuple(sorted(records))
 
     def _geometry(self) -> tuple[Geometry, str | None]:
-        """Return where the people are, and whose geometry that is where it is not the video's own.
+        """Return the geometry, and the video_id of the original that it comes from; None if it is the video's own.
 
         Raises:
             VideoRejected: the video is too short, cannot be decoded, or shows the face too rarely.
@@ -118,7 +118,7 @@ class _Video(VideoContext):
         return None if geometry is None else geometry.tracks[0].track
 
     def _reused(self, original: VideoJob) -> Geometry | None:
-        """Return the original's geometry, cut to the frames that both videos have; None where it cannot be used.
+        """Return the original's geometry, cut to the frames that both videos have; None if it cannot be used.
 
         Raises:
             VideoRejected: no record lies in the frames that both have.
@@ -146,10 +146,10 @@ class _Video(VideoContext):
     def _encoded_frames(self, geometry: Geometry) -> list[list[EncodedFrame]]:
         """Cut every stored frame of every stored track, in order.
 
-        A bystander who cannot be aligned costs himself: his frames are none, and a remark says why.
+        A bystander who cannot be aligned has no frames, and a remark gives the reason.
 
         Raises:
-            VideoRejected: a frame cannot be decoded, or the main face not be aligned.
+            VideoRejected: a frame cannot be decoded, or the main face cannot be aligned.
         """
         encoded: dict[int, list[EncodedFrame]] = {number: [] for number in range(len(geometry.tracks))}
         indices = geometry.samples.frame_indices
@@ -174,7 +174,7 @@ class _Video(VideoContext):
         """Align and encode one batch of one track; masks are those given, or the difference from the original's frames.
 
         Raises:
-            VideoRejected: it cannot be aligned.
+            VideoRejected: the face cannot be aligned.
         """
         aligner, track = self.stages.aligner, chosen.track
         with self.tally.timed("align"):
@@ -184,14 +184,14 @@ class _Video(VideoContext):
                 has_mask = np.arange(len(frames)) < len(twin)
                 derived = np.zeros(clip.crops.shape[:3], dtype=np.uint8)
                 derived[has_mask] = difference_masks(clip.crops[has_mask], aligner.align(twin, track).crops)
-                has_mask = has_mask & derived.any(axis=(1, 2))  # where nothing differs, nobody knows what was altered
+                has_mask = has_mask & derived.any(axis=(1, 2))  # if nothing differs, the altered region is unknown
                 clip = replace(clip, masks=derived)
         with self.tally.timed("encode"):
             rows = track.rows_at(frames.frame_indices)
             return list(encode_frames(rows, clip, has_mask, self.settings.encode))
 
     def _frames_of_original(self, indices: npt.NDArray[np.int64]) -> Iterator[FrameBatch]:
-        """Yield the original's frames in the same batches, as far as it lasts, where masks are derived from them."""
+        """Yield the original's frames in the same batches, up to its end, if masks are derived from them."""
         job = self.job
         if self.settings.masks != "difference" or job.entry.label != "fake" or job.entry.mask_path is not None:
             return
@@ -229,7 +229,7 @@ class _Video(VideoContext):
 
 
 def _same_frames(job: VideoJob, other: VideoJob) -> bool:
-    """Whether frames of the two with the same number can show the same moment at the same place."""
+    """Return whether frames of two videos with the same number can show the same moment at the same place."""
     ours, theirs = job.entry, other.entry
     if (ours.width, ours.height) != (theirs.width, theirs.height) or not ours.fps or not theirs.fps:
         return False

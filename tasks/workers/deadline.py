@@ -1,8 +1,8 @@
 """Time limit for a worker process that holds even while Python code cannot run.
 
-A decoder can hang in C and never come back to Python (decord's issues #373 and #375): no signal handler and no task
-timeout of Prefect's runs then, and where the interpreter lock is held no thread either. The kernel's interval timer
-does, and SIGALRM's default action ends the process.
+A decoder can hang in C and never return to Python (decord's issues #373 and #375). Then no signal handler and no task
+timeout of Prefect runs, and no other thread if the interpreter lock is held. The kernel's interval timer still runs,
+and SIGALRM's default action ends the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ EXIT_CODE = -int(signal.SIGALRM)
 
 @contextmanager
 def end_process_after(seconds: float) -> Iterator[None]:
-    """End this whole process unless the block is left within so many seconds of wall time.
+    """End this whole process unless the block ends within this many seconds of wall time.
 
     For worker processes only: nothing is cleaned up, and the exit code of the process is EXIT_CODE. Must run in the
     process's main thread.

@@ -15,7 +15,7 @@ def resolve_devices(device: str, setting: str = "detect.device") -> tuple[str, .
         setting: its name, for the message.
 
     Raises:
-        ConfigError: a GPU is asked for and not there.
+        ConfigError: a requested GPU does not exist.
     """
     if device == "cpu":
         return ("cpu",)
@@ -34,7 +34,7 @@ def resolve_devices(device: str, setting: str = "detect.device") -> tuple[str, .
 
 
 def _count_gpus() -> int:
-    """How many GPUs PyTorch can use; a machine without a driver's device file is not asked, which saves the import."""
+    """Return the number of GPUs that PyTorch can use; 0 without a driver's device file, which saves the import."""
     if not (any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/dxg").exists()):
         return 0
     import torch

@@ -1,6 +1,6 @@
 """Client of the GPU service (`tasks/workers/gpu_service.py`): detectors and landmarkers that run in its process.
 
-They give what the networks would give here. Frames go through memory that both processes map, faces through a socket.
+Their results are those of networks in this process. Frames are sent in shared memory, faces through a socket.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from tasks.settings import StageSettings
 from tasks.video.stages import Models, detector_classes, load_detector, load_landmarker
 from tasks.workers.gpu_service import Request, SharesMemory
 
-# How long a worker waits for a service that is starting, seconds: PyTorch with CUDA needs ten or more, on a network
-# file system minutes.
+# Seconds that a worker waits for a service that is starting: PyTorch with CUDA needs ten or more, and minutes on a
+# network file system.
 START_SECONDS = 300.0
 SECONDS_BETWEEN_TRIES = 0.05
-# A service that died before the question is lost once; one that dies of the video, twice more.
+# Tries of one request: a service that died before the request costs one; a video that kills the service costs two more.
 MAX_TRIES = 3
-LINE_LOST = (EOFError, OSError)  # what a connection raises whose other end is gone
+LINE_LOST = (EOFError, OSError)  # exceptions of a connection whose other end is closed
 
 
 class NetworkClient:
-    """A worker's line to the service.
+    """A worker's connection to the service.
 
     Args:
-        address: path of the socket at which the service listens, now or soon.
-        start_seconds: how long to wait for it.
+        address: path of the socket of the service, which may still be starting.
+        start_seconds: seconds to wait for it.
     """
 
     def __init__(self, address: str, start_seconds: float = START_SECONDS) -> None:
@@ -53,11 +53,11 @@ class NetworkClient:
         Args:
             model: a field of `tasks.video.stages.Models`.
             frames: (T,H,W,3) uint8 RGB.
-            faces: those of each of the T frames, for a landmarker.
+            faces: faces of each of the T frames, for a landmarker.
 
         Raises:
-            VideoRejected: the network fails on these frames, or the service dies of them.
-            FaceshardsError: the installation is at fault, or the service does not start.
+            VideoRejected: the network fails on these frames, or they kill the service.
+            FaceshardsError: the installation is faulty, or the service does not start.
         """
         if len(frames) == 0:
             return []
@@ -73,7 +73,7 @@ class NetworkClient:
         raise VideoRejected(Stage.DETECT, Reason.CRASHED, detail) from lost
 
     def close(self) -> None:
-        """Hang up; the next question connects again."""
+        """Close the connection; the next request opens it again."""
         if self._connection is not None:
             self._connection.close()
         if self._memory is not None:
@@ -85,7 +85,7 @@ class NetworkClient:
         memory = self._shared(connection, frames.data.nbytes)
         view = np.frombuffer(memory, dtype=np.uint8, count=frames.data.nbytes)
         view.reshape(request.shape)[:] = frames.data
-        del view  # memory that is looked at cannot be closed
+        del view  # shared memory with views cannot be closed
         connection.send(request)
         answer: Faces | FaceshardsError = connection.recv()
         if isinstance(answer, FaceshardsError):
@@ -93,10 +93,10 @@ class NetworkClient:
         return answer
 
     def _connected(self) -> Connection:
-        """Return the line, waiting for a service that is starting.
+        """Return the connection, after waiting for a service that is starting.
 
         Raises:
-            StageMissing: it has not started in time.
+            StageMissing: the service has not started in time.
         """
         deadline = time.monotonic() + self._start_seconds
         while self._connection is None:
@@ -108,20 +108,20 @@ class NetworkClient:
                 if time.monotonic() > deadline:
                     raise StageMissing(
                         f"networks of {Path(self._address).name}: got no answer within {self._start_seconds:g} s, "
-                        "expected their process to start; the log says why it does not"
+                        "expected their process to start; the log has the reason"
                     ) from error
                 time.sleep(SECONDS_BETWEEN_TRIES)
         return self._connection
 
     def _shared(self, connection: Connection, num_bytes: int) -> mmap.mmap:
-        """Return memory of at least this size that the service sees, too; the kernel frees it with the last process."""
+        """Return memory of at least this size, shared with the service; the kernel frees it with the last process."""
         if self._memory is None or len(self._memory) < num_bytes:
             handle = os.memfd_create("faceshards-frames")
             try:
                 os.ftruncate(handle, num_bytes)
                 memory = mmap.mmap(handle, num_bytes)
                 connection.send(SharesMemory(num_bytes=num_bytes))
-                reduction.send_handle(connection, handle, 0)  # the pid counts on Windows alone
+                reduction.send_handle(connection, handle, 0)  # the pid is used only on Windows
             finally:
                 os.close(handle)
             if self._memory is not None:
@@ -134,8 +134,8 @@ class RemoteDetector(FaceDetector):
     """A detector in the service.
 
     Args:
-        client: the line to it.
-        model: the field of `tasks.video.stages.Models` that it stands for.
+        client: the connection to the service.
+        model: the field of `tasks.video.stages.Models` that it replaces.
     """
 
     def __init__(self, *, client: NetworkClient, model: str) -> None:
@@ -155,7 +155,7 @@ class RemoteLandmarker(Landmarker):
     """The landmarker in the service.
 
     Args:
-        client: the line to it.
+        client: the connection to the service.
     """
 
     def __init__(self, *, client: NetworkClient) -> None:
@@ -171,10 +171,10 @@ class RemoteLandmarker(Landmarker):
 
 
 def remote_models(settings: StageSettings, client: NetworkClient) -> Models:
-    """Return the settings' models: those with networks for a GPU asked through the client, the others here on the CPU.
+    """Return the models of the settings: those that can use a GPU through the client, the others here on the CPU.
 
     Raises:
-        StageMissing: a package or a file of one of the others is not there.
+        StageMissing: a package or a file of one of the others is missing.
     """
     landmarks_on_gpu = LANDMARKERS[settings.landmark.kind].uses_gpu
     detectors = {

@@ -1,13 +1,13 @@
-"""GPU service: one process that holds the networks of a GPU, for any number of workers that decode, cut and encode.
+"""GPU service: one process that runs the networks of a GPU, for any number of workers that decode, cut and encode.
 
     worker ── frames in shared memory, a short request ──► thread per worker ──► bounded queue ──► networks
-    worker ◄────────────── faces, or why not ──────────────────────────────────────────────────────┘
+    worker ◄────────────── faces, or an error ─────────────────────────────────────────────────────┘
 
-A GPU takes frames faster than one process can decode them, and each process of its own on the GPU would hold the
-networks once more. Requests of several workers that wait for the same network, with frames of one size, go through it
-together. Each worker waits for its answer, so that at most one batch per worker is in memory.
+A GPU processes frames faster than one process can decode them, and each further process on the GPU would load the
+networks again. Requests of several workers for the same network, with frames of one size, are processed together. Each
+worker waits for its answer, so that at most one batch per worker is in memory.
 
-Where it dies, another is started, and `tasks/workers/gpu_client.py` asks again.
+If the service dies, another is started, and `tasks/workers/gpu_client.py` repeats its request.
 """
 
 from __future__ import annotations
@@ -39,19 +39,19 @@ from tasks.workers.interrupts import end_with_parent, interrupts_blocked
 
 logger = logging.getLogger(__name__)
 
-# Frames that go through a network together: two batches of 16 at 1280×720. An estimate, which no GPU has confirmed:
-# the widest layer of MTCNN's finest scale then takes 10 channels × 32 × 768 × 432 × 4 bytes, 400 MiB.
+# Pixels of frames that are processed together: two batches of 16 at 1280×720. This is an estimate, not measured on a
+# GPU: the widest layer of MTCNN's finest scale then takes 10 channels × 32 × 768 × 432 × 4 bytes, 400 MiB.
 MAX_PIXELS_TOGETHER = 32 * 1280 * 720
-# How PyTorch says that a kernel failed, after which every call in this process does. To be out of memory is not that.
+# PyTorch's messages for a failed kernel, after which every call in this process fails. Out of memory is another case.
 STICKY = "CUDA error"
 
-SECONDS_BETWEEN_STARTS = 1.0  # of a service that dies
+SECONDS_BETWEEN_STARTS = 1.0  # of a service that dies repeatedly
 MAX_WAITING = 64  # requests; each waiting worker holds one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a worker asks; its frames lie at the beginning of the memory that it shares."""
+    """A worker's request; its frames are at the beginning of the memory that it shares."""
 
     model: str
     """A field of `tasks.video.stages.Models`."""
@@ -60,12 +60,12 @@ class Request:
     """(T,H,W,3) of the uint8 RGB frames."""
 
     faces: Faces | None
-    """Of each of the T frames, for a landmarker; None for a detector."""
+    """Faces of each of the T frames, for a landmarker; None for a detector."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharesMemory:
-    """Says that the handle of new shared memory follows."""
+    """Message that the handle of new shared memory follows."""
 
     num_bytes: int
     """Its size."""
@@ -76,25 +76,25 @@ class _Waiting:
     """A request on its way to the networks."""
 
     request: Request
-    """What the worker asks."""
+    """The worker's request."""
 
     data: npt.NDArray[np.uint8]
     """(T,H,W,3) uint8 RGB frames, in memory that the worker shares."""
 
     answered: threading.Event = field(default_factory=threading.Event)
-    """Set as soon as the answer is there."""
+    """Set when the answer is ready."""
 
     answer: Faces | FaceshardsError | None = None
-    """Faces of each frame, or what the worker is to raise."""
+    """Faces of each frame, or the exception that the worker will raise."""
 
     @property
     def kind(self) -> tuple[str, tuple[int, ...]]:
-        """What requests must share to be answered together: the network, and the size of frames."""
+        """Key of requests that can be answered together: the network, and the size of frames."""
         return self.request.model, self.request.shape[1:]
 
     @property
     def num_pixels(self) -> int:
-        """Of all frames."""
+        """Number of pixels of all frames."""
         num_frames, height, width, _ = self.request.shape
         return num_frames * height * width
 
@@ -103,9 +103,9 @@ class NetworkService:
     """A device's networks in a process of their own, which is started again whenever it dies.
 
     Args:
-        address: path of the socket at which workers ask it; its folder is the run's own.
-        settings: which networks.
-        device: `cuda:N`; `cpu` for tests, where following would mix up the videos that wait together.
+        address: path of the socket that workers connect to, in a folder of the run.
+        settings: settings of the stages, which name the networks.
+        device: `cuda:N`; or `cpu` for tests, where following would mix the videos of joined requests.
     """
 
     def __init__(self, address: str, settings: StageSettings, device: str) -> None:
@@ -115,7 +115,7 @@ class NetworkService:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._process = self._new_process()
-        # The kernel ends the process with the thread that started it (`end_with_parent`): one that lives as long.
+        # The kernel ends the process with the thread that started it (`end_with_parent`), so this thread stays alive.
         self._keeper = threading.Thread(target=self._keep_running, daemon=True)
         self._keeper.start()
 
@@ -150,12 +150,12 @@ class NetworkService:
 
 
 def serve(address: str, settings: StageSettings, device: str) -> None:
-    """Answer workers until this process is ended; with the reason, where the networks cannot be loaded.
+    """Answer workers until this process is ended; if the networks cannot be loaded, every answer is the reason.
 
     Args:
         address: path of the socket to listen at.
-        settings: which networks.
-        device: `cuda:N`; `cpu` for tests, where following would mix up the videos that wait together.
+        settings: settings of the stages, which name the networks.
+        device: `cuda:N`; or `cpu` for tests, where following would mix the videos of joined requests.
     """
     end_with_parent()
     try:
@@ -171,7 +171,7 @@ def _gpu_models(settings: StageSettings, device: str) -> dict[str, FaceDetector 
     """Load the models that can run on a GPU, by their field in `Models`.
 
     Raises:
-        StageMissing: a package or a weight file is not there.
+        StageMissing: a package or a weight file is missing.
     """
     detectors = detector_classes(settings).items()
     models: dict[str, FaceDetector | Landmarker] = {
@@ -187,8 +187,8 @@ def listen(address: str, models: Mapping[str, FaceDetector | Landmarker], fault:
 
     Args:
         address: path of the socket; a file that a dead service left there is removed.
-        models: by their field in `tasks.video.stages.Models`.
-        fault: the answer to everything, where there are no models.
+        models: models by their field in `tasks.video.stages.Models`.
+        fault: the answer to every request if there are no models.
     """
     waiting: queue.Queue[_Waiting] = queue.Queue(MAX_WAITING)
     Path(address).unlink(missing_ok=True)
@@ -210,7 +210,7 @@ def listen(address: str, models: Mapping[str, FaceDetector | Landmarker], fault:
 
 
 def take_together(backlog: list[_Waiting]) -> list[_Waiting]:
-    """Remove the oldest request from a list, and those that go with it, as many as fit; return them, oldest first."""
+    """Remove from a list the oldest request and as many others of its kind as fit; return them, oldest first."""
     together = [backlog.pop(0)]
     num_pixels = together[0].num_pixels
     for one in list(backlog):
@@ -222,12 +222,12 @@ def take_together(backlog: list[_Waiting]) -> list[_Waiting]:
 
 
 def answer(together: Sequence[_Waiting], models: Mapping[str, FaceDetector | Landmarker]) -> None:
-    """Answer requests that go together; where they fail together, each by itself: a fault of one is not the others'."""
+    """Answer joined requests; if they fail together, answer each one alone, so that a fault affects only one."""
     try:
         found = _run(together, models)
     except Exception as error:
         if STICKY in str(error):
-            logger.exception("the GPU answers no more, and another process is needed")
+            logger.exception("the GPU no longer answers, and another process is started")
             os._exit(1)
         if len(together) > 1:
             for one in together:
@@ -241,14 +241,14 @@ def answer(together: Sequence[_Waiting], models: Mapping[str, FaceDetector | Lan
 
 
 def _unusable(device: str, error: Exception) -> FaceshardsError:
-    """Return what ends the run: no other video would survive either."""
+    """Return the error that ends the run, since every other video would fail as well."""
     if isinstance(error, FaceshardsError):
         return error
     return StageMissing(f"networks: got {type(error).__name__}: {error}, expected them to load on {device}")
 
 
 def _refusal(error: Exception) -> FaceshardsError:
-    """Return what the worker is to raise: a fault of the installation as it is, else a rejection of the one video."""
+    """Return the exception for the worker: a fault of the installation unchanged, else a rejection of the one video."""
     if isinstance(error, FaceshardsError) and not isinstance(error, VideoRejected):
         return error
     logger.error("a network failed on its frames", exc_info=error)
@@ -258,7 +258,7 @@ def _refusal(error: Exception) -> FaceshardsError:
 
 
 def _run(together: Sequence[_Waiting], models: Mapping[str, FaceDetector | Landmarker]) -> Faces:
-    """Send the frames of several requests through their network; return the faces of all frames, in order."""
+    """Run the network on the frames of several requests; return the faces of all frames, in order."""
     model = models[together[0].request.model]
     data = together[0].data if len(together) == 1 else np.concatenate([one.data for one in together])
     frames = FrameBatch(
@@ -279,11 +279,11 @@ def _accept(listener: Listener, waiting: queue.Queue[_Waiting]) -> None:
 
 
 def _listen(connection: Connection, waiting: queue.Queue[_Waiting]) -> None:
-    """Pass one worker's requests on, and their answers back, until it goes away in whatever manner."""
+    """Pass on one worker's requests, and their answers back, until the worker ends in any way."""
     memory: mmap.mmap | None = None
     with connection:
         try:
-            connection.send(os.getpid())  # a greeting, so that the worker knows somebody listens
+            connection.send(os.getpid())  # a greeting, so that the worker knows that the service listens
             while True:
                 message = connection.recv()
                 if isinstance(message, SharesMemory):
@@ -299,7 +299,7 @@ def _listen(connection: Connection, waiting: queue.Queue[_Waiting]) -> None:
 
 
 def _received(connection: Connection, num_bytes: int) -> mmap.mmap:
-    """Map the memory whose handle comes next; it lives as long as one of both sides uses it."""
+    """Map the shared memory whose handle comes next; it exists until neither side uses it."""
     handle = reduction.recv_handle(connection)
     try:
         return mmap.mmap(handle, num_bytes)

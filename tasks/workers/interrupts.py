@@ -1,6 +1,6 @@
-"""Interrupts: a terminal sends Ctrl-C to every process of the foreground job, and only the first should act on it.
+"""Interrupts: a terminal sends Ctrl-C to every process of the foreground job, but only the first should act on it.
 
-Also the end of a process with the one that it works for.
+This module also ends a process together with its parent.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _was_interrupted = threading.Event()
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Block SIGINT and SIGHUP for this thread; threads and processes that it starts meanwhile never hear them.
+    """Block SIGINT and SIGHUP for this thread; threads and processes that it starts in the block never receive them.
 
-    SIGTERM is left alone: it is how Pebble ends its workers.
+    SIGTERM is not blocked, since Pebble ends its workers with it.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
@@ -31,7 +31,7 @@ def interrupts_blocked() -> Iterator[None]:
 
 @contextmanager
 def interrupts_remembered() -> Iterator[None]:
-    """Remember Ctrl-C beside raising KeyboardInterrupt: where it strikes inside a library, that may swallow it.
+    """Record Ctrl-C in addition to raising KeyboardInterrupt, which a library may swallow.
 
     SIGTERM (`kill`, Slurm, `docker stop`) and SIGHUP (a closed terminal) count as Ctrl-C.
     """
@@ -58,7 +58,7 @@ def raise_if_interrupted() -> None:
 def end_with_parent() -> None:
     """Ask Linux to end this process when its parent dies, so that a killed run leaves no workers behind.
 
-    "Parent" is the thread that started this process: workers are therefore started by threads that live as long.
+    "Parent" is the thread that started this process, so workers are started by threads that live as long as they do.
     """
     pr_set_pdeathsig = 1  # <linux/prctl.h>
     if sys.platform == "linux":

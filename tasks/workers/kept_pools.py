@@ -1,4 +1,4 @@
-"""Worker pools of this process: those of a run in this process, and those kept for runs elsewhere."""
+"""Worker pools of this process: those of its own run, and those kept between tasks of runs in other processes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from manifests.errors import ConfigError
 from tasks.workers.devices import resolve_devices
 from tasks.workers.pool import WorkerPool, WorkerSettings
 
-# How long a process elsewhere keeps its pool when no shard comes: the flow hands over the next one within seconds, and
-# each idle worker holds 790 MB (resident set with MTCNN on a CPU).
+# Seconds that a process outside the flow keeps its pool without a shard: the flow submits the next shard within
+# seconds, and each idle worker holds 790 MB (resident set with MTCNN on a CPU).
 IDLE_SECONDS = 60.0
 
 _shared: dict[str, WorkerPool] = {}
@@ -28,7 +28,7 @@ def shared_pool(settings: WorkerSettings) -> WorkerPool:
     """Return this process's pool for the settings, made at the first call.
 
     Raises:
-        CancelledError: outside `worker_processes`: a shard that Prefect starts while its run is being stopped.
+        CancelledError: outside `worker_processes`, as for a shard that Prefect starts while its run is being stopped.
     """
     name = _name(settings)
     with _shared_lock:
@@ -41,7 +41,7 @@ def shared_pool(settings: WorkerSettings) -> WorkerPool:
 
 @contextmanager
 def worker_processes() -> Iterator[None]:
-    """Allow shared pools in this process, and end every one of them when the block is left, by whatever way."""
+    """Allow shared pools in this process, and end all of them when the block ends for any reason."""
     global _is_open  # noqa: PLW0603 - one state of the whole process, which its threads share
     _is_open = True
     try:
@@ -56,10 +56,10 @@ def worker_processes() -> Iterator[None]:
 
 
 class KeptPools:
-    """The pools of a process that carries shards for runs elsewhere: nobody tells it when a run is over.
+    """The pools of a process that processes shards of runs elsewhere, and is not told when a run is over.
 
     Args:
-        idle_seconds: how long a pool is kept after its last shard.
+        idle_seconds: seconds that a pool is kept after its last shard.
     """
 
     def __init__(self, idle_seconds: float = IDLE_SECONDS) -> None:
@@ -68,7 +68,7 @@ class KeptPools:
         self._pools: dict[str, WorkerPool] = {}
         self._num_users: Counter[str] = Counter()
         self._timers: dict[str, threading.Timer] = {}
-        # At its exit a process waits for those that it started: they have to be told before.
+        # At its exit a process waits for its child processes, so these have to be ended before.
         Finalize(None, self.stop, exitpriority=0)
 
     def stop(self) -> None:
@@ -106,7 +106,7 @@ class KeptPools:
                     self._timers[name] = timer
 
     def _end(self, name: str) -> None:
-        """End a pool, unless a shard came for it while this was waiting for its turn."""
+        """End a pool, unless a shard has arrived for it in the meantime."""
         with self._lock:
             pool = None if self._num_users[name] else self._pools.pop(name, None)
         if pool is not None:
@@ -118,7 +118,7 @@ _kept_pools = KeptPools()
 
 @contextmanager
 def pool_for_shard(settings: WorkerSettings) -> Iterator[WorkerPool]:
-    """Lend a shard the pool that works on it: the run's, or elsewhere the one of this process.
+    """Lend the pool for a shard: that of the run, or, outside the flow's process, that of this process.
 
     Raises:
         CancelledError: the run is being stopped.
@@ -146,5 +146,5 @@ def _pool_here(settings: WorkerSettings) -> WorkerPool:
 
 
 def _name(settings: WorkerSettings) -> str:
-    """What tells the pools of one process apart."""
+    """Return the name that identifies a pool within one process."""
     return f"{settings.devices}:{settings.num_workers}:{settings.stages.model_dump_json()}"

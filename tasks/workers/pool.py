@@ -1,9 +1,9 @@
-"""Worker pool: processes that each load their models once and take one video at a time; one may die without the run.
+"""Worker pool: processes that each load their models once and take one video at a time; the run survives their death.
 
-There are `num_workers` of them. On a CPU each runs the networks itself, in one thread; with GPUs they ask one more
-process per device, which holds the networks (`tasks/workers/gpu_service.py`). Pebble's pool is used because it starts
-a new process for one that ended (by the decoding limit, a decoder's segfault, the kernel's out-of-memory killer) and
-tells which job it was at; the standard library's pool breaks altogether.
+There are `num_workers` of them. On a CPU each runs the networks itself, in one thread; with GPUs they use one more
+process per device, which runs the networks (`tasks/workers/gpu_service.py`). Pebble's pool is used because it replaces
+a process that ended (by the decoding limit, a segmentation fault of a decoder, the kernel's out-of-memory killer) and
+tells which job it had; the standard library's pool breaks as a whole.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ MAX_SOCKET_FOLDER_CHARS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """How many workers, and on what."""
+    """Number, devices and stages of workers."""
 
     devices: tuple[str, ...]
-    """`cpu` alone, or one `cuda:N` per GPU; elsewhere the one setting `detect.device`, for that machine to resolve."""
+    """Only `cpu`, or one `cuda:N` per GPU; for other machines the setting `detect.device`, which they resolve."""
 
     num_workers: int
-    """Processes that take videos; of several GPUs each serves its share of them."""
+    """Number of processes that take videos; each GPU serves its share of them."""
 
     stages: StageSettings
-    """What each worker loads."""
+    """Settings of the stages that each worker loads."""
 
     elsewhere: bool = False
     """Whether shards run outside the flow's process, with a pool of their own: under Dask, Ray, a process runner."""
@@ -62,16 +62,16 @@ class WorkerPool:
     """A fixed number of worker processes that shards of one run share.
 
     Args:
-        settings: how many, on which devices, with which stages.
+        settings: number, devices and stages of the workers.
     """
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self.name = uuid4().hex  # of no other pool, whatever the machine
+        self.name = uuid4().hex  # unique among the pools of all machines
         self._settings = settings
         self._lock = threading.Lock()  # shards call from threads of their own
         self._pools: dict[str, ProcessPool] = {}
         self._services: dict[str, NetworkService] = {}  # of GPUs
-        # A socket's path has 107 bytes at most, which long folders for temporary files leave no room for.
+        # A socket's path has at most 107 bytes, too few for a long path of the folder for temporary files.
         is_long = len(gettempdir()) > MAX_SOCKET_FOLDER_CHARS
         self._sockets = TemporaryDirectory(prefix="faceshards-", dir="/tmp" if is_long else None)  # noqa: S108 - a folder of its own
         self._next_device = cycle(settings.devices)
@@ -81,8 +81,8 @@ class WorkerPool:
     def process(self, jobs: Sequence[VideoJob]) -> Iterator[VideoResult]:
         """Yield the result of each job, in the order of the jobs.
 
-        A job whose worker dies is tried once more, then rejected; one that runs into the decoding limit is rejected.
-        Originals are begun before the fakes that may ask for their geometry.
+        A job whose worker dies is tried once more, then rejected; a job that exceeds the decoding limit is rejected.
+        Originals begin before the fakes that may need their geometry.
         """
         in_turn = sorted(range(len(jobs)), key=lambda number: jobs[number].original is not None)
         futures = {number: self._schedule(jobs[number]) for number in in_turn}
@@ -95,7 +95,7 @@ class WorkerPool:
                 future.cancel()
 
     def stop(self) -> None:
-        """End the workers at once, whatever they are doing; who waits for a result gets `CancelledError`."""
+        """End the workers at once; calls that wait for a result raise `CancelledError`."""
         with self._lock:
             self._stopped.set()
             unfinished, pools = tuple(self._unfinished), tuple(self._pools.values())
@@ -119,7 +119,7 @@ class WorkerPool:
         return future
 
     def _pool(self, device: str) -> ProcessPool:
-        """Return a device's pool, a new one where Pebble has given up the old: it does when an idle worker dies."""
+        """Return a device's pool; a new one if Pebble gave up the old one, as it does when an idle worker dies."""
         from pebble import ProcessPool
 
         if device not in self._pools or not self._pools[device].active:
@@ -143,7 +143,7 @@ class WorkerPool:
         return self._pools[device]
 
     def _address(self, device: str) -> str | None:
-        """Return where a device's networks are asked, starting their process if need be; None: in the worker itself."""
+        """Return the address of a device's networks, and start their process if needed; None: in the worker itself."""
         if device == "cpu":
             return None
         if device not in self._services:

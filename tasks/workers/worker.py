@@ -26,22 +26,22 @@ def start_worker(settings: StageSettings, device: str, address: str | None = Non
     """Prepare a fresh worker process.
 
     Args:
-        settings: which stages.
-        device: whose networks it uses.
-        address: where a process with those networks is asked; None: they are loaded here.
+        settings: settings of the stages.
+        device: device of the networks.
+        address: address of a process with the networks; None: they are loaded here.
     """
     global _worker_settings  # noqa: PLW0603 - Pebble's initializer can hand nothing to the jobs of its process
     end_with_parent()
-    # Workers are the parallelism: more threads in each would only fight over the cores.
+    # The workers run in parallel: more threads in each would only compete for the cores.
     os.environ["OMP_NUM_THREADS"] = "1"
     _worker_settings = settings, device, address
 
 
 def run_job(job: VideoJob) -> VideoResult:
-    """Process one video in a worker: the one boundary at which any failure of a video becomes a recorded rejection.
+    """Process one video in a worker. This is the only place where any failure of a video becomes a recorded rejection.
 
     Raises:
-        FaceshardsError: the installation or the configuration is at fault, which no other video would survive.
+        FaceshardsError: the installation or the configuration is faulty, so that every other video would fail.
     """
     stages = _stages()
     try:
@@ -68,7 +68,7 @@ def _stages() -> Stages:
 
 
 def _models(settings: StageSettings, device: str, address: str | None) -> Models:
-    """Return what looks at frames: networks of this process, or those behind an address."""
+    """Return the models: networks of this process, or those at an address."""
     if address is not None:
         return remote_models(settings, NetworkClient(address))
     import torch
@@ -78,7 +78,7 @@ def _models(settings: StageSettings, device: str, address: str | None) -> Models
 
 
 def rejected(job: VideoJob, stage: Stage, reason: Reason, detail: str) -> VideoResult:
-    """Return the result of a video that was rejected outside of the stages: nothing is known of it but the reason."""
+    """Return the result of a video that was rejected outside the stages; only the reason is known."""
     row = Tally().row(job)
     rejected = Rejected(video_id=job.entry.video_id, stage=stage, reason=reason, detail=detail)
     return VideoResult(row=row.as_rejected(rejected))

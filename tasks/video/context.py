@@ -15,28 +15,28 @@ from tasks.video.stages import Stages
 
 @dataclass(kw_only=True, eq=False)
 class VideoContext:
-    """One video on its way through the stages."""
+    """Context of one video while it goes through the stages."""
 
     job: VideoJob
-    """What to do with it."""
+    """Job of the video."""
 
     stages: Stages
     """The stages of this worker, loaded, with their settings."""
 
     time_limit: TimeLimit = nullcontext
-    """Guards each call into the decoder."""
+    """Time limit around each call of the decoder."""
 
     tally: Tally = field(default_factory=Tally)
-    """What has been seen and spent on it so far."""
+    """Counts and times so far."""
 
     @property
     def settings(self) -> StageSettings:
-        """How it is processed."""
+        """Settings of the stages."""
         return self.stages.settings
 
     @cached_property
     def source(self) -> FrameSource:
-        """Its frames."""
+        """Source of its frames and masks."""
         return FrameSource(self.job, self.stages, self.time_limit, self.tally)
 
     def original_face(self) -> FaceTrack | None:

@@ -142,7 +142,7 @@ def test_a_shard_of_other_videos_under_its_name_is_refused(tmp_path: Path, monke
     plan = plan_of(tmp_path, "a")
     made(plan, Pool(), monkeypatch)
     for other in (plan_of(tmp_path, "b"), plan_of(tmp_path, "a", "b"), replace(plan, config_digest="d" * 64)):
-        with pytest.raises(StoreBusy, match=r"train-00003.lmdb: got one of other videos since this run began"):
+        with pytest.raises(StoreBusy, match=r"train-00003.lmdb: got a shard of other videos since this run began"):
             made(other, Pool(), monkeypatch)
 
 

@@ -132,7 +132,7 @@ def _judge(archive: Archive, path: Path, out: Path, should_stop: Callable[[], bo
 
 
 def _within_limits(archive: Archive, path: Path, should_stop: Callable[[], bool]) -> list[Member]:
-    """Return all members; raise as soon as they are too many or too large, before more is decompressed."""
+    """Return all members; raise at the first one over a limit, before more is decompressed."""
     limit = path.stat().st_size * MAX_EXPANSION + EXPANSION_SLACK_BYTES
     members: list[Member] = []
     num_bytes = 0

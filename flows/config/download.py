@@ -179,7 +179,7 @@ def _require_server(url: str) -> None:
     """Raise unless paths can be appended to the address.
 
     Raises:
-        ValueError: they cannot.
+        ValueError: no path can be appended to it.
     """
     require_web(url)
     if {"?", "#"} & set(url):

@@ -149,7 +149,7 @@ class RunnerSettings(Settings):
 
     @property
     def num_workers(self) -> int:
-        """Processes that take videos: those of the run, or those of each worker that takes shards."""
+        """Processes that take videos: those of the run with `thread`, else those of each worker that takes shards."""
         return self.num_local if self.kind == "thread" else self.processes_per_worker
 
 
@@ -340,7 +340,7 @@ def put(name: str, value: object) -> dict[str, object]:
 
 
 def _one_line(error: Exception) -> str:
-    """Return a message without its line breaks: those of a YAML parser have several lines."""
+    """Return a message without its line breaks: messages of a YAML parser have several lines."""
     return " ".join(str(error).split())
 
 

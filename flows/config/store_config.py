@@ -2,11 +2,11 @@
 
 A default may change between releases, and a setting may be new. A store keeps the values that it was made with:
 
-    named by the user                        compared with the store; another value is refused by name
+    named by the user                        must equal the store's value; the message of a refusal names the setting
     in the `config` of the store's index     that value
     not there: the setting is newer          what `Before` declares (tasks.implementation), else the setting's default
     a file, of which the index has a digest  the path in the store's config.yaml; its digest must still be the same
-    in the index, but no longer a setting    stays recorded
+    in the index, but no longer a setting    stays in the index
 
 So the store keeps its `config_digest`, and its records stay valid. `--reprocess` uses the defaults instead.
 """
@@ -115,7 +115,7 @@ def _completed(config: PreprocessConfig, stored: Mapping[str, object]) -> Prepro
     Raises:
         StoreChanged: the store has a value that is no longer allowed.
     """
-    values = merged(_pathsvalues_of_store(config.out, stored), config.model_dump(exclude_unset=True))
+    values = merged(_paths_of_store(config.out, stored), config.model_dump(exclude_unset=True))
     try:
         paths = (put(name, True) for name in StageSettings.path_names(stored))
         free = reduce(merged, paths, FREE)
@@ -133,7 +133,7 @@ def values_of_store(
     stored: Mapping[str, object],
     free: Mapping[str, object],
 ) -> dict[str, object]:
-    """Return the values of a section's settings the user's for settings in `free`, the store's for all others.
+    """Return the values of a section's settings: the user's for settings in `free`, the store's for all others.
 
     Args:
         fields: the settings of the section.
@@ -173,7 +173,7 @@ def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _pathsvalues_of_store(store_dir: Path, stored: Mapping[str, object]) -> dict[str, object]:
+def _paths_of_store(store_dir: Path, stored: Mapping[str, object]) -> dict[str, object]:
     """Return the paths in a store's config.yaml of files whose contents decide its records."""
     try:
         values = read_yaml(store_dir / CONFIG_NAME)

@@ -112,7 +112,7 @@ class Difference:
 def code_of(made_with: Mapping[str, str]) -> dict[str, str]:
     """Return the versions in a shard's `made_with` that count as its code: of the records and of model files.
 
-    Packages are left out, faceshards among them: most releases change no record.
+    Versions of packages are left out, also that of faceshards: most releases change no record.
     """
     models = {name: digest for name, digest in made_with.items() if name.startswith("model/")}
     return {RECORDS_VERSION_KEY: made_with.get(RECORDS_VERSION_KEY, FIRST_RECORDS_VERSION)} | models
@@ -164,7 +164,7 @@ def compare(
 
 
 def count_other_code(rows: Iterable[ManifestRow], code: Mapping[str, Code], now: Code) -> dict[str, int]:
-    """Return code other than `now`, in words → number of stored videos made with it, the largest first."""
+    """Return the number of stored videos for each code other than `now` (in words), the largest number first."""
     made = Counter(row.shard for row in rows if row.status == "stored" and row.shard in code)
     counted: Counter[str] = Counter()
     for shard, num_videos in sorted(made.items(), key=str):

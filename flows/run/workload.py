@@ -98,7 +98,7 @@ class Workload:
         return outcome(self.rows, self.run.ledger.rows)
 
     def is_done(self) -> bool:
-        """Return whether the store is up to date; if so, log that, and warn of lost files and records of other code."""
+        """Return whether the store is up to date; if so, log it, and warn of lost files and records of other code."""
         ledger = self.run.ledger
         if (
             self.missing
@@ -168,7 +168,7 @@ def renamed(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry]) -> set[st
 def vanished(rows: Iterable[ManifestRow], stored: Iterable[VideoEntry], roots: Mapping[str, Path]) -> set[str]:
     """Return the video_ids of stored videos whose files are gone from a dataset that this run indexes.
 
-    Videos that the run only leaves out, such as those of a compression, still exist.
+    Videos that are on disk but not selected by this run, such as those of another compression, do not count.
     """
     found = {row.video_id for row in rows}
     missing = (entry for entry in stored if entry.video_id not in found and entry.dataset in roots)
@@ -186,7 +186,7 @@ def outcome(indexed: Iterable[ManifestRow], processed: Mapping[str, ManifestRow]
 
 
 def keeps_records(indexed: ManifestRow, processed: ManifestRow | None) -> bool:
-    """Return whether stored records stay valid after a rejection while indexing: the file just cannot be read now."""
+    """Return whether stored records stay valid after a rejection while indexing: if the file is only unreadable now."""
     return indexed.reason is Reason.UNREADABLE and processed is not None and processed.status == "stored"
 
 

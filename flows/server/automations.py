@@ -3,10 +3,10 @@
     RUNNING ── no heartbeat for 90 s ──► CRASHED ── fewer than 3 starts ──► AWAITING RETRY ──► a worker takes it again
     PENDING ── does not start in 600 s ───────────────────────────────────► AWAITING RETRY
 
-Without the first one a run whose worker and process died together, for example with their machine, would stay Running
-for ever. The third one also starts a run again whose process alone died. The store keeps its complete shards, so little
-is computed twice. A run that crashes its machine is not started a fourth time. Cancelled and failed runs are not
-started again.
+Each arrow with a condition is one automation. Without the first, a run whose worker and process died together, for
+example with their machine, would stay Running for ever. The second also restarts a run of which only the process died.
+The store keeps its complete shards, so little is computed twice. A run that crashes its machine is not started a fourth
+time. Cancelled and failed runs are not started again.
 
 Only runs with the tag `faceshards` are affected. The deployments of prefect.yaml have it.
 """

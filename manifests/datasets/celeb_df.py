@@ -66,12 +66,12 @@ class CelebDF(TreeDataset):
     manipulations = (SYNTHESIS, *METHODS)
 
     def recognise(self, root: Path) -> str | None:
-        """Return the folders that are there; None without any, or with YouTube-real alone, which others have, too."""
+        """Return the dataset's folders in the root; None without any, or for YouTube-real alone (others have it)."""
         found = [f"{name}/" for name in self.folders_in(root)]
         return " and ".join(found) if {name.rstrip("/").lower() for name in found} - {YOUTUBE_REAL.lower()} else None
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return the dataset's folders that are there."""
+        """Return the dataset's folders that exist in the root."""
         return [name for name in glance(root) if name.lower() in FOLDERS]
 
     def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
@@ -182,7 +182,7 @@ def _take_list(path: Path, entries: dict[str, VideoEntry]) -> list[Rejected]:
 
 
 def _read_list(path: Path) -> Iterator[tuple[str, str, bool]]:
-    """Yield (video_id, path as listed, whether it is listed as real) of each line.
+    """Yield (video_id, path as listed, whether it is listed as real) for each line.
 
     Raises:
         DatasetError: the list cannot be read, or a line is malformed or names a video twice.

@@ -89,7 +89,7 @@ class Dataset(Protocol):
     def official_splits(self, entries: Sequence[VideoEntry], _lists_dir: Path | None, /) -> dict[str, Split | None]:
         """Return the split of each video by the dataset's own lists, by video_id.
 
-        None means that the lists leave open whether a video is for training or for validation. A video that is missing
+        None means that the lists do not say whether a video is for training or for validation. A video that is missing
         from the result is in no list and is rejected. By default, the split is `VideoEntry.listed_split`.
 
         Args:
@@ -103,7 +103,7 @@ class Dataset(Protocol):
 
 
 def listed_splits(entries: Sequence[VideoEntry]) -> dict[str, Split | None]:
-    """Return the splits by lists that come with the videos; a list of test videos alone leaves the others open (None).
+    """Return the splits by lists that come with the videos; if only test videos are listed, the others get None.
 
     Raises:
         SplitError: no video is in a list.

@@ -40,7 +40,7 @@ class DFDC(TreeDataset):
     manipulations = (MANIPULATION,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return the path of the first metadata file with DFDC's structure; None without any."""
+        """Return the path of the first metadata file with DFDC's structure; None if there is none."""
         looked_at = islice(_metadata_below(root), MAX_LOOKS)
         places = [path.relative_to(root) for path in looked_at if _is_ours(path)]
         # Two folders below the root, only a part inside the folder of its archive counts.
@@ -48,7 +48,7 @@ class DFDC(TreeDataset):
         return next((place.as_posix() for place in fitting), None)
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return the whole root if there is a part anywhere in it."""
+        """Return `[WHOLE_ROOT]` if the root contains a part at any level."""
         return [WHOLE_ROOT] if any(file.name == METADATA for file in files_below(root)) else []
 
     def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
@@ -153,7 +153,7 @@ def _read_line(file: TreeFile, line: object) -> VideoEntry | Rejected:
 
 
 def _split_of(word: object) -> tuple[Split | None, bool]:
-    """Return the split that a word names, and whether the word is valid; None, for no word, is also valid."""
+    """Return the split that a word of the metadata names, and whether the word is valid; None (no word) is valid."""
     if word is None:
         return None, True
     split = SPLIT_OF_WORD.get(word) if isinstance(word, str) else None

@@ -64,11 +64,11 @@ class FaceForensicsPP(TreeDataset):
     left_aside = (DOWNLOADED,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return the folders that are there: originals, fakes or both; None without any."""
+        """Return the folders that exist in the root: originals, fakes or both; None if there are none."""
         return " and ".join(f"{kind}/" for kind in self.folders_in(root)) or None
 
     def folders_in(self, root: Path) -> list[str]:
-        """Return the folders that are there: originals, fakes or both."""
+        """Return the folders that exist in the root: originals, fakes or both."""
         return [kind for kind in (ORIGINALS, MANIPULATED) if is_folder(root / kind)]
 
     def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:

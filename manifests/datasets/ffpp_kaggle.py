@@ -67,7 +67,7 @@ class FaceForensicsPPOnKaggle(TreeDataset):
     compressions = (COMPRESSION,)
 
     def recognise(self, root: Path) -> str | None:
-        """Return the folders that are there; None unless one of them is a manipulation's, or the table exists.
+        """Return the folders that exist in the root; None unless one is a manipulation's, or the table exists.
 
         Also None if they hold folders of compressions: then `root` is a part of the official tree, whose own root the
         user has to name.
@@ -128,10 +128,10 @@ def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
 
 
 def _read_table(root: Path) -> dict[str, _Line]:
-    """Return the table's lines by video_id; none where there is no table.
+    """Return the table's lines by video_id; empty if there is no table.
 
     Raises:
-        DatasetError: it cannot be read, or a line is malformed.
+        DatasetError: the table cannot be read, or a line is malformed.
     """
     table = root / TABLE
     lines: dict[str, _Line] = {}

@@ -11,8 +11,8 @@ or one CSV file directly in the root, with a line for each video and the columns
     group                   leakage group, if more videos belong together than target and source imply
     split                   train, val or test, for the policies `official` and `file`
 
-named in its first line, in any case and order. With a CSV, names of folders have no meaning. Without target, source and
-group, each video is a group of its own, even if two of them show the same person.
+named in its first line, in upper or lower case and in any order. With a CSV, names of folders have no meaning. Without
+target, source and group, each video is a group of its own, even if two of them show the same person.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _tables_in(root: Path) -> list[Path]:
 
 
 def _columns_of(path: Path) -> list[str]:
-    """Return the names in the first line of a CSV, in lower case; none where it cannot be read."""
+    """Return the column names in the first line of a CSV, in lower case; empty if it cannot be read."""
     try:
         # Broken characters in later lines are reported when these are read.
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:

@@ -35,7 +35,7 @@ class TreeDataset(Dataset):
         """Return the names of the dataset's folders in a root, or `[WHOLE_ROOT]`; none if the dataset is not there.
 
         Raises:
-            DatasetError: the dataset is there, but ambiguous.
+            DatasetError: the root holds the dataset, but more than one reading of it is possible.
         """
 
     @abstractmethod

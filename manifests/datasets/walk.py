@@ -21,8 +21,8 @@ NUM_FOLDERS_SEARCHED = 200  # subfolders that are searched for a hint; there may
 class TreeFile(NamedTuple):
     """One file below a dataset's folder, with the parts of its path.
 
-    A tuple of strings, because a dataset has a hundred thousand files, and pathlib would take longer for each than all
-    other steps together.
+    A tuple of strings, because a dataset has a hundred thousand files, and building a pathlib path for each would take
+    longer than all other steps together.
     """
 
     path: str
@@ -69,7 +69,7 @@ def require_folder(title: str, root: Path) -> None:
     """Require that `root` is a folder.
 
     Raises:
-        DatasetError: it is not.
+        DatasetError: it is no folder.
     """
     if not is_folder(root):
         raise DatasetError(f"{title}: got {root}, expected a folder; check the path")
@@ -88,7 +88,7 @@ def names_in(root: Path) -> list[str]:
 
 
 def glance(root: Path) -> list[str]:
-    """Return the sorted names in a folder; none where it cannot be listed."""
+    """Return the sorted names in a folder; empty if it cannot be listed."""
     try:
         return names_in(root)
     except DatasetError:
@@ -96,7 +96,7 @@ def glance(root: Path) -> list[str]:
 
 
 def subfolders(root: Path) -> Iterator[Path]:
-    """Yield the first folders directly in a folder, in order; none where it cannot be listed."""
+    """Yield the first folders directly in a folder, in order; nothing if it cannot be listed."""
     return islice((root / name for name in glance(root) if is_folder(root / name)), NUM_FOLDERS_SEARCHED)
 
 

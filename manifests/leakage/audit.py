@@ -1,6 +1,7 @@
 """Leakage audit: what the splits of a manifest share, computed from its entries alone.
 
-So the leakage report of a store can be computed again from `videos.parquet`. Entries without a split are only counted.
+The leakage report of a store can therefore be computed again from `videos.parquet`. Entries without a split are only
+counted.
 """
 
 from __future__ import annotations

@@ -31,8 +31,8 @@ ROWS_PER_BLOCK, COLUMNS_PER_BLOCK = 32, 2048
 class Rule:
     """Rule for near videos: at least `min_words` of their words differ in at most `max_bits`, position by position.
 
-    Words are compared by position, because a copy keeps the order in time. Two videos that show the same studio at
-    different times are not copies, and comparing all pairs of words would cost four times as much.
+    Words are compared by position, because a copy keeps the order of the frames. Two videos that show the same studio
+    at different times are not copies, and comparing all pairs of words would cost four times as much.
     """
 
     min_words: int

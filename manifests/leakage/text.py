@@ -99,7 +99,7 @@ def _table(report: LeakageReport) -> list[str]:
 
 
 def sentences_about_test(found: HeldOut) -> list[str]:
-    """Return the comparison of test with train and val as sentences, without those that would count nothing."""
+    """Return the comparison of test with train and val as sentences, without those whose counts would all be 0."""
     sentences = (
         (
             found.num_test_fakes_from_other_footage,

@@ -56,8 +56,8 @@ def place(
     """Return the split of every group: its earlier split, or else the split that lacks most of its strata.
 
     The largest groups are placed first; then new groups are moved, one at a time, as long as a move brings the shares
-    nearer to the wanted ones. Groups of equal composition reach the shares exactly if whole groups can: the 500 pairs
-    of FaceForensics++ become 350/75/75.
+    nearer to the wanted ones. If all groups have the same composition, the shares are met exactly wherever whole groups
+    allow it: the 500 pairs of FaceForensics++ become 350/75/75.
 
     Args:
         entries: videos; a video that has a split decides the split of its group.

@@ -14,7 +14,7 @@ def splits_of_file(entries: Iterable[VideoEntry], split_file: Path) -> dict[str,
     """Return video_id → split for the videos in a CSV with the columns `video_id` (or `path`) and `split`.
 
     Raises:
-        SplitError: the file cannot be read, or names a video twice, or none of the videos.
+        SplitError: the file cannot be read, or names a video twice or names none of the videos.
     """
     column, listed = _read_file(split_file)
     found = {entry.video_id: getattr(entry, column) for entry in entries}

@@ -5,7 +5,7 @@ the people whose faces were swapped. If single videos of FF++ are split at 70/15
 in another split than the footage. The policies:
 
     group      whole groups, as near to the ratios as possible; byte-identical files are one group
-    official   the dataset's own lists; videos that they leave open go to train and val by whole groups
+    official   the dataset's own lists; videos in none of them go to train and val by whole groups
     video      single videos, for comparison only
     file       the user's own CSV
 
@@ -188,7 +188,7 @@ def _by_video(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
 
 
 def _official(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Follow the lists of each dataset; what they leave open goes to train and val by whole groups."""
+    """Follow the lists of each dataset; videos without a listed split go to train and val by whole groups."""
     split_of_video: dict[str, Split] = {}
     by_dataset: dict[str, list[VideoEntry]] = defaultdict(list)
     for entry in entries:
@@ -207,7 +207,7 @@ def _official(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
 
 
 def _train_and_val(rest: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Assign the videos that lists leave open by whole groups, in the proportion of train to val."""
+    """Assign videos without a listed split to train and val by whole groups, in the proportion of these two ratios."""
     train, val, _ = rule.ratios
     if train + val == 0:
         raise SplitError(

@@ -1,6 +1,6 @@
 """Transforms of crops and masks before the network: the augmentation of M2TR's authors, and plain resizing.
 
-The augmentation follows the code of PyDeepFakeDet, with albumentations 1.3's defaults where that gives no ranges:
+The augmentation follows the code of PyDeepFakeDet, with albumentations 1.3's defaults where that code gives no ranges:
 
     one of: colour jitter, brightness/contrast, hue/saturation/value, CLAHE, gamma, sharpen
     Gaussian noise           probability 0.5   variance 10..50 grey levels²

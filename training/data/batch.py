@@ -192,7 +192,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 class Facts(NamedTuple):
-    """Everything of a batch but the pixels."""
+    """All data of a batch except the pixels."""
 
     labels: list[int]
     """B classes, 0 real."""

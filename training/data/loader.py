@@ -163,7 +163,7 @@ def make_loader(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Filled:
-    """The message of a worker for a batch: everything but the pixels, and their place in shared memory."""
+    """The message of a worker for a batch: all data except the pixels, and the place of the pixels in shared memory."""
 
     worker: int
     """Number of the worker, 0-based."""

@@ -102,10 +102,10 @@ class RealCentreContrast(nn.Module):
     """Contrastive loss: pulls features of reals towards their centre by cosine distance, pushes those of fakes away.
 
     The mean over reals of 1 - cos, plus the mean over fakes of max(cos, 0). Both terms are at least 0, and 0 if every
-    real points in the direction of the centre and no fake to its side. (The unfinished code of M2TR's authors has the
-    opposite sign.) The centre is a running mean of the directions of reals, a buffer without gradient. The first batch
-    with reals sets it; processes have different centres unless the trainer synchronises them; evaluation leaves it
-    unchanged.
+    real points in the direction of the centre and no fake has a positive cosine with it. (The unfinished code of M2TR's
+    authors has the opposite sign.) The centre is a running mean of the directions of reals, a buffer without gradient.
+    The first batch with reals sets it; processes have different centres unless the trainer synchronises them;
+    evaluation leaves it unchanged.
 
     Args:
         num_features: F.

@@ -42,7 +42,7 @@ class SpectrumBranch(nn.Module):
 class SwinSpectrum(nn.Module):
     """`m2tr-swin-tiny`: Swin-Tiny (Liu et al., arXiv 2103.14030) and a spectrum branch, one classifier.
 
-    It follows the earlier study that replaced backbone and transformer of M2TR by Swin-Tiny. That study published no
+    It follows an earlier study that replaced backbone and transformer of M2TR by Swin-Tiny. That study published no
     code: this is its idea in the simplest form, and does not reproduce its numbers.
 
     Args:

@@ -1,4 +1,4 @@
-"""Perturbations `honest`: JPEG compression, contrast and resizing, each true to its name."""
+"""Perturbations `honest`: JPEG compression, contrast and resizing, each named after what it does."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Contract of perturbations: changes of crops at several levels, as between the making of a fake and its detection.
+"""Contract of perturbations: changes of crops at several levels, such as a fake undergoes before it is examined.
 
-A perturbation changes the (T,S,S,3) uint8 RGB crops of one record. The studies change whole frames, where the face has
-another size in relation to a blur, a block or an encoder: only the ranking is comparable with published results.
+A perturbation changes the (T,S,S,3) uint8 RGB crops of one record. Published studies change whole frames, in which
+the face is smaller relative to a blur, a block or an encoder: only rankings are comparable with published results.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Perturbations `study`: noise, blur, rotation and centre crops, the kinds of the earlier robustness study.
+"""Perturbations `study`: noise, blur, rotation and centre crops, as in the study of `published_robustness`.
 
 The strengths of that study are not published: the levels are chosen here.
 """

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from tasks.compiled import compiled
+from tasks.decode.compiled import compiled
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

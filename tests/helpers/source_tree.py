@@ -25,11 +25,11 @@ def tracked(*folders: str) -> tuple[PurePosixPath, ...]:
 
 @cache
 def entries(*folders: str) -> dict[PurePosixPath, frozenset[str]]:
-    """Return the names in each folder, `__init__.py`, `__main__.py` and `py.typed` left out."""
+    """Return the names in each folder, `__init__.py` and `__main__.py` left out."""
     found: dict[PurePosixPath, set[str]] = defaultdict(set)
     for path in tracked(*folders):
         for child in (path, *path.parents[:-2]):
-            found[child.parent] |= {child.name} - {"__init__.py", "__main__.py", "py.typed"}
+            found[child.parent] |= {child.name} - {"__init__.py", "__main__.py"}
     return {folder: frozenset(names) for folder, names in found.items()}
 
 

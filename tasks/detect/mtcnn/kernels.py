@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from tasks.compiled import compiled
+from tasks.decode.compiled import compiled
 
 Sums = npt.NDArray[np.int32]
 Numbers = npt.NDArray[np.int64]

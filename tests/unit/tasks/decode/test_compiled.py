@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from tasks.compiled import compiled
+from tasks.decode.compiled import compiled
 
 
 def double(values: npt.NDArray[np.int64]) -> None:

@@ -11,7 +11,7 @@ from manifests.entry import SPLITS
 from manifests.errors import EXIT_OK
 
 ALL = "all"
-# Groups of perturbations for `--robustness`: name on the command line → `Perturbation.group`.
+# Groups of perturbations for `--robustness`: name on the command line → `Perturbation.belongs_to`.
 GROUPS = {"study": "study", "five-levels": "deeperforensics"}
 RUNS_DIR = Path("runs")
 

@@ -66,7 +66,7 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
             written to.
         StageMissing: a package or a weight file is missing, and cannot be fetched.
     """
-    of_store = store_config(wanted)  # reads what the settings depend on: model files, a mean face
+    of_store = store_config(wanted)  # also reads the files that settings name: model files, a mean face
     config = of_store.run
     sources = _sources_read.get() or survey_sources(config.dataset, config.test_datasets)
     indexed = index_sources(sources, probing=False)

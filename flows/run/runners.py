@@ -118,7 +118,7 @@ def submitting(config: PreprocessConfig, on_video: Callable[[ManifestRow], None]
 
         def submit(plan: ShardPlan) -> PrefectFuture[ShardReport]:
             parameters = {"plan": for_elsewhere(plan, device), "on_video": None}
-            with interrupts_blocked():  # a process runner starts its processes now, and Ctrl-C is for this one
+            with interrupts_blocked():  # its new processes inherit that: only this one reacts to Ctrl-C
                 future: PrefectFuture[ShardReport] = runner.submit(process_shard, parameters)
             return future
 

@@ -18,7 +18,7 @@ Item = TypeVar("Item")
 # Beyond some 2,000 mapped tasks Prefect becomes unstable (its issue #18883): tasks are submitted in windows.
 TASKS_PER_WINDOW = 256
 
-# Prefect shows a logger's records in its run's log (PREFECT_LOGGING_EXTRA_LOGGERS), but leaves its level alone.
+# Prefect shows a logger's records in its run's log (PREFECT_LOGGING_EXTRA_LOGGERS), but does not set its level.
 OWN_LOGGERS = ("flows", "manifests", "storage", "tasks")
 
 

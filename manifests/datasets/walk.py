@@ -14,7 +14,7 @@ from manifests.rejected import Reason, Rejected, Stage
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v"})
 
-NUM_NAMES_SHOWN = 6  # names of a folder's files in messages
+NUM_NAMES_SHOWN = 6  # in a message about a folder
 NUM_FOLDERS_SEARCHED = 200  # subfolders that are searched for a hint; there may be very many
 
 

@@ -18,7 +18,7 @@ from manifests.rejected import Reason, Rejected, Stage
 
 # Hashing and demuxing release the interpreter lock; more threads would only compete for the disk.
 NUM_PROBE_THREADS = 4
-# What stays the same while a file is the one that was probed.
+# The fields of an entry that all stay equal as long as its files are the ones that were probed.
 FINGERPRINT = attrgetter("path", "mask_path", "num_bytes", "mtime_ns", "mask_num_bytes", "mask_mtime_ns")
 
 

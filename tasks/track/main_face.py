@@ -16,13 +16,13 @@ from tasks.track.tracker import SeenTrack, fill_gaps
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChosenTrack:
-    """One person that is stored."""
+    """Track of one person that is stored."""
 
     track: FaceTrack
     """Track with one row for each visited frame."""
 
     choice: TrackChoice
-    """Reason why it was chosen."""
+    """Rule by which it was chosen."""
 
 
 # Function that returns the main face of a fake's original, gaps filled; it may have to read another file.
@@ -34,13 +34,14 @@ def choose_main(
 ) -> tuple[SeenTrack, TrackChoice]:
     """Return the main face of a video, and the first of these rules that applied.
 
-    1. the manipulation masks overlap its boxes most;
-    2. in a fake: it stands where the main face of the original stands;
-    3. it is seen in the most frames; of equal ones, the track that was opened first: the largest face of that frame.
+    1. "mask": the face whose boxes the manipulation masks overlap most;
+    2. "original": in a fake, the face whose boxes overlap those of the original's main face most;
+    3. "longest": the face seen in the most frames; of equal ones, the track that was opened first,
+       and of those opened in one frame, the larger face.
 
     Args:
         people: tracks of all people, at least one.
-        original_face: returns the main face of the original; called only if there is a choice.
+        original_face: returns the main face of the original; called only for several people whom no mask overlaps.
     """
     if any(person.mask_overlap > 0 for person in people):
         return max(people, key=lambda person: (person.mask_overlap, len(person.track))), "mask"
@@ -96,7 +97,7 @@ def stored_tracks(
 
 
 def _overlap(track: FaceTrack, original: FaceTrack) -> float:
-    """Sum over a track's frames of the intersection over union of its box with that of another, interpolated there."""
+    """Return the IoU of the boxes of two tracks, summed over the frames of the first; the second is interpolated."""
     ours, theirs = track.boxes_xyxy, fill_gaps(original, track.frame_indices).boxes_xyxy
     sides = np.minimum(ours[:, 2:], theirs[:, 2:]) - np.maximum(ours[:, :2], theirs[:, :2])
     shared = sides.clip(min=0).prod(axis=1)

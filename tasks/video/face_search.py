@@ -1,10 +1,11 @@
 """Search for `frames.at_least` frames that show the main face, by increasing effort, before a video is rejected.
 
-1 visit     the wanted number of frames, evenly spaced; then more, each as far as possible from all visited ones
-2 steps     in visited frames without the face: lower thresholds, then the second detector, then a closer search at the
-            place where neighbouring frames show it; each step only while frames are missing. The main face was chosen
-            by the visits, if they found any
-3 choose    the wanted number of frames that show the main face, in the order of the visits, so that they stay spread
+1 visit     Detect faces in the wanted number of frames, evenly spaced, then in more frames, each as far as possible
+            from all visited ones. Choose the main face among the people found.
+2 steps     While frames are missing, search again the visited frames without the main face: with lower thresholds,
+            then with the second detector, then enlarged, at the place where neighbouring frames show the main face.
+3 choose    Take the wanted number of frames that show the main face, in the order of the visits, so that they stay
+            evenly spread.
 
 Each face records the step that found it (`FoundBy`).
 """
@@ -30,9 +31,9 @@ from tasks.video.finder import FaceFinder
 from tasks.video.frame_faces import FrameFaces, faces_of_frames, mask_shares, no_face_detail
 from tasks.video.frames import Batch
 
-LEAST_MORE_VISITS = 8  # least number of further frames at a time, since decord reads the file from its start each time
-CLOSER_LOOK_BOXES = 2.0  # side of the part of the frame that is searched closely, divided by the face's longer side
-CLOSER_LOOK_PX = 320  # its side after scaling: the face then has half this size, in the middle of MTCNN's range
+LEAST_MORE_VISITS = 8  # least number of frames in a further visit, since each makes decord read from the file's start
+ENLARGED_BOXES = 2.0  # side of the square part of a frame that is enlarged, in longer sides of the face's box
+ENLARGED_PX = 320  # side of that part after scaling: the face then has 160 px, in the middle of MTCNN's range
 
 
 class FaceSearch:
@@ -55,16 +56,16 @@ class FaceSearch:
         self._choice: TrackChoice = "longest"
 
     def run(self) -> tuple[list[SeenTrack], SeenTrack, TrackChoice]:
-        """Return all people, the main face and the rule that chose it; their tracks have only the chosen frames.
+        """Return all people, the main face and the rule that chose it; tracks are cut to the chosen frames.
 
         Raises:
             VideoRejected: too few frames show the main face after all steps.
         """
         self._visit()
-        for climb in self._rungs():
+        for step in self._steps():
             if self._num_lacking == 0:
                 break
-            climb()
+            step()
             self._track(is_settled=True)
         if self._main is None:
             raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(self._seen)))
@@ -111,7 +112,8 @@ class FaceSearch:
         """Link the faces seen so far into tracks.
 
         Args:
-            is_settled: whether the main face keeps its person, since faces found by later steps are doubtful.
+            is_settled: whether the main face stays the person chosen before, since faces found by later steps are less
+                reliable.
         """
         tracker = FaceTracker()
         with self._tally.timed("track"):
@@ -124,25 +126,25 @@ class FaceSearch:
         elif self._people:
             self._main, self._choice = choose_main(self._people, self._original_face)
 
-    def _rungs(self) -> Iterable[Callable[[], None]]:
-        """Return the steps, from the least to the most doubtful."""
+    def _steps(self) -> Iterable[Callable[[], None]]:
+        """Return the steps after the visits; each finds less reliable faces than the one before."""
         lenient, second = self._stages.lenient_finder, self._stages.second_finder
         if lenient is not None:
-            yield lambda: self._look_again(lenient, FoundBy.LOWER_THRESHOLDS)
+            yield lambda: self._search_again(lenient, FoundBy.LOWER_THRESHOLDS)
         if second is not None:
-            yield lambda: self._look_again(second, FoundBy.SECOND_DETECTOR)
+            yield lambda: self._search_again(second, FoundBy.SECOND_DETECTOR)
         if lenient is not None:
-            yield lambda: self._look_closer(lenient)
+            yield lambda: self._search_enlarged(lenient)
 
-    def _look_again(self, finder: FaceFinder, rung: FoundBy) -> None:
+    def _search_again(self, finder: FaceFinder, found_by: FoundBy) -> None:
         """Search the frames that lack the main face with another finder."""
         for batch in self._source.batches(self._without_main()):
             for row, seen in enumerate(faces_of_frames(batch, finder, self._tally)):
-                self._add(seen.frame_index, seen.faces, rung, batch, row)
+                self._add(seen.frame_index, seen.faces, found_by, batch, row)
             del batch
 
-    def _look_closer(self, finder: FaceFinder) -> None:
-        """Search closely at the place where the neighbouring frames have the main face."""
+    def _search_enlarged(self, finder: FaceFinder) -> None:
+        """Search an enlarged part of the frame, where the neighbouring frames have the main face."""
         if self._main is None:
             return
         places = fill_gaps(self._main.track, self._without_main())
@@ -150,7 +152,7 @@ class FaceSearch:
             for row, number in enumerate(batch[0].frame_indices.tolist()):
                 box = places.boxes_xyxy[np.searchsorted(places.frame_indices, number)]
                 with self._tally.timed("detect"):
-                    found = _closer_look(batch[0], row, box, finder)
+                    found = _faces_in_enlarged(batch[0], row, box, finder)
                 self._add(number, found, FoundBy.NEIGHBOURS, batch, row)
             del batch
 
@@ -159,10 +161,10 @@ class FaceSearch:
         with_face = set() if self._main is None else set(self._main.track.frame_indices.tolist())
         return np.array(sorted(self._seen.keys() - with_face), dtype=np.int64)
 
-    def _add(self, number: int, faces: Sequence[FaceDetection], rung: FoundBy, batch: Batch, row: int) -> None:
-        """Add those of the faces that are new in a frame."""
+    def _add(self, number: int, faces: Sequence[FaceDetection], found_by: FoundBy, batch: Batch, row: int) -> None:
+        """Add the faces to a frame that are not yet known in it."""
         known = self._seen[number].faces
-        new = [replace(face, found_by=rung) for face in faces if not any(_covers(one, face) for one in known)]
+        new = [replace(face, found_by=found_by) for face in faces if not any(_covers(one, face) for one in known)]
         merged = [*known, *new]
         self._seen[number] = FrameFaces(
             frame_index=number,
@@ -173,7 +175,7 @@ class FaceSearch:
 
 
 def _frames_in_common(before: SeenTrack, person: SeenTrack) -> int:
-    """Return the number of frames in which a person is at the place of another one."""
+    """Return the number of frames in which two tracks have the same box."""
     shared, ours, theirs = np.intersect1d(before.track.frame_indices, person.track.frame_indices, return_indices=True)
     same = before.track.boxes_xyxy[ours] == person.track.boxes_xyxy[theirs]
     return int(same.all(axis=1).sum()) if len(shared) else 0
@@ -185,15 +187,15 @@ def _covers(known: FaceDetection, face: FaceDetection) -> bool:
     return bool((known.box_xyxy[:2] <= centre).all() and (centre <= known.box_xyxy[2:]).all())
 
 
-def _closer_look(
+def _faces_in_enlarged(
     frames: FrameBatch, row: int, box_xyxy: npt.NDArray[np.float32], finder: FaceFinder
 ) -> list[FaceDetection]:
-    """Return the faces in an enlarged part of one frame whose centre lies in the box."""
+    """Return the faces that are found in an enlarged part of one frame and have their centre in the box."""
     height, width = frames.data.shape[1:3]
-    centre, side = (box_xyxy[:2] + box_xyxy[2:]) / 2, float((box_xyxy[2:] - box_xyxy[:2]).max()) * CLOSER_LOOK_BOXES
+    centre, side = (box_xyxy[:2] + box_xyxy[2:]) / 2, float((box_xyxy[2:] - box_xyxy[:2]).max()) * ENLARGED_BOXES
     left, top = np.floor(centre - side / 2).clip(0, [width - 1, height - 1]).astype(int)
     right, bottom = np.ceil(centre + side / 2).clip([left + 1, top + 1], [width, height]).astype(int)
-    scale = CLOSER_LOOK_PX / max(right - left, bottom - top)
+    scale = ENLARGED_PX / max(right - left, bottom - top)
     part = cv2.resize(
         frames.data[row, top:bottom, left:right], None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR
     )

@@ -1,10 +1,11 @@
-"""Face finder: every face of each frame, with its landmarks, with the detector run on every n-th frame.
+"""Face finder: detects the faces of each frame with their landmarks; the detector may run on every n-th frame only.
 
 Detection is the most expensive stage. If frames follow each other without a gap, and `every` is n, the detector runs
-on each n-th frame of a batch, and on the first and last. In between, boxes are interpolated between two detections, and
-landmarks are measured in them. The detector also runs on a frame in between if the two detections do not show the same
-people, if landmarks are farther away than the tracker's rule allows for the same person, or if they are much less
-certain.
+on each n-th frame of a batch, and on the first and last. For the frames in between, boxes are interpolated, and the
+landmarker runs in these boxes. The detector runs on a frame in between as well if
+- the two detections around it do not show the same people,
+- its landmarks are farther from where they should be in the box than the tracker allows for the same person, or
+- the scores of its landmarks are much lower than in the frames where the face was detected.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from tasks.landmarks.landmarker import Landmarker
 from tasks.media import FaceDetection, Faces, FoundBy, FrameBatch
 from tasks.track.tracker import MAX_SHIFT_DIAGONALS, FaceTracker
 
-# A landmarker returns landmarks for any box. If their scores are less than half of those in the frames where the face
-# was detected, the face may be gone.
-LEAST_CERTAINTY = 0.5
+# A landmarker returns landmarks for any box, even without a face. If their mean score is less than half of that in a
+# frame where the face was detected, the face may be gone.
+LEAST_SCORE_RATIO = 0.5
 
 
 class FaceFinder:
@@ -64,7 +65,7 @@ class FaceFinder:
         return [[face for face in faces if self._accepts(face)] for faces in found]
 
     def _find_sparsely(self, frames: FrameBatch) -> Faces:
-        """Detect in some frames, interpolate boxes between them, measure landmarks, and detect where these fail."""
+        """Detect in some frames, interpolate boxes between them, locate landmarks, and detect where the checks fail."""
         visited = visited_rows(frames.frame_indices, self._every)
         faces: Faces = [[] for _ in range(len(frames))]
         self._detect(frames, visited, faces)
@@ -78,10 +79,10 @@ class FaceFinder:
         self._detect(frames, unclear, faces)
         located = self._landmarker.locate(frames, faces)
         looked_at = {*visited, *unclear}
-        astray = [row for row in range(len(frames)) if row not in looked_at and not _steady(located, visited, row)]
-        if astray:
-            again = frames.rows(astray)
-            for row, found in zip(astray, self._landmarker.locate(again, self._detector.detect(again)), strict=True):
+        unsteady = [row for row in range(len(frames)) if row not in looked_at and not _is_steady(located, visited, row)]
+        if unsteady:
+            again = frames.rows(unsteady)
+            for row, found in zip(unsteady, self._landmarker.locate(again, self._detector.detect(again)), strict=True):
                 located[row] = found
         return located
 
@@ -144,20 +145,20 @@ def _between(first: int, last: int, before: Sequence[FaceDetection], after: Sequ
 _NO_LANDMARKS: npt.NDArray[np.float32] = np.empty((0, 2), dtype=np.float32)
 
 
-def _steady(located: Faces, visited: Sequence[int], row: int) -> bool:
-    """Return whether each face of a row between two detections has its landmarks at the place of its box."""
+def _is_steady(located: Faces, visited: Sequence[int], row: int) -> bool:
+    """Return whether each interpolated face of a row agrees with a detected face of the row before or after it."""
     before = max(place for place in visited if place < row)
     after = min(place for place in visited if place > row)
     references = [*located[before], *located[after]]
-    return all(any(_same_person(face, reference) for reference in references) for face in located[row])
+    return all(any(_agrees(face, reference) for reference in references) for face in located[row])
 
 
-def _same_person(face: FaceDetection, reference: FaceDetection) -> bool:
-    """Return whether the landmarks, relative to the box, are as in a detected face, and about as certain."""
+def _agrees(face: FaceDetection, reference: FaceDetection) -> bool:
+    """Return whether landmarks, relative to the box, are close to those of a detected face, with similar scores."""
     diagonal = float(np.linalg.norm(face.box_xyxy[2:] - face.box_xyxy[:2]))
     inside, expected = (one.landmarks - (one.box_xyxy[:2] + one.box_xyxy[2:]) / 2 for one in (face, reference))
     if face.landmark_scores is not None and reference.landmark_scores is not None:
-        certain = LEAST_CERTAINTY * float(reference.landmark_scores.mean())
-        if float(face.landmark_scores.mean()) < certain:
+        least_score = LEAST_SCORE_RATIO * float(reference.landmark_scores.mean())
+        if float(face.landmark_scores.mean()) < least_score:
             return False
     return float(np.linalg.norm(inside - expected, axis=1).mean()) <= MAX_SHIFT_DIAGONALS * diagonal

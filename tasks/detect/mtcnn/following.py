@@ -1,10 +1,11 @@
-"""Search by following: in full near the faces of earlier frames, coarsely everywhere else.
+"""Faster MTCNN for successive frames: a full search near the faces of earlier frames, a coarse search elsewhere.
 
-A face of f pixels is found at a few levels of the pyramid, where it about fills a cell of P-Net; most cells are at the
-other levels. So P-Net gets a window around each known face at the levels of that face, and the whole frame at the
-coarse levels only, with a higher threshold. The cells of windows are those of whole levels, so that windows give the
-same boxes as a full search. A face that is found by the coarse search gets windows of its own, and the frame is
-searched again. A frame in which a face of high score is missing, or no face was expected, is searched in full.
+P-Net classifies square cells of 12 × 12 pixels at each level of an image pyramid. A face is found only at the few
+levels where it roughly fills a cell, but most cells are at the other levels. So P-Net gets a window around each known
+face at the levels of that face, and the whole frame at the coarse levels only, with a higher threshold. Windows lie on
+the grid of cells of the whole level, so that they give the same boxes as a full search. Around a face that the coarse
+search finds, windows are added, and the frame is searched again. A frame is searched in full if no face is known, or a
+known face of high score is missing.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ from tasks.detect.mtcnn.pictures import CpuSumTables, SumTables
 from tasks.detect.mtcnn.pyramid import Area, Level, Window, around, whole
 from tasks.media import FaceDetection
 
-# Levels at which a face of f pixels (the root of its area) is searched for: from a cell of at most 0.57 f to a cell of
-# at least 2.4 f. In 60 frames of FF++, each at eight sizes, the main face had the box of the full search whenever the
-# finest cell was at most 0.58 f and the coarsest at least 2.0 f; otherwise the IoU was as low as 0.88.
+# Levels at which a face of size f (square root of its area) is searched for: those whose cell, in pixels of the frame,
+# has a side from 0.57 f to 2.4 f, and the next level at each end. In 60 frames of FF++, each at eight sizes, the main
+# face had the box of the full search whenever the finest cell was at most 0.58 f and the coarsest at least 2.0 f;
+# otherwise the IoU was as low as 0.88.
 FINEST_CELL = 0.57
 COARSEST_CELL = 2.4
-RESIZING = 0.95  # ratio of a face's sizes in two frames; if it is smaller, the frame is searched again
+SIZE_RATIO = 0.95  # ratio of a face's sizes in two frames that windows allow for; below it, the frame is searched again
 
 # Margins around a face, as shares of its size: the area that is searched, and the area that must have been searched for
 # a correct box. With them, the main face had the box of the full search (IoU above 0.999999) in all of 1,800 frames of
@@ -34,14 +36,14 @@ RESIZING = 0.95  # ratio of a face's sizes in two frames; if it is smaller, the 
 MARGIN = 0.6
 LEAST_MARGIN = 0.25
 
-# The coarse search uses cells of at least this share of the largest known face, within these shares of the shorter
-# side. Of 193 new faces of each size, put into frames of FF++ at five sizes, it finds all of 0.6 of the known face's
-# size and more, 181 of 0.5 and 105 of 0.4 (benchmarks/detect.py). Cells of 0.5 find more small faces, for 1.3 times the
-# cost of a frame. A cell counts if it scores this much. In 99.2 % of real frames a cell of the main face does, and 1 to
-# 4 cells elsewhere.
-GLANCE_CELL = 0.75
-GLANCE_CELL_OF_SIDE = (0.1, 0.2)
-GLANCE_SCORE = 0.9
+# The coarse search uses the levels whose cell has at least this share of the largest known face's size; this least cell
+# is kept within these shares of the frame's shorter side. Of 193 new faces of each size, put into frames of FF++ at
+# five sizes, it finds all of 0.6 of the known face's size and more, 181 of 0.5 and 105 of 0.4 (benchmarks/detect.py).
+# Cells of 0.5 find more small faces, for 1.3 times the cost of a frame. A cell counts from this score on. In 99.2 % of
+# real frames a cell of the main face reaches it, and so do 1 to 4 cells elsewhere.
+COARSE_SEARCH_CELL = 0.75
+COARSE_SEARCH_CELL_OF_SIDE = (0.1, 0.2)
+COARSE_SEARCH_SCORE = 0.9
 
 # Boxes in successive frames are the same face if the centre moved by at most this share of the size, and the size
 # changed by at most this factor. In FF++, in frames 0.4 to 1 s apart, faces move by up to 0.3 and grow by up to 1.1.
@@ -65,16 +67,16 @@ class Known:
 def follow(cascade: Cascade, images: npt.NDArray[np.uint8], levels: Sequence[Level]) -> list[list[FaceDetection]]:
     """Return the faces of (T,H,W,3) uint8 RGB images in display order, the largest face of each image first."""
     known: list[Known] = []
-    answer = []
+    faces = []
     for number in range(len(images)):
         tables = CpuSumTables(images[number : number + 1])
         found = _near(cascade, tables, levels, known) if known else None
         if found is None:
             (found,) = cascade.search(tables, [whole(level) for level in levels])
-        answer.append(found)
+        faces.append(found)
         missed = [Known(one.face, False) for one in known if not _is_among(one.face, found)]
         known = [*missed, *(Known(face, True) for face in found)]
-    return answer
+    return faces
 
 
 def _near(
@@ -95,18 +97,18 @@ def _near(
 
 
 def windows_for(faces: Sequence[FaceDetection], levels: Sequence[Level], shorter_px: int) -> list[Window]:
-    """Return the windows to search for these faces, at most one for each level, and coarsely for others.
+    """Return the windows, at most one for each level, that search for these faces in full and coarsely for others.
 
     Args:
         faces: the expected faces.
         levels: levels of the frame's pyramid.
         shorter_px: shorter side of the frame.
     """
-    least_px, most_px = (share * shorter_px for share in GLANCE_CELL_OF_SIDE)
-    glance_px = min(max(GLANCE_CELL * max(map(_size_px, faces)), least_px), most_px)
+    least_px, most_px = (share * shorter_px for share in COARSE_SEARCH_CELL_OF_SIDE)
+    coarse_px = min(max(COARSE_SEARCH_CELL * max(map(_size_px, faces)), least_px), most_px)
     areas: dict[int, list[Area]] = {}
     for face in faces:
-        for number in _levels_for(_size_px(face) * RESIZING, _size_px(face) / RESIZING, levels):
+        for number in _levels_for(_size_px(face) * SIZE_RATIO, _size_px(face) / SIZE_RATIO, levels):
             areas.setdefault(number, []).append(_area(face, MARGIN))
     windows = []
     for level in levels:
@@ -114,8 +116,8 @@ def windows_for(faces: Sequence[FaceDetection], levels: Sequence[Level], shorter
         if level.number in areas:
             lefts, tops, rights, bottoms = zip(*areas[level.number], strict=True)
             near = around(level, (min(lefts), min(tops), max(rights), max(bottoms)))
-        if level.face_px >= glance_px:
-            windows.append(whole(level, GLANCE_SCORE, near))
+        if level.face_px >= coarse_px:
+            windows.append(whole(level, COARSE_SEARCH_SCORE, near))
         elif near is not None:
             windows.append(near)
     return windows

@@ -1,4 +1,7 @@
-"""Geometry of P-Net's input: levels of a scale pyramid, windows of levels, and canvases of windows."""
+"""Geometry of P-Net's input: levels of an image pyramid, windows (parts of levels), and canvases that hold windows.
+
+A cell is a square of 12 × 12 pixels of a level that P-Net classifies as face or not.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,15 @@ import numpy.typing as npt
 CELL_PX = 12  # side of the square that P-Net classifies
 CELL_STRIDE_PX = 2  # distance between neighbouring cells of P-Net
 
-# Windows of more pixels have a canvas of their own: a call of P-Net costs 0.3 ms, as much as 8,000 pixels.
+# A window of more pixels has a canvas of its own, smaller ones share one: each call of P-Net costs 0.3 ms, as much as
+# 8,000 pixels.
 MAX_SHARED_PIXELS = 1 << 15
 
-# Pixels in one call of P-Net on a CPU: a 720p frame takes 42 ms so, 44 ms in whole levels, 56 ms in strips of a quarter
-# of this size.
+# Largest number of pixels of one window in a call of P-Net, by device. On a CPU, a 720p frame takes 42 ms with this
+# limit, 44 ms without one, and 56 ms with a quarter of it.
 MAX_STRIP_PIXELS = {"cpu": 1 << 16, "cuda": 1 << 30}
 
-IMPOSSIBLE_SCORE = 2.0
+IMPOSSIBLE_SCORE = 2.0  # threshold that no cell reaches, since scores are at most 1
 
 Area = tuple[float, float, float, float]  # left, top, right, bottom; pixels of the frame
 
@@ -52,19 +56,19 @@ class Window:
     """A part of a level; each side lies where a cell begins, or on the border of the level."""
 
     level: Level
-    """Which."""
+    """Level that the window is a part of."""
 
     rows: tuple[int, int]
-    """First, and one past the last, pixels of the level."""
+    """First row, and one past the last; pixels of the level."""
 
     columns: tuple[int, int]
-    """Likewise."""
+    """First column, and one past the last; pixels of the level."""
 
     least_score: float = 0.0
-    """Of a cell, where more is wanted than P-Net's threshold."""
+    """Threshold for the score of a cell, if it is above P-Net's own."""
 
     inner: Window | None = None
-    """Where no more is wanted."""
+    """Part of the window in which P-Net's own threshold holds."""
 
     @property
     def height(self) -> int:
@@ -84,7 +88,7 @@ class Window:
         )
 
     def least_scores(self) -> npt.NDArray[np.float32]:
-        """Return the least score of each cell, (y,x)."""
+        """Return the threshold for each cell, (y,x); 0 leaves P-Net's own."""
         least = np.full((cells_along(self.height), cells_along(self.width)), self.least_score, dtype=np.float32)
         if self.inner is not None:
             row = (self.inner.rows[0] - self.rows[0]) // CELL_STRIDE_PX
@@ -93,7 +97,7 @@ class Window:
         return least
 
     def strips(self, max_pixels: int) -> list[Window]:
-        """Return windows of at most this many pixels, or one row of cells, that divide the cells of this window."""
+        """Return this window cut into strips of at most this many pixels, but at least one row of cells."""
         num_cells = cells_along(self.height)
         step = max(1, (max_pixels // self.width - CELL_PX) // CELL_STRIDE_PX + 1)
         if step >= num_cells:
@@ -125,7 +129,7 @@ def whole(level: Level, least_score: float = 0.0, inner: Window | None = None) -
 
 
 def around(level: Level, area_xyxy: Area) -> Window | None:
-    """Return the smallest window with every cell of which at most a quarter is outside an area, in frame pixels.
+    """Return the smallest window with all cells that extend beyond an area, in frame pixels, by at most a quarter.
 
     None if the level has no such cell.
     """
@@ -135,7 +139,7 @@ def around(level: Level, area_xyxy: Area) -> Window | None:
 
 
 def _cells(first: float, last: float, length: int) -> tuple[int, int] | None:
-    """Return the range of pixels of the cells from first to last, give or take a quarter, in a level of `length`."""
+    """Return the range of pixels of the cells that lie between two places of a level, or at most a quarter outside."""
     start = max(0, int(first - CELL_PX / 4) // CELL_STRIDE_PX * CELL_STRIDE_PX)
     stop = min(start + _even(math.ceil(last + CELL_PX / 4 - start)), length)
     return (start, stop) if stop - start >= CELL_PX else None
@@ -143,7 +147,7 @@ def _cells(first: float, last: float, length: int) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """Windows side by side in one picture, so that P-Net runs once for all; cells over two windows do not count."""
+    """Windows side by side in one image, so that P-Net runs once for all; cells that cover two windows are ignored."""
 
     height: int
     """Pixels."""
@@ -158,7 +162,7 @@ class Canvas:
     """Top and left of each window, pixels, even numbers."""
 
     def owners(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Return (y,x) the window of each cell, and its least score: above 1 for cells that cover two windows."""
+        """Return (y,x) arrays: number of each cell's window; the cell's threshold, above 1 if it covers two windows."""
         owners = np.zeros((cells_along(self.height), cells_along(self.width)), dtype=np.int64)
         least = np.full(owners.shape, IMPOSSIBLE_SCORE, dtype=np.float32)
         for number, (window, (top, left)) in enumerate(zip(self.windows, self.corners, strict=True)):
@@ -197,11 +201,11 @@ def cells_along(length: int) -> int:
 
 @lru_cache(maxsize=64)
 def packed(windows: tuple[Window, ...], max_pixels: int) -> tuple[Canvas, ...]:
-    """Return the canvases for these windows: large ones alone, in strips, the others together, the highest first.
+    """Return the canvases for these windows: each strip of a large window alone, all other windows on one canvas.
 
     Args:
         windows: the input of P-Net.
-        max_pixels: largest number of pixels of a strip.
+        max_pixels: largest number of pixels of a strip of a large window.
     """
     large = [window for window in windows if window.height * window.width > MAX_SHARED_PIXELS]
     shared = sorted((window for window in windows if window not in large), key=lambda window: -window.height)
@@ -211,7 +215,7 @@ def packed(windows: tuple[Window, ...], max_pixels: int) -> tuple[Canvas, ...]:
 
 
 def _in_shelves(windows: Sequence[Window]) -> Canvas:
-    """Return a canvas about as wide as the widest window, filled from left to right, and row below row."""
+    """Return a canvas about as wide as the widest window, filled in rows from left to right, from top to bottom."""
     widest = max(_even(window.width) for window in windows)
     corners: list[tuple[int, int]] = []
     top = left = bottom = 0

@@ -92,12 +92,12 @@ def finder(detector: Any) -> FaceFinder:
 
 
 def looked_for(
-    at_least: int, detector: Any, num_frames: int = NUM_FRAMES, ladder: dict[str, Any] | None = None, **frames: Any
+    at_least: int, detector: Any, num_frames: int = NUM_FRAMES, detectors: dict[str, Any] | None = None, **frames: Any
 ) -> VideoResult:
-    """Search a video in memory; the ladder's detectors are `lenient_finder` and `second_finder`."""
+    """Search a video in memory; the steps' detectors are `lenient_finder` and `second_finder`."""
     decoder = MemoryDecoder(fake=Footage(num_frames))
-    rungs = {name: finder(one) for name, one in (ladder or {}).items()}
-    return processed(memory_job(num_frames, quota(at_least, **frames)), stages(detector, decoder, **rungs))
+    steps = {name: finder(one) for name, one in (detectors or {}).items()}
+    return processed(memory_job(num_frames, quota(at_least, **frames)), stages(detector, decoder, **steps))
 
 
 def numbers_of(records: Iterable[Record]) -> list[int]:
@@ -194,46 +194,46 @@ def test_the_wanted_frames_are_visited_whatever_the_bound() -> None:
 FIRST = set(np.linspace(0, NUM_FRAMES - 1, 10, dtype=int).tolist())  # of 10 frames: 0, 22, 44, …
 
 
-def test_rungs_come_in_turn_and_say_so() -> None:
-    """With max_visits 10 only the first visit's frames count: 6 are found as configured, 2 on each of two rungs."""
+def test_steps_run_in_order_and_are_recorded() -> None:
+    """With max_visits 10 only the first visit's frames count: 6 are found as configured, 2 in each of two steps."""
     first = sorted(FIRST)
     detector = ScriptedDetector(first[:6])
     lenient, second = ScriptedDetector(first[:8]), ScriptedDetector([*first[:2], *first[8:]])
-    result = looked_for(10, detector, ladder={"lenient_finder": lenient, "second_finder": second}, max_visits=10)
+    result = looked_for(10, detector, detectors={"lenient_finder": lenient, "second_finder": second}, max_visits=10)
     ways = [FoundBy.DETECTOR] * 6 + [FoundBy.LOWER_THRESHOLDS] * 2 + [FoundBy.SECOND_DETECTOR] * 2
     assert ways_of(records_of(result)) == dict(zip(first, ways, strict=True))
-    # Each rung looks only where the face is still lacking.
+    # Each step searches only frames where the face is still missing.
     assert (detector.visited, lenient.visited, second.visited) == (first, first[6:], first[8:])
     assert (result.row.num_tracks, result.row.num_interpolated) == (1, 0)
 
 
-def test_no_rung_is_climbed_without_need() -> None:
+def test_no_step_runs_without_need() -> None:
     first = sorted(FIRST)
     lenient, second = ScriptedDetector(first), ScriptedDetector(first)
-    ladder = {"lenient_finder": lenient, "second_finder": second}
-    looked_for(10, ScriptedDetector(range(NUM_FRAMES)), ladder=ladder)
+    detectors = {"lenient_finder": lenient, "second_finder": second}
+    looked_for(10, ScriptedDetector(range(NUM_FRAMES)), detectors=detectors)
     assert (lenient.visited, second.visited) == ([], [])
-    looked_for(10, ScriptedDetector(first[:9]), ladder=ladder, max_visits=10)
+    looked_for(10, ScriptedDetector(first[:9]), detectors=detectors, max_visits=10)
     assert (lenient.visited, second.visited) == (first[9:], [])
 
 
-def test_rungs_find_a_face_where_nobody_was_seen_at_all() -> None:
+def test_steps_find_a_face_where_nobody_was_seen_at_all() -> None:
     first = sorted(FIRST)
-    result = looked_for(10, ScriptedDetector([]), ladder={"lenient_finder": ScriptedDetector(first)}, max_visits=10)
+    result = looked_for(10, ScriptedDetector([]), detectors={"lenient_finder": ScriptedDetector(first)}, max_visits=10)
     assert set(ways_of(records_of(result)).values()) == {FoundBy.LOWER_THRESHOLDS}
     nobody = ScriptedDetector([])
-    row = looked_for(10, ScriptedDetector([]), ladder={"lenient_finder": nobody}, max_visits=10).row
+    row = looked_for(10, ScriptedDetector([]), detectors={"lenient_finder": nobody}, max_visits=10).row
     assert (row.reason, nobody.visited) == (Reason.NO_FACE, first)
 
 
-def test_a_rung_adds_the_main_face_beside_others_that_were_seen() -> None:
+def test_a_step_adds_the_main_face_beside_others_that_were_seen() -> None:
     """A passer-by is seen as configured; the lenient look finds it again, and the main face beside it."""
     first = sorted(FIRST)
     detector = PlayedDetector(
         lambda number: [face(10, 150, 60)] * (number in first[8:]) + [face(MAIN_LEFT, 60, 80)] * (number in first[:7])
     )
     lenient = PlayedDetector(lambda _: [face(12, 152, 60), face(MAIN_LEFT, 60, 80)])
-    result = looked_for(10, detector, ladder={"lenient_finder": lenient}, max_visits=10)
+    result = looked_for(10, detector, detectors={"lenient_finder": lenient}, max_visits=10)
     records = records_of(result)
     assert {float(record.boxes_xyxy[0, 0]) for record in records} == {MAIN_LEFT}
     assert list(ways_of(records).values()) == [FoundBy.DETECTOR] * 7 + [FoundBy.LOWER_THRESHOLDS] * 3
@@ -392,7 +392,7 @@ def test_what_a_worker_loads(
     has_lenient: bool,
     has_second: bool,
 ) -> None:
-    """The ladder's models cost memory: they are there only where they are asked for."""
+    """The models of the steps cost memory: they are loaded only if the setting asks for them."""
     monkeypatch.setattr(RecordedDetector, "made", [])
     monkeypatch.setitem(DETECTORS, "mtcnn", RecordedDetector)
     wanted = StageSettings.model_validate(settings)
@@ -401,9 +401,9 @@ def test_what_a_worker_loads(
     assert (loaded.lenient_finder is not None, loaded.second_finder is not None) == (has_lenient, has_second)
 
 
-def test_a_rung_of_the_ladder_does_not_change_the_person() -> None:
+def test_a_step_does_not_change_the_person() -> None:
     """The face is in every fourth frame; with lower thresholds a logo elsewhere is seen in all others."""
     detector = PlayedDetector(lambda number: [face(100, 60, 80)] if number % 4 == 0 else [])
     logo = PlayedDetector(lambda number: [face(10, 150, 60)])
-    result = looked_for(20, detector, ladder={"lenient_finder": logo}, max_visits=32)
+    result = looked_for(20, detector, detectors={"lenient_finder": logo}, max_visits=32)
     assert (result.row.status, result.row.reason) == ("rejected", Reason.TOO_FEW_FACES)

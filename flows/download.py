@@ -33,7 +33,7 @@ from manifests.errors import AccountingError, ConfigError, FaceshardsError
 from storage.files.layout import lock_store
 from tasks.download.archives import ArchiveBroken, ArchiveError
 from tasks.download.connections import MAX_CONNECTIONS, FetchReason
-from tasks.download.extract import Extracted, Judgement, extract_archive
+from tasks.download.extract import ArchiveCheck, Extracted, extract_archive
 from tasks.download.fetcher import Fetched, Fetcher, Wanted, is_there
 
 logger = logging.getLogger(__name__)
@@ -201,10 +201,10 @@ def fetch_files(chunk: Sequence[Wanted], fetcher: Fetcher, on_file: Callable[[Fe
 def extract_one(path: Path, out: Path, on_bytes: Callable[[int], None], fetcher: Fetcher) -> Extracted:
     """Extract one archive; stop when the fetcher is stopped."""
 
-    def say(judgement: Judgement) -> None:
-        logger.info("%s: %d files to write", path.name, len(judgement.missing))
+    def say(check: ArchiveCheck) -> None:
+        logger.info("%s: %d files to write", path.name, len(check.missing))
 
-    return extract_archive(path, out, on_judged=say, on_bytes=on_bytes, should_stop=fetcher.stopped.is_set)
+    return extract_archive(path, out, on_checked=say, on_bytes=on_bytes, should_stop=fetcher.stopped.is_set)
 
 
 @contextmanager

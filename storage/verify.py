@@ -107,7 +107,7 @@ def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyRep
     total = sum(index.num_records.values())
     for entry in index.shards:
         _verify_shard(store_dir / SHARDS_DIR / entry.name, entry, seen, lambda done: progress and progress(done, total))
-    _find_strays(store_dir / SHARDS_DIR, index, seen)
+    _find_unlisted(store_dir / SHARDS_DIR, index, seen)
     # If a shard is missing, the tables differ for each of its videos, and a line for each would hide the cause.
     if seen.num_shards == len(index.shards):
         _compare_tables(store_dir, index, seen)
@@ -230,7 +230,7 @@ def _identities(key: str, record: Record, entry: ShardEntry, seen: _Seen) -> lis
     ]
 
 
-def _find_strays(shards_dir: Path, index: StoreIndex, seen: _Seen) -> None:
+def _find_unlisted(shards_dir: Path, index: StoreIndex, seen: _Seen) -> None:
     """Name every file in the folder of shards that neither the index nor a kept version lists."""
     try:
         listed = {entry.name for entry in index.shards} | protected_shards(shards_dir.parent)

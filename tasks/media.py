@@ -54,7 +54,7 @@ class FrameBatch:
     """Number of requested frames that are missing; a strict decoder raises instead."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check dtypes and shapes, which the type checker cannot see."""
         num_frames = len(self.frame_indices)
         require_array("FrameBatch", "data", self.data, np.uint8, (num_frames, None, None, 3))
         require_array("FrameBatch", "frame_indices", self.frame_indices, np.int64, (num_frames,))
@@ -82,7 +82,7 @@ class MaskBatch:
     """(T,) bool, False after the end of the mask video."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check dtypes and shapes, which the type checker cannot see."""
         require_array("MaskBatch", "data", self.data, np.uint8, (len(self.is_present), None, None))
         require_array("MaskBatch", "is_present", self.is_present, np.bool_, (len(self.data),))
 
@@ -109,7 +109,7 @@ class FaceDetection:
     """Method that found it."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check dtypes and shapes, which the type checker cannot see."""
         require_array("FaceDetection", "box_xyxy", self.box_xyxy, np.float32, (4,))
         require_array("FaceDetection", "landmarks", self.landmarks, np.float32, (None, 2))
         if len(self.landmarks) not in NUM_LANDMARKS_ALLOWED:
@@ -155,7 +155,7 @@ class FaceTrack:
     """(T,) uint8, a FoundBy for each row; None if it was not recorded."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check dtypes and shapes, which the type checker cannot see."""
         num_frames = len(self.frame_indices)
         require_array("FaceTrack", "frame_indices", self.frame_indices, np.int64, (num_frames,))
         require_array("FaceTrack", "boxes_xyxy", self.boxes_xyxy, np.float32, (num_frames, 4))
@@ -220,7 +220,7 @@ class AlignedClip:
     """(T,) bool, whether landmarks come from neighbouring frames; None: as in the track."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check dtypes and shapes, which the type checker cannot see."""
         num_frames = len(self.frame_indices)
         require_array("AlignedClip", "crops", self.crops, np.uint8, (num_frames, None, None, 3))
         require_array("AlignedClip", "matrices", self.matrices, np.float64, (num_frames, 2, 3))

@@ -200,7 +200,7 @@ def _survey_lines(found: Survey, out: Path) -> str:
 def _show_archives(config: ArchiveConfig, plan: Sequence[Wanted]) -> int:
     """Print what archives hold, or how long they are; nothing is written."""
     from tasks.download.disk_space import gigabytes, require_room
-    from tasks.download.extract import judge_archive
+    from tasks.download.extract import check_archive
     from tasks.download.fetcher import is_there
 
     status = EXIT_OK
@@ -211,11 +211,11 @@ def _show_archives(config: ArchiveConfig, plan: Sequence[Wanted]) -> int:
     num_bytes = 0
     for wanted in plan:
         if config.extract and is_there(wanted.path):
-            judgement = judge_archive(wanted.path, config.out)
-            num_bytes += judgement.num_bytes
+            check = check_archive(wanted.path, config.out)
+            num_bytes += check.num_bytes
             say(
-                f"{wanted.path}: {len(judgement.missing):,} files to write, {gigabytes(judgement.num_bytes)}; "
-                f"{judgement.num_already_there:,} already there"
+                f"{wanted.path}: {len(check.missing):,} files to write, {gigabytes(check.num_bytes)}; "
+                f"{check.num_already_there:,} already there"
             )
     require_room(config.out, num_bytes)
     return status

@@ -112,7 +112,7 @@ def index_sources(
             roots[dataset] = root
         if source.is_held_out:
             test_datasets |= datasets
-            found = [_told_apart(row, source.survey.dataset.name, datasets) for row in found]
+            found = [_with_layout_prefix(row, source.survey.dataset.name, datasets) for row in found]
         rows += found
     return Indexed(
         rows=tuple(sorted(rows, key=lambda row: row.video_id)),
@@ -137,8 +137,8 @@ def require_apart(indexed: Indexed, earlier: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted({*indexed.test_datasets, *earlier}))
 
 
-def _told_apart(row: ManifestRow, layout: str, datasets: set[str]) -> ManifestRow:
-    """Return the row of a file without a video_id under a name of its own: two folders may have a path in common."""
+def _with_layout_prefix(row: ManifestRow, layout: str, datasets: set[str]) -> ManifestRow:
+    """Return the row; without a video_id, its path gets the layout as prefix, since two folders may share paths."""
     if row.entry is not None or row.video_id.partition("/")[0] in datasets:
         return row
     return replace(row, video_id=f"{layout}:{row.video_id}")

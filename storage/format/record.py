@@ -125,7 +125,7 @@ class Record:
     """Hex SHA-256 of the settings that made the bytes."""
 
     def __post_init__(self) -> None:
-        """Refuse what the type checker cannot see."""
+        """Check dtypes and shapes, which the type checker cannot see."""
         num_frames = len(self.crops_encoded)
         if num_frames == 0:
             raise ValueError(f"Record.crops_encoded of {self.key}: got no image, expected at least 1")

@@ -4,9 +4,9 @@ The shards are the source of truth. Each holds the rows of its videos, so the wo
 files alone:
 
     complete, listed in index.json       counts
-    complete, not listed                 the run died before it could list it: listed now, if the configuration fits
-                                         and the store is not complete without it
-    … but part of a kept version         not touched: `storage.upkeep.versions`
+    complete, not listed                 its run was killed before it listed the shard: listed now, if its configuration
+                                         is that of the store and the store was incomplete
+    … but part of a kept version         left alone: `storage.upkeep.versions`
     listed, but gone or of another size  dropped from the index: its videos are missing again
     hidden `.partial-…`                  removed
 
@@ -95,9 +95,9 @@ class Ledger:
         others = protected_shards(store_dir) if stored else frozenset()
         unlisted = on_disk - discarded - others - {shard.name for shard in kept}
         # A complete store has no shards of an unfinished run: unlisted ones belong to an abandoned version or worker.
-        strays = unlisted if was_complete else set()
-        discarded |= strays
-        found = self._unlisted(unlisted - strays, config_digest)
+        leftovers = unlisted if was_complete else set()
+        discarded |= leftovers
+        found = self._unlisted(unlisted - leftovers, config_digest)
         self._header = StoreIndex(  # the index without its shards
             faceshards_version=version("faceshards"),
             complete=False,
@@ -118,7 +118,7 @@ class Ledger:
         self._index_written_seconds = 0.0  # time of the last writing, by the monotonic clock
         for shard in sorted([*kept, *found], key=lambda entry: (entry.split, entry.number)):
             self._take(shard, self._rows_of(shard))
-        self.is_complete = was_complete and len(kept) == len(listed) and not strays
+        self.is_complete = was_complete and len(kept) == len(listed) and not leftovers
         self._header = replace(self._header, complete=self.is_complete)
 
     @property

@@ -141,22 +141,22 @@ def prune(store_dir: Path, keep: int) -> list[Version]:
         raise ValueError(f"versions to keep: got {keep}, expected 1 or more")
     current = read_index(store_dir).version
     others = [version for version in list_versions(store_dir) if version.number != current]
-    doomed = others[: max(0, len(others) - (keep - 1))]
-    remove_versions(store_dir, doomed)
-    return doomed
+    deleted = others[: max(0, len(others) - (keep - 1))]
+    remove_versions(store_dir, deleted)
+    return deleted
 
 
-def remove_versions(store_dir: Path, doomed: Iterable[Version]) -> None:
+def remove_versions(store_dir: Path, versions: Iterable[Version]) -> None:
     """Delete versions, first their shards that neither the store nor another version needs."""
-    going = {version.number: version for version in doomed}
-    if not going:
+    by_number = {version.number: version for version in versions}
+    if not by_number:
         return
     index = stored_index(store_dir)
     needed = {shard.name for shard in index.shards} if index else set()
     needed |= {
-        name for version in list_versions(store_dir) if version.number not in going for name in version.shard_bytes
+        name for version in list_versions(store_dir) if version.number not in by_number for name in version.shard_bytes
     }
-    for version in going.values():
+    for version in by_number.values():
         for name in version.shard_bytes.keys() - needed:
             (store_dir / SHARDS_DIR / name).unlink(missing_ok=True)
         partial = version.folder.with_name(f"{PARTIAL_PREFIX}{version.folder.name}")
@@ -214,10 +214,10 @@ def roll_back(store_dir: Path, number: int | None = None) -> Version:
         else:
             (store_dir / name).unlink(missing_ok=True)
     on_disk = {path.name for path in (store_dir / SHARDS_DIR).iterdir() if parse_shard_name(path.name) is not None}
-    strays = sorted(on_disk - protected_shards(store_dir))
-    if strays:  # recorded before they are deleted; otherwise the next run would adopt them as unlisted work
-        write_index(store_dir, replace(target.index, store_id=index.store_id, discarded=tuple(strays)))
-        for name in strays:
+    unlisted = sorted(on_disk - protected_shards(store_dir))
+    if unlisted:  # recorded before they are deleted; otherwise the next run would adopt them as unlisted work
+        write_index(store_dir, replace(target.index, store_id=index.store_id, discarded=tuple(unlisted)))
+        for name in unlisted:
             (store_dir / SHARDS_DIR / name).unlink()
     write_index(store_dir, replace(target.index, store_id=index.store_id))
     return target

@@ -106,23 +106,23 @@ class DecordReader:
 
     def _take(self, wanted: int) -> npt.NDArray[np.uint8]:
         """Go forward to one frame and return it, (H,W,3)."""
-        for stepping_stone in self._stepping_stones(wanted):
-            self._reader.get_batch([stepping_stone])
+        for intermediate in self._intermediate_frames(wanted):
+            self._reader.get_batch([intermediate])
         self._position = wanted + 1
         picture: npt.NDArray[np.uint8] = self._reader.get_batch([wanted]).asnumpy()[0]
         return picture
 
-    def _stepping_stones(self, wanted: int) -> Iterator[int]:
+    def _intermediate_frames(self, wanted: int) -> Iterator[int]:
         """Yield the frames to read on the way, so that decord never seeks and no step is too long."""
         position = self._position
         while True:
             border = bisect_right(self._key_frames, position)
             before_border = self._key_frames[border] - 1 if border < len(self._key_frames) else wanted
-            stone = min(before_border, position + MAX_STEP_FRAMES)
-            if wanted <= stone:
+            number = min(before_border, position + MAX_STEP_FRAMES)
+            if wanted <= number:
                 return
-            yield stone
-            position = stone + 1
+            yield number
+            position = number + 1
 
     def __enter__(self) -> Self:
         return self

@@ -259,7 +259,7 @@ class _PlannedWalk:
     def __init__(self, path: Path, plan: DecodePlan) -> None:
         self._feed = _PacketFeed(path)
         self._plan = plan
-        self._owed: list[tuple[int, int]] = []  # heap of (number, packet) of frames that are still in the decoder
+        self._pending: list[tuple[int, int]] = []  # heap of (number, packet) of frames that are still in the decoder
         self._ready: deque[tuple[int, VideoFrame]] = deque()  # (number, frame) of frames that came out early
 
     def frames(self, frame_indices: npt.NDArray[np.int64]) -> Iterator[VideoFrame]:
@@ -275,7 +275,7 @@ class _PlannedWalk:
                 number, frame = self._ready.popleft()
                 if number in wanted:
                     yield frame
-            if self._feed.place > last_packet and all(packet > last_packet for _, packet in self._owed):
+            if self._feed.place > last_packet and all(packet > last_packet for _, packet in self._pending):
                 return
             self._advance(is_needed)
 
@@ -288,12 +288,12 @@ class _PlannedWalk:
         self._feed.skip(is_needed)
         place = self._feed.place
         if self._feed.is_over:
-            raise _Fault(f"no frame {self._owed[0][0]}" if self._owed else "an early end")
+            raise _Fault(f"no frame {self._pending[0][0]}" if self._pending else "an early end")
         if place < len(is_needed) and self._plan.numbers[place] != HIDDEN:
-            heapq.heappush(self._owed, (int(self._plan.numbers[place]), place))
+            heapq.heappush(self._pending, (int(self._plan.numbers[place]), place))
         for frame in self._feed.decode():
             number = self._plan.number_of_pts.get(cast("int", frame.pts))
-            if not self._owed or number != heapq.heappop(self._owed)[0]:
+            if not self._pending or number != heapq.heappop(self._pending)[0]:
                 raise _Fault("frames out of order")
             self._ready.append((number, frame))
 

@@ -177,7 +177,7 @@ class Connections:
         num_free = sum(self._permits.acquire(timeout=CLOSING_SECONDS) for _ in range(self._settings.connections))
         self._client.close()
         if num_free:
-            self._permits.release(num_free)  # who still waits for one finds out that all is over
+            self._permits.release(num_free)  # waiting threads then find that `stop` was called
 
     def _follow(self, method: str, url: str, headers: Mapping[str, str]) -> httpx.Response:
         """Send the request, and send it again to wherever it is redirected."""

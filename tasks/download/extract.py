@@ -29,7 +29,7 @@ NUM_NAMED = 5  # files that a message names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class ArchiveCheck:
     """Result of the check of an archive: the files that it would add to a folder."""
 
     missing: tuple[Member, ...]
@@ -56,7 +56,7 @@ class Extracted:
     """Written."""
 
 
-def judge_archive(path: Path, out: Path, should_stop: Callable[[], bool] = lambda: False) -> Judgement:
+def check_archive(path: Path, out: Path, should_stop: Callable[[], bool] = lambda: False) -> ArchiveCheck:
     """Inspect an archive without writing anything.
 
     Args:
@@ -69,14 +69,14 @@ def judge_archive(path: Path, out: Path, should_stop: Callable[[], bool] = lambd
         ExtractionStopped: `should_stop` returned True.
     """
     with open_archive(path, should_stop) as archive:
-        return _judge(archive, path, out, should_stop)
+        return _check(archive, path, out, should_stop)
 
 
 def extract_archive(
     path: Path,
     out: Path,
     *,
-    on_judged: Callable[[Judgement], None] = lambda _: None,
+    on_checked: Callable[[ArchiveCheck], None] = lambda _: None,
     on_bytes: Callable[[int], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Extracted:
@@ -85,7 +85,7 @@ def extract_archive(
     Args:
         path: the archive.
         out: the folder; created if it does not exist.
-        on_judged: called with the result of the check, before files are written.
+        on_checked: called with the result of the check, before files are written.
         on_bytes: called with the number of bytes written.
         should_stop: called between pieces of files; True stops.
 
@@ -96,19 +96,19 @@ def extract_archive(
         OSError: a file cannot be written.
     """
     with open_archive(path, should_stop) as archive:
-        judgement = _judge(archive, path, out, should_stop)
-        require_room(out, judgement.num_bytes)
-        on_judged(judgement)
-        for member in judgement.missing:
+        check = _check(archive, path, out, should_stop)
+        require_room(out, check.num_bytes)
+        on_checked(check)
+        for member in check.missing:
             _write(archive, member, path, out / member.name, on_bytes, should_stop)
     return Extracted(
-        num_written=len(judgement.missing),
-        num_already_there=judgement.num_already_there,
-        num_bytes=judgement.num_bytes,
+        num_written=len(check.missing),
+        num_already_there=check.num_already_there,
+        num_bytes=check.num_bytes,
     )
 
 
-def _judge(archive: Archive, path: Path, out: Path, should_stop: Callable[[], bool]) -> Judgement:
+def _check(archive: Archive, path: Path, out: Path, should_stop: Callable[[], bool]) -> ArchiveCheck:
     members = _within_limits(archive, path, should_stop)
     _refuse_collisions(path, members)
     missing: list[Member] = []
@@ -124,7 +124,7 @@ def _judge(archive: Archive, path: Path, out: Path, should_stop: Callable[[], bo
             f"archive {path}: got {len(in_the_way)} files that stand in {out} with another length "
             f"({_some(in_the_way)}), expected none; move them away, or choose another folder"
         )
-    return Judgement(
+    return ArchiveCheck(
         missing=tuple(missing),
         num_already_there=len(members) - len(missing),
         num_bytes=sum(member.num_bytes for member in missing),

@@ -144,7 +144,7 @@ class Fetcher:
         try:
             if is_there(wanted.path):
                 return self._already_there(wanted)
-            self._require_hope()
+            self._require_not_given_up()
             partial = Partial(wanted.path)
             self._retry(lambda: self._receive(wanted, partial), self._max_tries, partial)
             num_bytes = partial.num_bytes
@@ -270,7 +270,7 @@ class Fetcher:
                     head += chunk[:SNIFF_BYTES]
                     if len(head) >= SNIFF_BYTES:
                         self._require_content(head, wanted, partial, response.headers.get("content-type", ""))
-                        self._require_same_promise(partial, wanted)
+                        self._require_same_length(partial, wanted)
                 self._connections.raise_if_stopped()
         if position == 0 and len(head) < SNIFF_BYTES:
             self._require_content(head, wanted, partial, response.headers.get("content-type", ""))
@@ -282,7 +282,7 @@ class Fetcher:
             partial.discard()
             raise FetchFailed(FetchReason.WRONG_CONTENT, f"{shown(wanted.url)}: {wrong}")
 
-    def _require_same_promise(self, partial: Partial, wanted: Wanted) -> None:
+    def _require_same_length(self, partial: Partial, wanted: Wanted) -> None:
         """Raise if the server has given two lengths, before gigabytes are fetched that would be discarded."""
         if None not in (partial.total, wanted.num_bytes) and partial.total != wanted.num_bytes:
             detail = (
@@ -349,7 +349,7 @@ class Fetcher:
                     raise FetchFailed(FetchReason.WRONG_CONTENT, detail)
         return body
 
-    def _require_hope(self) -> None:
+    def _require_not_given_up(self) -> None:
         """Raise if the server has been given up, or the run was interrupted."""
         self._connections.raise_if_stopped()
         if self._given_up:

@@ -158,7 +158,7 @@ class FrameSource:
 
 
 class _ForwardDecoder(Decoder):
-    """A decoder whose readers stay open from one pass to the next, if they may, while frames go forward.
+    """Decoder that keeps its reader open for the next pass, if the reader allows it and frame numbers increase.
 
     Args:
         decoder: opens the videos.

@@ -66,7 +66,7 @@ def process_video(job: VideoJob, stages: Stages, time_limit: TimeLimit = nullcon
 
 
 class _Video(VideoContext):
-    """A video whose records are wanted, and its original's geometry where that counts."""
+    """Processing of one video into records, with the geometry of its original if that is reused."""
 
     def records(self) -> tuple[tuple[str, bytes], ...]:
         """Run the stages in their order; return (key, encoded record), keys increasing.
@@ -153,23 +153,23 @@ class _Video(VideoContext):
         """
         encoded: dict[int, list[EncodedFrame]] = {number: [] for number in range(len(geometry.tracks))}
         indices = geometry.samples.frame_indices
-        twins = self._frames_of_original(indices)
+        original_batches = self._frames_of_original(indices)
         for frames, masks in self.source.batches(indices, with_masks=self.job.entry.mask_path is not None):
-            twin = next(twins, None)
+            original = next(original_batches, None)
             for number in list(encoded):
                 chosen = geometry.tracks[number]
                 try:
-                    encoded[number] += self._cut(frames, masks, chosen, None if number else twin)
+                    encoded[number] += self._cut(frames, masks, chosen, None if number else original)
                 except VideoRejected as rejection:
                     if number == 0:
                         raise
                     del encoded[number]
                     self.tally.remarks.append(f"bystander {chosen.track.track_id} not stored: {rejection.reason}")
-            del frames, masks, twin  # views that would keep this window while the next one is read
+            del frames, masks, original  # views that would keep this window while the next one is read
         return [encoded.get(number, []) for number in range(len(geometry.tracks))]
 
     def _cut(
-        self, frames: FrameBatch, masks: MaskBatch | None, chosen: ChosenTrack, twin: FrameBatch | None
+        self, frames: FrameBatch, masks: MaskBatch | None, chosen: ChosenTrack, original: FrameBatch | None
     ) -> list[EncodedFrame]:
         """Align and encode one batch of one track; masks are those given, or the difference from the original's frames.
 
@@ -180,10 +180,10 @@ class _Video(VideoContext):
         with self.tally.timed("align"):
             clip = aligner.align(frames, track, None if masks is None else masks.data)
             has_mask = np.zeros(len(frames), dtype=np.bool_) if masks is None else masks.is_present
-            if twin is not None:  # it may end earlier
-                has_mask = np.arange(len(frames)) < len(twin)
+            if original is not None:  # it may end earlier
+                has_mask = np.arange(len(frames)) < len(original)
                 derived = np.zeros(clip.crops.shape[:3], dtype=np.uint8)
-                derived[has_mask] = difference_masks(clip.crops[has_mask], aligner.align(twin, track).crops)
+                derived[has_mask] = difference_masks(clip.crops[has_mask], aligner.align(original, track).crops)
                 has_mask = has_mask & derived.any(axis=(1, 2))  # if nothing differs, the altered region is unknown
                 clip = replace(clip, masks=derived)
         with self.tally.timed("encode"):
@@ -229,7 +229,7 @@ class _Video(VideoContext):
 
 
 def _same_frames(job: VideoJob, other: VideoJob) -> bool:
-    """Return whether frames of two videos with the same number can show the same moment at the same place."""
+    """Return whether frames of the same number in two videos can show the same moment, pixel by pixel."""
     ours, theirs = job.entry, other.entry
     if (ours.width, ours.height) != (theirs.width, theirs.height) or not ours.fps or not theirs.fps:
         return False

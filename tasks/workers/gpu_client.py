@@ -30,7 +30,7 @@ START_SECONDS = 300.0
 SECONDS_BETWEEN_TRIES = 0.05
 # Tries of one request: a service that died before the request costs one; a video that kills the service costs two more.
 MAX_TRIES = 3
-LINE_LOST = (EOFError, OSError)  # exceptions of a connection whose other end is closed
+CONNECTION_LOST = (EOFError, OSError)  # exceptions of a connection whose other end is closed
 
 
 class NetworkClient:
@@ -66,7 +66,7 @@ class NetworkClient:
         for _ in range(MAX_TRIES):
             try:
                 return self._ask_once(request, frames)
-            except LINE_LOST as error:
+            except CONNECTION_LOST as error:
                 self.close()  # another service is being started
                 lost = error
         detail = f"networks: lost their process {MAX_TRIES} times ({lost!r}), expected an answer"
@@ -103,7 +103,7 @@ class NetworkClient:
             try:
                 self._connection = Client(self._address, "AF_UNIX")
                 self._connection.recv()  # its greeting: a process that is being killed still takes connections
-            except LINE_LOST as error:
+            except CONNECTION_LOST as error:
                 self.close()
                 if time.monotonic() > deadline:
                     raise StageMissing(

@@ -62,7 +62,7 @@ class Cascade:
         # Coordinates are whole numbers here, and below 2^24 even after the shift that separates groups.
         kept = batched_nms(boxes[:, :4], boxes[:, 4], group, LEVEL_NMS_IOU)
         boxes, frames = boxes[kept], group[kept] % tables.num_frames
-        kept = _surest(boxes[:, :4], boxes[:, 4], frames, tables.num_frames)
+        kept = _nms(boxes[:, :4], boxes[:, 4], frames, tables.num_frames)
         boxes, frames = boxes[kept], frames[kept]
         sides = boxes[:, 2:4] - boxes[:, :2]
         return _squares(boxes[:, :4] + boxes[:, 5:] * sides.repeat(1, 2)), frames
@@ -86,21 +86,21 @@ class Cascade:
 
     def _refine(self, tables: SumTables, boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Run R-Net, which returns fewer and better squares."""
-        boxes, frames, corners = _seen(tables, boxes, frames)
+        boxes, frames, corners = _inside_frame(tables, boxes, frames)
         if not len(boxes):
             return boxes, frames
-        answers = _answers(self._rnet, tables, frames, corners, R_NET_PX)
+        answers = _run(self._rnet, tables, frames, corners, R_NET_PX)
         passed = answers[:, 0] > self._thresholds[1]
         boxes, frames, answers = boxes[passed], frames[passed], answers[passed]
-        kept = _surest(boxes, answers[:, 0], frames, tables.num_frames)
+        kept = _nms(boxes, answers[:, 0], frames, tables.num_frames)
         return _squares(_moved(boxes[kept], answers[kept, 1:])), frames[kept]
 
     def _decide(self, tables: SumTables, boxes: Tensor, frames: Tensor) -> list[list[FaceDetection]]:
         """Run O-Net, which returns the faces of each frame."""
-        boxes, frames, corners = _seen(tables, boxes, frames)
+        boxes, frames, corners = _inside_frame(tables, boxes, frames)
         if not len(boxes):
             return [[] for _ in range(tables.num_frames)]
-        answers = _answers(self._onet, tables, frames, corners, O_NET_PX)
+        answers = _run(self._onet, tables, frames, corners, O_NET_PX)
         passed = answers[:, 0] > self._thresholds[2]
         boxes, answers = boxes[passed], answers[passed]
         scores, offsets, points_x, points_y = torch.split(answers, [1, 4, 5, 5], dim=1)
@@ -112,8 +112,8 @@ class Cascade:
         return [_faces(found[found[:, -1] == frame]) for frame in range(tables.num_frames)]
 
 
-def _seen(tables: SumTables, boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the squares (N,4) that overlap their frame, the frames (N,), and the parts (N,4) inside the frame."""
+def _inside_frame(tables: SumTables, boxes: Tensor, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the squares (N,4) that overlap their frame, their frames (N,), and their parts (N,4) inside the frame."""
     corners = boxes.long()  # rounded towards zero
     corners = torch.cat([corners[:, :2].clamp(min=1) - 1, corners[:, 2:]], dim=1)
     corners[:, 2].clamp_(max=tables.width)
@@ -122,13 +122,13 @@ def _seen(tables: SumTables, boxes: Tensor, frames: Tensor) -> tuple[Tensor, Ten
     return boxes[inside], frames[inside], corners[inside]
 
 
-def _surest(boxes: Tensor, scores: Tensor, frames: Tensor, num_frames: int) -> Tensor:
-    """Return which boxes (N,4) stay, best first: none overlaps too much with one of a higher score in its frame."""
+def _nms(boxes: Tensor, scores: Tensor, frames: Tensor, num_frames: int) -> Tensor:
+    """Return which boxes (N,4) stay after non-maximum suppression within each frame, best first."""
     kept = nms(boxes, scores, NMS_IOU) if num_frames == 1 else batched_nms(boxes, scores, frames, NMS_IOU)
     return cast(Tensor, kept)
 
 
-def _answers(network: CropNetwork, tables: SumTables, frames: Tensor, corners: Tensor, side_px: int) -> Tensor:
+def _run(network: CropNetwork, tables: SumTables, frames: Tensor, corners: Tensor, side_px: int) -> Tensor:
     """Run a network on N crops, N > 0, in batches; return its N results."""
     step = SQUARES_PER_BATCH[tables.device.type]
     batches = zip(torch.split(frames, step), torch.split(corners, step), strict=True)
@@ -151,7 +151,7 @@ def _squares(boxes: Tensor) -> Tensor:
 
 def _faces(found: npt.NDArray[np.float32]) -> list[FaceDetection]:
     """Return the faces of one frame from O-Net's (N,16): box, score, five x, five y, frame."""
-    found = found[_without_doubles(found[:, :4], found[:, 4])]
+    found = found[_nms_by_smaller_area(found[:, :4], found[:, 4])]
     areas = (found[:, 2] - found[:, 0]) * (found[:, 3] - found[:, 1])
     return [
         FaceDetection(
@@ -163,8 +163,8 @@ def _faces(found: npt.NDArray[np.float32]) -> list[FaceDetection]:
     ]
 
 
-def _without_doubles(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> list[int]:
-    """Return which boxes stay, best first: none shares too much of the smaller area with one of a higher score."""
+def _nms_by_smaller_area(boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32]) -> list[int]:
+    """Return which boxes stay after non-maximum suppression by intersection over smaller area, best first."""
     areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     left = np.argsort(scores)
     kept: list[int] = []

@@ -1,8 +1,8 @@
 """Detector `mtcnn` (Zhang et al., 2016), with the networks, weights and arithmetic of facenet-pytorch.
 
 Boxes, scores and landmarks of a full search equal those of `facenet_pytorch.MTCNN(keep_all=True).detect` at the same
-settings, except for rounding in float32: IoU above 0.99999, no face lost or added. Following searches near the known
-faces: these get the same boxes, but a new person much smaller than the largest face is found later.
+settings, except for rounding in float32: IoU above 0.99999, no face lost or added. With `follow`, later frames are
+searched near known faces: these get the same boxes, but a new person much smaller than the largest face is found later.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ O_NET_PX = 48
 
 CHANNELS_PER_VECTOR = 16
 POOL_STRIDE = 2
-NOTHING = -1e30  # below every activation, so max pooling ignores the padding
+PADDING_VALUE = -1e30  # below every activation, so max pooling ignores the padding
 
 
 class Layer(NamedTuple):
@@ -46,11 +46,11 @@ class Layer(NamedTuple):
         """Return the activated result, (N,outputs,h,w)."""
         return nnf.prelu(self.convolve(values), self.slope)
 
-    def pooled(self, answer: Tensor, size: int) -> Tensor:
-        """Return the greatest of each pool of what `convolve` answered, once active."""
-        if answer.device.type != "cpu":
-            return nnf.max_pool2d(nnf.prelu(answer, self.slope), size, POOL_STRIDE, ceil_mode=True)
-        values = np.ascontiguousarray(answer.permute(0, 2, 3, 1).numpy())
+    def pooled(self, convolved: Tensor, size: int) -> Tensor:
+        """Activate what `convolve` returned, and max-pool it."""
+        if convolved.device.type != "cpu":
+            return nnf.max_pool2d(nnf.prelu(convolved, self.slope), size, POOL_STRIDE, ceil_mode=True)
+        values = np.ascontiguousarray(convolved.permute(0, 2, 3, 1).numpy())
         height, width = ((length - size + POOL_STRIDE - 1) // POOL_STRIDE + 1 for length in values.shape[1:3])
         pools = np.empty((len(values), height, width, values.shape[3]), dtype=np.float32)
         kernels.activate_and_pool(values, self.slope.numpy(), size, POOL_STRIDE, pools)
@@ -68,7 +68,7 @@ class FastPNet:
         weight, bias = nnf.pad(weight, (0, 0, 0, 0, 0, 0, 0, more)), nnf.pad(bias, (0, more))
         self._heads = weight.to(device, memory_format=torch.channels_last), bias.to(device)
         # With negative slopes, no activated value is below 0.
-        self._nothing = torch.where(self._first.slope > 0, NOTHING, 0.0)[:, None, None]
+        self._padding = torch.where(self._first.slope > 0, PADDING_VALUE, 0.0)[:, None, None]
 
     def __call__(self, canvases: Tensor, seams: Sequence[tuple[slice, slice]] = ()) -> tuple[Tensor, Tensor]:
         """Return probabilities (T,y,x) and offsets (T,4,y,x) for the cells of (T,3,h,w) canvases.
@@ -79,10 +79,10 @@ class FastPNet:
         """
         first = self._first.convolve(canvases)
         for rows, columns in seams:
-            first[:, :, rows, columns] = self._nothing
+            first[:, :, rows, columns] = self._padding
         values = self._third(self._second(self._first.pooled(first, CELL_STRIDE_PX)))
-        answer = nnf.conv2d(values, *self._heads)
-        return answer[:, :2].softmax(dim=1)[:, 1], answer[:, 2:6]
+        outputs = nnf.conv2d(values, *self._heads)
+        return outputs[:, :2].softmax(dim=1)[:, 1], outputs[:, 2:6]
 
 
 class CropNetwork:
@@ -120,8 +120,8 @@ class CropNetwork:
             values = layer(values)
         values = values.permute(0, 3, 2, 1).reshape(len(values), -1)  # facenet-pytorch's order: width, height, channels
         values = nnf.prelu(nnf.linear(values, *self._hidden), self._slope)
-        answer = nnf.linear(values, *self._heads)
-        return torch.cat([answer[:, :2].softmax(dim=1)[:, 1:], answer[:, 2:]], dim=1)
+        outputs = nnf.linear(values, *self._heads)
+        return torch.cat([outputs[:, :2].softmax(dim=1)[:, 1:], outputs[:, 2:]], dim=1)
 
 
 def r_net(device: torch.device) -> CropNetwork:

@@ -1,7 +1,8 @@
 """Input pictures of MTCNN's networks: pyramid levels and crops, by exact area sampling.
 
 A pixel of a shrunk picture is the mean of the whole pixels that it covers, as in `interpolate(mode="area")` of PyTorch.
-Sums of bytes are exact, so a table of sums from the corner gives each mean by four look-ups, bit for bit.
+Sums of bytes are exact, so an integral image (the table of sums from the corner) gives each mean by four look-ups, bit
+for bit.
 `cv2.INTER_AREA` weights the pixels at the edges: its pictures differ, and lead to other boxes (IoU down to 0.87).
 """
 
@@ -20,7 +21,7 @@ from tasks.detect.mtcnn.pyramid import Canvas, Window
 
 
 class SumTables:
-    """Tables of sums of T frames of one size, sampled by torch on any device.
+    """Integral images (tables of sums) of T frames of one size, sampled by torch on any device.
 
     Args:
         images: (T,H,W,3) uint8.

@@ -26,7 +26,7 @@ import tasks.download.extract
 from manifests.errors import ConfigError
 from tasks.download.archives import ArchiveError, ExtractionStopped, Member, safe_name
 from tasks.download.disk_space import DISK_MARGIN_BYTES, free_bytes, gigabytes, require_room
-from tasks.download.extract import Extracted, extract_archive, judge_archive
+from tasks.download.extract import Extracted, check_archive, extract_archive
 
 FILES = {
     "Celeb-real/id0_0000.mp4": b"\x00\x00\x00\x18ftyp" + random.Random(0).randbytes(3000),
@@ -99,7 +99,7 @@ def contents(out: Path) -> dict[str, bytes]:
 def test_every_kind_of_archive_comes_out_as_it_went_in(pack: Any, put: Put, out: Path) -> None:
     seen: list[int] = []
     path = put(pack(FILES))
-    assert judge_archive(path, out).num_bytes == sum(map(len, FILES.values()))
+    assert check_archive(path, out).num_bytes == sum(map(len, FILES.values()))
     assert not out.exists()
     extracted = extract_archive(path, out, on_bytes=seen.append)
     assert extracted == Extracted(num_written=3, num_already_there=0, num_bytes=sum(map(len, FILES.values())))
@@ -329,7 +329,7 @@ def test_a_long_way_through_a_compressed_tar_can_be_stopped(put: Put, out: Path)
     path = put(gzip.compress(tar_of({"a": bytes(3_000_000)})))
     calls = iter([False, True])  # at the only member, and on the way to what is behind it
     with pytest.raises(ExtractionStopped):
-        judge_archive(path, out, lambda: next(calls))
+        check_archive(path, out, lambda: next(calls))
 
 
 def test_what_follows_the_end_of_a_tar_has_a_limit(put: Put, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -210,7 +210,7 @@ class ShardWriter:
         self._partial.unlink(missing_ok=True)
 
     def _commit(self) -> None:
-        """Write the pending records in one transaction, again and again until the map is large enough for them."""
+        """Write the pending records in one transaction; while the map is too small for them, double it and retry."""
         environment = self._opened()
         while True:
             try:

@@ -29,8 +29,8 @@ class FoundBy(IntEnum):
     DETECTOR = 0  # the detector, as configured
     LOWER_THRESHOLDS = 1  # the detector with lower thresholds
     SECOND_DETECTOR = 2  # another detector
-    NEIGHBOURS = 3  # a closer search at the place where neighbouring frames show the face
-    BETWEEN = 4  # the box is interpolated between two detections; the landmarks are measured
+    NEIGHBOURS = 3  # a search of an enlarged part of the frame, where neighbouring frames show the face
+    BETWEEN = 4  # the box is interpolated between two detections; the landmarker ran in it
     NOT_FOUND = 5  # not found: box and landmarks are interpolated
 
 

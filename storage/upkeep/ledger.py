@@ -45,8 +45,8 @@ from storage.upkeep.versions import next_version, protected_shards
 # Rejections that may be temporary: the next run tries these videos again.
 TRANSIENT = frozenset({Reason.CRASHED, Reason.DECODE_TIMEOUT, Reason.UNREADABLE})
 
-# The index is written when the unlisted shards are this part of the store, so that the total of all writing is linear
-# in the number of shards: each of the first 16 is listed at once.
+# The index is written as soon as one in this many shards of the store is unlisted, so that the total of all writing is
+# linear in the number of shards: each of the first 16 is listed at once.
 LISTED_PER_UNLISTED = 16
 # The index is also written when it is this old, so that readers see the progress of a run.
 MAX_INDEX_AGE_SECONDS = 30.0

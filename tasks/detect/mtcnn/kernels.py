@@ -30,7 +30,7 @@ def paint_means(
     row: int,
     column: int,
 ) -> None:
-    """Write shrunk and normalised pictures from tables of sums.
+    """Write shrunk and normalised pictures from integral images.
 
     Args:
         sums: (T,H+1,W+1,3) sums of all pixels above and to the left.
@@ -64,7 +64,7 @@ def paint_means(
 
 @compiled
 def paint_squares(sums: Sums, frames: Numbers, corners_xyxy: Numbers, pictures: Floats) -> None:
-    """Write parts of frames, resized to squares and normalised, from tables of sums.
+    """Write parts of frames, resized to squares and normalised, from integral images.
 
     Args:
         sums: (T,H+1,W+1,3) sums of all pixels above and to the left.

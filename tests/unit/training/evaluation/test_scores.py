@@ -100,7 +100,7 @@ def test_rows_of_a_samplers_padding_count_once() -> None:
         ({"label": [2, 1, 1, 1, 0, 0]}, r"Scores\.label"),
         ({"track_id": [0]}, r"Scores\.track_id: got shape"),
         ({"more": [0]}, "columns of scores"),
-        ({"class_names": ("Real", "Fake")}, "a part of class_names"),
+        ({"class_names": ("Real", "Fake")}, "only some of class_names"),
         (CLASSES | {"class_label": [3, 1, 2, 2, 0, 0]}, "class_label"),
         (CLASSES | {"class_probabilities": np.full((6, 3), 0.1)}, "rows with another sum"),
         (CLASSES | {"class_probabilities": np.full((6, 3), 1 / 3)}, r"1 − p\(Real\)"),

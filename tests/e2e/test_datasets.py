@@ -164,7 +164,7 @@ def test_a_folder_of_ones_own(miniature: Path, tmp_path: Path, configure: Config
 
 def test_a_folder_of_no_known_shape_is_refused(tmp_path: Path, configure: Configure) -> None:
     (tmp_path / "videos").mkdir()
-    with pytest.raises(DatasetError, match="--layout"):
+    with pytest.raises(DatasetError, match="name the layout"):
         preprocess_ffpp(configure(tmp_path / "videos", tmp_path / "store"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,13 @@ def test_a_store_feeds_a_data_loader() -> None:
     assert isinstance(batch, Batch)
     expected = np.stack([faceshards.open(STORE, "train")[number].crops[0] for number in range(2)])
     assert np.array_equal(batch.pixels.numpy().transpose(0, 2, 3, 1), expected)
+
+
+def test_the_package_runs_as_the_command_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["faceshards", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("faceshards", run_name="__main__")
+    assert ended.value.code == 0
+    assert "usage: faceshards" in capsys.readouterr().out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,11 +28,10 @@ NUM_BITS = 8  # frame numbers up to 255 stand in the picture as eight black or w
 
 
 @pytest.fixture(autouse=True)
-def denormals_restored() -> Iterator[None]:
-    """Undo `torch.set_flush_denormal`, which training sets for its whole process and later tests would inherit."""
-    yield
+def denormals_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep denormal numbers: training flushes them, and threads that it starts would flush them in later tests."""
     if "torch" in sys.modules:
-        sys.modules["torch"].set_flush_denormal(False)
+        monkeypatch.setattr(sys.modules["torch"], "set_flush_denormal", lambda _mode: True)
 
 
 @pytest.fixture(scope="session")

@@ -1,17 +1,42 @@
-"""Atomic writes, locks and digests of files.
+"""Atomic writes, safe reads, locks and digests of files.
 
 A file gets its own name only when it is complete and synced to disk; until then its name is `.partial-…`.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 PARTIAL_PREFIX = ".partial-"
+
+
+@contextmanager
+def open_regular(path: Path, max_bytes: int | None = None) -> Iterator[BufferedReader]:
+    """Open a file for reading in bytes; a pipe, which may block for ever, and a device, which has no end, are refused.
+
+    Args:
+        path: a regular file, or a link to one.
+        max_bytes: the largest size that is accepted; None: any.
+
+    Raises:
+        OSError: the file cannot be opened, is not a regular file or is too large; `strerror` says which.
+    """
+    # Opening a pipe without O_NONBLOCK waits for a writer. On a regular file the flag has no effect.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a pipe" if stat.S_ISFIFO(found.st_mode) else "a device"
+            raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
+        if max_bytes is not None and found.st_size > max_bytes:
+            raise OSError(errno.EFBIG, f"a file of {found.st_size:,} bytes, more than {max_bytes:,}", str(path))
+        yield file
 
 
 def sha256_of(path: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.files import locked, remove_partials, write_atomically, written_whole
+from manifests.files import locked, open_regular, remove_partials, write_atomically, written_whole
 
 
 def names_in(folder: Path) -> list[str]:
@@ -31,6 +31,24 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert names_in(tmp_path) == ["index.json"]
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"bytes")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    with open_regular(tmp_path / "link", max_bytes=5) as file:
+        assert file.read() == b"bytes"
+    for name, reason in (
+        ("pipe", "a pipe, not a regular file"),
+        ("zeros", "a device, not a regular file"),
+        ("file", "a file of 5 bytes, more than 4"),
+        (".", "Is a directory"),
+        ("none", "No such file or directory"),
+    ):
+        with pytest.raises(OSError, match=reason), open_regular(tmp_path / name, max_bytes=4):
+            pass
 
 
 def test_only_partial_files_are_removed(tmp_path: Path) -> None:

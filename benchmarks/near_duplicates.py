@@ -34,7 +34,7 @@ from manifests.datasets import DATASETS
 from manifests.entry import SPLITS, VideoEntry
 from manifests.leakage.near_duplicates import RULE, Rule, find_near_duplicates
 from manifests.miniature import write_miniature
-from manifests.probe.container import coded_frames, open_video
+from manifests.probe.container import coded_stream, open_video
 from manifests.probe.frame_hashes import POSITIONS, hash_frames, words_of
 from manifests.rejected import Stage
 
@@ -120,7 +120,7 @@ class Hashed:
 def hashed(path: Path) -> Hashed:
     """Hash a file as probing does, and at the other positions."""
     with open_video(path, Stage.PROBE) as (container, stream):
-        num_frames = len(coded_frames(container, stream, Stage.PROBE))
+        num_frames = len(coded_stream(container, stream, Stage.PROBE).times)
         return Hashed(
             at_positions=words_of(hash_frames(container, stream, num_frames)),
             at_quarters=words_of(hash_frames(container, stream, num_frames, QUARTERS)),

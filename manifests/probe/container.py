@@ -1,8 +1,8 @@
-"""Frame times of a video from its container, without decoding, and which frames are never shown."""
+"""Packets of a video and times of its frames, from its container."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifests.errors import VideoRejected
+from manifests.probe.packets import CodedPacket, reader_of
 from manifests.rejected import Reason, Stage
 
 if TYPE_CHECKING:
@@ -17,16 +18,18 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 is unknown, and above are orders of two fields
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CodedFrame:
-    """One coded frame of the stream."""
+class CodedStream:
+    """The packets of a stream, and the frames that a player shows of them."""
 
-    pts_seconds: Fraction
-    """Exact presentation time in seconds."""
+    packets: tuple[CodedPacket, ...]
+    """In decoding order."""
 
-    is_shown: bool
-    """False outside the container's edit list: such a frame is only needed to decode others and is never displayed."""
+    times: tuple[Fraction, ...]
+    """Exact presentation times of the frames that are shown, in display order, seconds."""
 
 
 @contextmanager
@@ -66,29 +69,78 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
         raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail) from error
 
 
-def coded_frames(container: InputContainer, stream: VideoStream, stage: Stage) -> list[CodedFrame]:
-    """Return the stream's frames in display order, read from its packets.
+def coded_stream(container: InputContainer, stream: VideoStream, stage: Stage) -> CodedStream:
+    """Return the stream's packets and the times of its frames.
+
+    Where packets do not tell how many frames they show, the stream is decoded to count them: two fields may be coded
+    as one packet each, a packet may hold no picture, and a video may begin with pictures that refer to missing ones.
 
     Raises:
-        VideoRejected: the stream does not begin with a key frame, so that its first frames cannot be decoded; or a
-            frame has no time.
+        VideoRejected: the stream does not begin with a key frame, so that its first frames cannot be decoded.
     """
+    decoder = stream.codec_context
+    use_of = reader_of(decoder.codec.canonical_name, bytes(decoder.extradata or b""))
+    packets: list[CodedPacket] = []
+    seen: list[int | None] = []  # times of the packets that are shown
     # Packets are not kept: together they are as large as the file.
-    seen = [
-        (packet.dts if packet.pts is None else packet.pts, packet.is_discard, packet.is_keyframe)
-        for packet in container.demux(stream)
-        if packet.size > 0
-    ]
-    if seen and not seen[0][2]:
-        name = Path(container.name).name
-        detail = f"{name}: got a stream that begins without a key frame, expected one; cut it again"
-        raise VideoRejected(stage, Reason.TRUNCATED, detail)
-    if any(time is None for time, *_ in seen):
-        detail = f"{Path(container.name).name}: got frames without a time, expected one each; remux it"
-        raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail)
+    for packet in container.demux(stream):
+        if packet.size == 0:
+            continue
+        if not packets and not packet.is_keyframe:
+            name = Path(container.name).name
+            detail = f"{name}: got a stream that begins without a key frame, expected one; cut it again"
+            raise VideoRejected(stage, Reason.TRUNCATED, detail)
+        changes_coding = packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
+        use = None if changes_coding else use_of(memoryview(packet))
+        is_shown = not packet.is_discard and (use is None or use.is_shown)
+        packets.append(CodedPacket(pts=packet.pts, is_shown=is_shown, use=use))
+        if is_shown:
+            seen.append(packet.dts if packet.pts is None else packet.pts)
     time_base = stream.time_base or Fraction(0)
-    seen.sort(key=lambda packet: packet[0] or 0)
-    return [CodedFrame(pts_seconds=(time or 0) * time_base, is_shown=not is_hidden) for time, is_hidden, _ in seen]
+    known = [time for time in seen if time is not None]
+    times = tuple(time * time_base for time in sorted(known))
+    if len(known) < len(seen) or not _shows_one_frame_each(stream, packets):
+        times = _decoded_times(Path(container.name), stage) or times
+    return CodedStream(packets=tuple(packets), times=times)
+
+
+def _shows_one_frame_each(stream: VideoStream, packets: Sequence[CodedPacket]) -> bool:
+    """Whether it is certain that each packet which is shown becomes one frame."""
+    decoder = stream.codec_context
+    if decoder.codec.intra_only:
+        return True
+    first = packets[0].pts if packets else None
+    begins_whole = first is None or all(packet.pts is None or packet.pts >= first for packet in packets)
+    has_fields = decoder.codec.canonical_name == "h264" and decoder.field_order > PROGRESSIVE
+    return begins_whole and not has_fields and all(packet.use is not None for packet in packets)
+
+
+def _decoded_times(path: Path, stage: Stage) -> tuple[Fraction, ...]:
+    """Return the times of all frames that decode, in display order; none if the stream is broken.
+
+    A frame without a time comes one frame interval after the one before it.
+    """
+    import av
+
+    times: list[Fraction] = []
+    with open_video(path, stage) as (container, stream):
+        rate = stream.average_rate or stream.guessed_rate
+        interval = 1 / Fraction(rate) if rate else Fraction(0)
+        try:
+            for frame in all_frames(container, stream):
+                after = times[-1] + interval if times else Fraction(0)
+                times.append(after if frame.pts is None else frame.pts * (stream.time_base or Fraction(0)))
+        except av.error.FFmpegError:
+            return ()  # the decoder will say so
+    return tuple(sorted(times))
+
+
+def all_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    """Yield every frame of a stream in display order. An empty packet, a frame that AVI repeats, would end it early."""
+    for packet in container.demux(stream):
+        if packet.size > 0:
+            yield from stream.codec_context.decode(packet)
+    yield from stream.codec_context.decode(None)
 
 
 def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:

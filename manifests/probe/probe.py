@@ -12,7 +12,7 @@ from pathlib import Path
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
 from manifests.files import sha256_of
-from manifests.probe.container import coded_frames, first_frame, open_video
+from manifests.probe.container import coded_stream, first_frame, open_video
 from manifests.probe.frame_hashes import hash_frames
 from manifests.rejected import Reason, Rejected, Stage
 
@@ -86,19 +86,20 @@ def _measured(path: Path, entry: VideoEntry) -> VideoEntry:
         VideoRejected: it is no video, has no pictures, or fewer frames than its header states.
     """
     with open_video(path, Stage.PROBE) as (container, stream):
-        frames = coded_frames(container, stream, Stage.PROBE)
+        coded = coded_stream(container, stream, Stage.PROBE)
         # Only MP4 is checked: other headers count fields or estimates, so an AVI with B-frames may state twice its
         # frames. The header also counts frames in groups that an edit list hides as a whole; no reader gets these.
         num_promised = len(stream.index_entries)
-        if "mp4" in container.format.name and num_promised > len(frames):
-            detail = f"{path.name}: got {len(frames)} frames, expected {num_promised} as its header says; copy it again"
+        if "mp4" in container.format.name and num_promised > len(coded.packets):
+            got = len(coded.packets)
+            detail = f"{path.name}: got {got} frames, expected {num_promised} as its header says; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
         first = first_frame(container, stream)
         if first is None:
             detail = f"{path.name}: got no decodable frame, expected at least 1; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
         turned = first.rotation % 180 != 0
-        num_frames = sum(frame.is_shown for frame in frames)
+        num_frames = len(coded.times)
         return replace(
             entry,
             num_frames=num_frames,

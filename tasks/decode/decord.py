@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import StageMissing, VideoRejected
-from manifests.probe.container import coded_frames, open_video
+from manifests.probe.container import coded_stream, open_video
 from tasks.decode.decoder import Decoder, require_forward
 from tasks.media import FrameBatch, Reason, Stage
 
@@ -57,8 +57,7 @@ class DecordDecoder(Decoder):
         except ImportError as error:
             raise StageMissing(f"decoder decord: got {error}, expected decord 0.6.0; pip install it") from error
         with open_video(path, Stage.DECODE) as (container, stream):
-            frames = coded_frames(container, stream, Stage.DECODE)
-        pts_seconds = [float(frame.pts_seconds) for frame in frames if frame.is_shown]
+            pts_seconds = [float(time) for time in coded_stream(container, stream, Stage.DECODE).times]
         decord.logging.set_level(decord.logging.QUIET)
         try:
             reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1, fault_tol=FAULT_TOLERANCE)

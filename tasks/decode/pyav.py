@@ -1,7 +1,7 @@
 """Decoder `pyav`: PyAV with a decode plan, so that only the packets which the wanted frames need are decoded.
 
 A first pass over the packets, without decoding, finds the order of display (their sorted times) and the purpose of each
-(`tasks/decode/packets.py`). A second pass goes forward, without a seek:
+(`manifests/probe/packets.py`). A second pass goes forward, without a seek:
 
     decoded       the very first packet, since only it tells FFmpeg that an old x264 wrote FaceForensics++;
                   wanted frames, and all frames of their group of pictures that they may refer to
@@ -29,19 +29,16 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import VideoRejected
-from manifests.probe.container import coded_frames, open_video
+from manifests.probe.container import coded_stream, open_video
 from tasks.decode.decoder import Decoder, require_forward
 from tasks.decode.frame_memory import FrameMemory
-from tasks.decode.packets import HIDDEN, DecodePlan, PacketLog
+from tasks.decode.packets import HIDDEN, DecodePlan, plan_of
 from tasks.decode.yuv444 import to_rgb, weights_of
 from tasks.media import FrameBatch, Reason, Stage
 
 if TYPE_CHECKING:
     from av.buffer import Buffer
-    from av.container import InputContainer
-    from av.packet import Packet
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
 # Containers that hold the time of each frame (FFmpeg's first name of each); for others FFmpeg guesses the times.
 TIMED_FORMATS = {"mov", "matroska", "mpegts", "flv"}
@@ -63,17 +60,23 @@ class PyAvDecoder(Decoder):
             VideoRejected: the video cannot be opened, or holds fewer frames than its index lists.
         """
         with open_video(path, Stage.DECODE) as (container, stream):
-            watched = _WatchedContainer(container, stream)
-            frames = coded_frames(cast("InputContainer", watched), stream, Stage.DECODE)
+            coded = coded_stream(container, stream, Stage.DECODE)
             # Only MP4 lists every packet; packets before its edit list are not in this index.
             num_promised = len(stream.index_entries) if "mp4" in container.format.name else 0
-            if num_promised > len(frames):
+            if num_promised > len(coded.packets):
                 detail = (
-                    f"{path.name}: got {len(frames)} frames, expected {num_promised} as its index says; copy it again"
+                    f"{path.name}: got {len(coded.packets)} frames, expected {num_promised} as its index says; "
+                    "copy it again"
                 )
                 raise VideoRejected(Stage.DECODE, Reason.TRUNCATED, detail)
-        pts_seconds = [float(frame.pts_seconds) for frame in frames if frame.is_shown]
-        return PyAvReader(path, watched.log.plan(), np.array(pts_seconds, dtype=np.float64), self._memory)
+            plan = plan_of(
+                coded.packets,
+                is_reordered=stream.codec_context.has_b_frames,
+                has_times=container.format.name.split(",")[0] in TIMED_FORMATS,
+            )
+        if plan is not None and len(plan.packets) != len(coded.times):
+            plan = None  # packets do not tell how many frames they show
+        return PyAvReader(path, plan, np.array([float(time) for time in coded.times]), self._memory)
 
 
 class PyAvReader:
@@ -183,33 +186,6 @@ def _errors_as_faults() -> Iterator[None]:
         yield
     except av.error.FFmpegError as error:
         raise _Fault(f"'{error.strerror}'") from error
-
-
-class _WatchedContainer:
-    """A container whose packets are logged for the plan while `coded_frames` reads them: one pass for both."""
-
-    def __init__(self, container: InputContainer, stream: VideoStream) -> None:
-        self.name = container.name
-        decoder = stream.codec_context
-        keeps_times = container.format.name.split(",")[0] in TIMED_FORMATS
-        self.log = PacketLog(
-            decoder.name if keeps_times else "unknown",
-            bytes(decoder.extradata or b""),
-            is_reordered=decoder.has_b_frames,
-        )
-        self._container = container
-
-    def demux(self, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-        """Yield the stream's packets."""
-        for packet in self._container.demux(stream):
-            if packet.size > 0:
-                self.log.add(
-                    memoryview(packet),
-                    packet.pts,
-                    is_shown=not packet.is_discard,
-                    changes_coding=packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change"),
-                )
-            yield packet
 
 
 class _PacketFeed:

@@ -17,7 +17,7 @@ from manifests.datasets import DATASETS
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
 from manifests.indexing import index_dataset, survey_dataset
-from manifests.probe.container import coded_frames, open_video
+from manifests.probe.container import coded_stream, open_video
 from manifests.probe.frame_hashes import words_of
 from manifests.probe.probe import is_unchanged, probe
 from manifests.rejected import Reason, Stage
@@ -166,9 +166,9 @@ def test_hidden_frames_are_not_counted(samples_dir: Path) -> None:
     """The clip's edit list hides three of its 98 coded frames; FFmpeg's players show 95."""
     path = samples_dir / "edge_cases" / "no_face.mp4"
     with open_video(path, Stage.PROBE) as (container, stream):
-        frames = coded_frames(container, stream, Stage.PROBE)
-    assert [frame.is_shown for frame in frames] == [False] * 3 + [True] * 95
-    assert frames[3].pts_seconds == 0
+        coded = coded_stream(container, stream, Stage.PROBE)
+    assert sorted(packet.is_shown for packet in coded.packets) == [False] * 3 + [True] * 95
+    assert coded.times[0] == 0
     assert probe(path.parent, entry(path.name)).num_frames == 95
 
 

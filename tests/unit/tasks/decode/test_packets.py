@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tasks.decode.packets import HIDDEN, DecodePlan, PacketLog
+from manifests.probe.packets import CodedPacket, reader_of
+from tasks.decode import packets as decode_packets
+from tasks.decode.packets import HIDDEN, DecodePlan
 
 AVCC = bytes([1, 100, 0, 31, 0xFF])  # H.264 with lengths of four bytes
 HVCC = bytes([1, *bytes(20), 0xFF])  # HEVC, the same
@@ -28,13 +30,21 @@ def packet(*units: bytes) -> bytes:
 
 
 def plan_of(
-    packets: list[bytes], times: list[int], *, coding: str = "h264", configuration: bytes = AVCC, hidden: int = 0
+    packets: list[bytes],
+    times: list[int],
+    *,
+    coding: str = "h264",
+    configuration: bytes = AVCC,
+    hidden: int = 0,
+    has_times: bool = True,
 ) -> DecodePlan:
     """The plan of packets with these times, of which those below `hidden` are never shown."""
-    log = PacketLog(coding, configuration, is_reordered=True)
-    for data, time in zip(packets, times, strict=True):
-        log.add(memoryview(data), time, is_shown=time >= hidden, changes_coding=False)
-    plan = log.plan()
+    use_of = reader_of(coding, configuration)
+    coded = [
+        CodedPacket(pts=time, is_shown=time >= hidden, use=use_of(memoryview(data)))
+        for data, time in zip(packets, times, strict=True)
+    ]
+    plan = decode_packets.plan_of(coded, is_reordered=True, has_times=has_times)
     assert plan is not None
     return plan
 
@@ -140,18 +150,11 @@ def test_made_up_times_are_not_trusted() -> None:
     assert needed(plan_of(TWO_GROUPS, list(range(14))), 13) == list(range(14))
 
 
-def test_times_that_tell_no_order_make_no_plan() -> None:
-    for times in ([0, None], [3, 3]):
-        log = PacketLog("h264", AVCC, is_reordered=False)
-        for time in times:
-            log.add(memoryview(packet(KEY)), time, is_shown=True, changes_coding=False)
-        assert log.plan() is None
+@pytest.mark.parametrize("times", [(0, None), (3, 3)])
+def test_times_that_tell_no_order_make_no_plan(times: tuple[int | None, ...]) -> None:
+    coded = [CodedPacket(pts=time, is_shown=True, use=None) for time in times]
+    assert decode_packets.plan_of(coded, is_reordered=False, has_times=True) is None
 
 
-def test_a_new_configuration_on_the_way_is_decoded_whole() -> None:
-    log = PacketLog("h264", AVCC, is_reordered=True)
-    for place, time in enumerate([0, 2, 1, 3]):
-        log.add(memoryview(packet(KEY)), time, is_shown=True, changes_coding=place == 2)
-    plan = log.plan()
-    assert plan is not None
-    assert needed(plan, 3) == [0, 1, 2, 3]
+def test_a_container_without_times_is_decoded_whole() -> None:
+    assert needed(plan_of(TWO_GROUPS, SHOWN_AT, has_times=False), 13) == list(range(12))

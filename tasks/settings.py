@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self, TypeVar
 
-from pydantic import Field, ModelWrapValidatorHandler, field_validator, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from manifests.registry import Registry
 from storage.format.images import ImageFormat
 from tasks.align import ALIGNERS
 from tasks.align.aligner import Aligner, AlignerSettings
 from tasks.align.five_point import TEMPLATES
-from tasks.decode import DECODERS
+from tasks.decode import AUTO, AUTO_DECODER, BACKENDS, DECODERS
 from tasks.decode.decoder import Decoder, DecoderSettings
 from tasks.detect import DETECTORS
 from tasks.detect.detector import DetectorSettings, FaceDetector
@@ -46,6 +46,11 @@ def _named(family: Registry[type[One]], section: object) -> type[One] | None:
 def _usable(landmarker: type[Landmarker], aligner: type[Aligner]) -> bool:
     """Return whether an aligner can use the number of landmarks that a landmarker returns."""
     return not aligner.num_landmarks or landmarker.num_landmarks in aligner.num_landmarks
+
+
+def _decoder_of(backend: str) -> str:
+    """Return the name of the implementation, which the store records: a later release may choose another for `auto`."""
+    return AUTO_DECODER if backend == AUTO else backend
 
 
 def _either(names: Iterable[object]) -> str:
@@ -104,8 +109,10 @@ class DecodeSettings(DecoderSettings):
 
     family: ClassVar[Registry[type[Decoder]]] = DECODERS
 
-    backend: Annotated[str, OneOf(DECODERS)] = "decord"
-    """Decoder: decord (reads strictly forward) or pyav (decodes only what the requested frames need)."""
+    backend: Annotated[str, OneOf(BACKENDS), AfterValidator(_decoder_of)] = Field(AUTO, validate_default=True)
+    """Decoder: auto (pyav), pyav (the library that probes; decodes only what the requested frames need) or decord
+    (another FFmpeg, which knows fewer codecs; reads strictly forward).
+    """
 
 
 class DetectSettings(DetectorSettings):

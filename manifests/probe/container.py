@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from manifests.errors import VideoRejected
 from manifests.probe.packets import CodedPacket, reader_of
+from manifests.probe.shown_stream import opened, shown_stream
 from manifests.rejected import Reason, Stage
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class CodedStream:
 
 @contextmanager
 def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its first stream of moving pictures; the cover picture of an audio file does not count.
+    """Open a file and the stream of moving pictures that a player shows.
 
     Args:
         path: the file.
@@ -47,14 +48,8 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
     import av
 
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
-            moving = (
-                stream
-                for stream in container.streams.video
-                if not stream.disposition & av.stream.Disposition.attached_pic
-                and stream.codec_context is not None  # a damaged file may have a stream without a codec
-            )
-            stream = next(moving, None)
+        with opened(path) as container:
+            stream = shown_stream(path, container)
             if stream is None:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))
                 # Without any stream, the index is lost.

@@ -1,5 +1,8 @@
 """Registry of video decoders: each one is a file in this folder and a line here."""
 
+from collections import ChainMap
+from typing import Final
+
 from manifests.registry import Registry
 from tasks.decode.decoder import Decoder
 from tasks.decode.decord import DecordDecoder
@@ -12,3 +15,9 @@ DECODERS = Registry[type[Decoder]](
     {"decord": DecordDecoder, "pyav": PyAvDecoder},
     needs=contract_of(Decoder),
 )
+
+AUTO: Final = "auto"
+# What `auto` stands for, in settings and in records: the library that also probes, so both see the same video.
+AUTO_DECODER: Final = "pyav"
+# `auto` first; a view, so decoders of other distributions appear.
+BACKENDS: Final = ChainMap[str, type[Decoder]](DECODERS, {AUTO: DECODERS.own[AUTO_DECODER]})

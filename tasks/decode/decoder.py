@@ -80,7 +80,7 @@ class DecoderSettings(Choice):
 
     chooser: ClassVar[str] = "backend"
 
-    backend: str = "decord"
+    backend: str = "pyav"
     """Name of the decoder."""
 
     timeout_s: float = Field(120.0, gt=0, le=86400)

@@ -10,6 +10,7 @@ import pytest
 from flows.config.preprocess import PreprocessConfig, load_config
 from flows.run.preflight import require_models
 from manifests.errors import ConfigError, StageMissing
+from tasks.decode import BACKENDS
 from tasks.settings import StageSettings
 from tasks.video.provenance import made_with
 from tests.helpers.plugins import NAME, VERSION
@@ -45,7 +46,7 @@ def test_the_lines_that_an_implementation_costs(name: str) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_an_unknown_name_is_told_with_the_known_ones(name: str) -> None:
-    known = ", ".join(FAMILIES[name])
+    known = ", ".join(BACKENDS if name == "decode.backend" else FAMILIES[name])
     assert fault(f"{name}=nothing").startswith(f"{name}: got 'nothing', expected one of {known}")
 
 

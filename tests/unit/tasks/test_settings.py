@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from storage.format.images import ImageFormat
 from tasks.align import ALIGNERS
 from tasks.align.five_point import TEMPLATES
-from tasks.decode import DECODERS
+from tasks.decode import AUTO, AUTO_DECODER, BACKENDS
 from tasks.detect import DETECTORS
 from tasks.implementation import OneOf, Settings
 from tasks.landmarks import LANDMARKERS
@@ -34,7 +34,7 @@ def refusal(values: dict[str, Any]) -> list[tuple[tuple[int | str, ...], str]]:
 def test_defaults_are_the_documented_ones() -> None:
     settings = StageSettings()
     assert (settings.frames.mode, settings.frames.count, settings.frames.stride) == ("uniform", 32, 10)
-    assert (settings.decode.backend, settings.decode.timeout_s) == ("decord", 120.0)
+    assert (settings.decode.backend, settings.decode.timeout_s) == ("pyav", 120.0)
     # facenet-pytorch's own: MTCNN(min_face_size=20, thresholds=[0.6, 0.7, 0.7], factor=0.709)
     detect = settings.detect
     assert (detect.kind, detect.min_face_px, detect.thresholds) == ("mtcnn", 20, (0.6, 0.7, 0.7))
@@ -60,7 +60,7 @@ def test_settings_outside_of_sections_are_described_too() -> None:
 @pytest.mark.parametrize(
     ("section", "name", "choices"),
     [
-        ("decode", "backend", list(DECODERS)),
+        ("decode", "backend", list(BACKENDS)),
         ("detect", "kind", list(DETECTORS)),
         ("landmark", "kind", list(LANDMARKERS)),
         ("crop", "kind", list(ALIGNERS)),
@@ -73,7 +73,7 @@ def test_each_choice_is_drawn_and_taken(section: str, name: str, choices: list[s
     assert SECTIONS[section].model_json_schema()["properties"][name]["enum"] == choices
     for choice in choices:
         settings = StageSettings.model_validate({section: {name: choice}})
-        assert getattr(getattr(settings, section), name) == choice
+        assert getattr(getattr(settings, section), name) == (AUTO_DECODER if choice == AUTO else choice)
     ((where, _),) = refusal({section: {name: "nothing"}})
     assert where == (section, name)
 

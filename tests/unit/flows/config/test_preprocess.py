@@ -25,7 +25,7 @@ from manifests.errors import ConfigError
 from manifests.splits.policies import POLICIES
 from tasks.align import ALIGNERS
 from tasks.align.five_point import TEMPLATES
-from tasks.decode import DECODERS
+from tasks.decode import BACKENDS
 from tasks.detect import DETECTORS
 from tasks.landmarks import LANDMARKERS
 from tasks.settings import StageSettings
@@ -58,18 +58,42 @@ CHANGES_NO_RECORD: dict[str, Any] = {
     **{"test_datasets": [{"root": "/other"}], "weights_dir": "/weights"},
 }
 # Digests that stores were made with: they never change. MEAN stands for a mean face's file.
+DECORD = "decode.backend=decord"  # the default of version 0.1.0
 DIGESTS: dict[tuple[str, ...], str] = {
-    (): "3bf702c33e368f1a67bbbda8832b3d2c22b0bd1f0335def3f6775d6642e7e6d7",
-    ("crop.kind=lrw",): "1bb1c9893d193c33ad65abceff98e12577246f62fe1ecb7899df8b128492672d",
-    ("crop.kind=lrw", "crop.size_px=96", "landmark.kind=dlib"): (
+    (): "6e96410611f77b5f059525c4742c846bcf2a3acb29eeab4141201520a5567613",
+    ("decode.backend=pyav",): "6e96410611f77b5f059525c4742c846bcf2a3acb29eeab4141201520a5567613",
+    ("decode.backend=auto",): "6e96410611f77b5f059525c4742c846bcf2a3acb29eeab4141201520a5567613",
+    (DECORD,): "3bf702c33e368f1a67bbbda8832b3d2c22b0bd1f0335def3f6775d6642e7e6d7",
+    (
+        DECORD,
+        "crop.kind=lrw",
+    ): "1bb1c9893d193c33ad65abceff98e12577246f62fe1ecb7899df8b128492672d",
+    (DECORD, "crop.kind=lrw", "crop.size_px=96", "landmark.kind=dlib"): (
         "8135fba458f68a469e443108e53259993c357082e78167cc63c27be4b19f5daf"
     ),
-    ("crop.kind=lrw", "crop.mean_face=MEAN"): "fdc92985cb3e15fb4cb80f0afbb44eeb6b81b5e3f2eeeb3aad928ffd4420e823",
-    ("crop.mean_face=MEAN",): "e81b34d5b9f201700ae94ab7a3a6e7ddc8e28cee8219ee63eb4d140297f979b2",
-    ("detect.kind=s3fd",): "a3fd6d2a7f6af07be49436b4834e6f9f527f259cb13be895e2805ca63072c4ff",
-    ("crop.kind=five_point",): "5ab5b1aff175fd7bdde90a3eb50561a2e4df7923765ed6f5c4c9ff870041081b",
-    ("landmark.kind=dlib", "detect.every=4"): "bb528ec05b746804c00a6315419867fad7619963b92b8287e6703736249b2358",
-    ("frames.at_least=8", "detect.second=s3fd", "landmark.kind=fan"): (
+    (
+        DECORD,
+        "crop.kind=lrw",
+        "crop.mean_face=MEAN",
+    ): "fdc92985cb3e15fb4cb80f0afbb44eeb6b81b5e3f2eeeb3aad928ffd4420e823",
+    (
+        DECORD,
+        "crop.mean_face=MEAN",
+    ): "e81b34d5b9f201700ae94ab7a3a6e7ddc8e28cee8219ee63eb4d140297f979b2",
+    (
+        DECORD,
+        "detect.kind=s3fd",
+    ): "a3fd6d2a7f6af07be49436b4834e6f9f527f259cb13be895e2805ca63072c4ff",
+    (
+        DECORD,
+        "crop.kind=five_point",
+    ): "5ab5b1aff175fd7bdde90a3eb50561a2e4df7923765ed6f5c4c9ff870041081b",
+    (
+        DECORD,
+        "landmark.kind=dlib",
+        "detect.every=4",
+    ): "bb528ec05b746804c00a6315419867fad7619963b92b8287e6703736249b2358",
+    (DECORD, "frames.at_least=8", "detect.second=s3fd", "landmark.kind=fan"): (
         "4381ec69123f051af889018aa91bb348461bf9c7e0cb95538519ea858e2e420c"
     ),
     ("frames.mode=clips", "decode.backend=pyav", "masks=difference"): (
@@ -84,7 +108,7 @@ OPTIONS = {"decode.options", "detect.options", "landmark.options", "crop.options
 REGISTRIES: dict[str, MutableMapping[str, Any]] = {
     "dataset.name": LAYOUTS,
     "split.policy": POLICIES,
-    "decode.backend": DECODERS,
+    "decode.backend": BACKENDS,
     "detect.kind": DETECTORS,
     "landmark.kind": LANDMARKERS,
     "crop.kind": ALIGNERS,

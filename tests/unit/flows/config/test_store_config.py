@@ -162,7 +162,7 @@ def test_a_setting_that_no_longer_exists_stays_recorded(out: Path) -> None:
 def test_a_value_that_is_no_longer_allowed_is_told(out: Path) -> None:
     write_store(out)
     change_index(out, {"decode.backend": "gone"})
-    with pytest.raises(StoreChanged, match=r"decode\.backend: got 'gone', expected one of decord, pyav"):
+    with pytest.raises(StoreChanged, match=r"decode\.backend: got 'gone', expected one of auto, decord, pyav"):
         store_config(load(out))
 
 
@@ -262,3 +262,18 @@ def test_a_file_that_is_gone_is_named(out: Path, tmp_path: Path) -> None:
     (tmp_path / "face.npy").unlink()
     with pytest.raises(ConfigError, match=r"face\.npy"):
         store_config(load(out))
+
+
+def test_a_store_of_decord_keeps_it_and_refuses_another_decoder(out: Path) -> None:
+    """Version 0.1.0's default: the plain command, whose default is auto, completes its stores."""
+    made = write_store(out, "decode.backend=decord")
+    assert (store_config(load(out)).run.decode.backend, store_config(load(out)).digest) == ("decord", made.digest)
+    assert refusal(load(out, "decode.backend=auto")) == ["decode.backend: decord → pyav"]
+
+
+@pytest.mark.parametrize("named", [(), ("decode.backend=auto",), ("decode.backend=pyav",)])
+def test_a_store_records_the_decoder_that_auto_stands_for(out: Path, named: tuple[str, ...]) -> None:
+    made = write_store(out, *named)
+    assert made.settings["decode"]["backend"] == "pyav"
+    for again in ((), ("decode.backend=auto",), ("decode.backend=pyav",)):
+        assert store_config(load(out, *again)).digest == made.digest

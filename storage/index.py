@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt, StoreError, StoreMissing
 from manifests.files import write_atomically
+from manifests.splits.policies import POLICIES_THAT_KEEP_GROUPS
 from storage.files.layout import FORMAT_VERSION, INDEX_NAME, shard_name
 
 JsonObject: TypeAlias = dict[str, Any]  # settings by section, or another JSON object whose values have many types
@@ -123,6 +124,11 @@ class StoreIndex:
     leakage_allowed: bool = False
     """Whether a run was allowed to store a split that breaks its policy's promise."""
 
+    crossing_groups: tuple[str, ...] = ()
+    """Leakage groups, by id and sorted, that an earlier run put into several splits although the policy promises whole
+    groups: that run did not know that their footage is of one recording.
+    """
+
     store_id: str = ""
     """Identity that all copies of one store share, hex; empty for stores made before copies existed."""
 
@@ -141,6 +147,12 @@ class StoreIndex:
         if len(names) != len(set(names)):
             raise ValueError(f"shards of an index: got {names}, expected each name once")
         object.__setattr__(self, "shards", ordered_shards(self.shards))
+
+    @property
+    def promises_whole_groups(self) -> bool:
+        """Whether the split policy promises whole leakage groups, and no run was allowed to break this promise."""
+        policy = self.config.get("split", {}).get("policy", "group")
+        return policy in POLICIES_THAT_KEEP_GROUPS and not self.leakage_allowed
 
     @property
     def num_records(self) -> dict[str, int]:
@@ -216,7 +228,11 @@ _SHARD_FIELD_TYPES = _json_types(ShardEntry)
 
 
 def _from_plain(plain: JsonObject, path: Path) -> StoreIndex:
-    earlier: JsonObject = {"store_id": "", "version": 0}  # for stores made before copies and versions existed
+    earlier: JsonObject = {
+        "store_id": "",
+        "version": 0,
+        "crossing_groups": [],
+    }  # for stores made before these fields existed
     plain = earlier | plain
     for name, kind in _FIELD_TYPES.items():
         if not isinstance(plain.get(name), kind):
@@ -224,7 +240,9 @@ def _from_plain(plain: JsonObject, path: Path) -> StoreIndex:
     shards = tuple(_shard_from_plain(row, path) for row in plain["shards"])
     try:
         scalars = {name: plain[name] for name, kind in _FIELD_TYPES.items() if kind is not list}
-        texts: JsonObject = {name: tuple(map(str, plain[name])) for name in ("test_datasets", "discarded")}
+        texts: JsonObject = {
+            name: tuple(map(str, plain[name])) for name in ("test_datasets", "crossing_groups", "discarded")
+        }
         index = StoreIndex(**scalars, **texts, shards=shards)
     except ValueError as error:
         raise _corrupt(path, str(error)) from error

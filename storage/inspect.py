@@ -241,7 +241,14 @@ def _show_summary(store: RecordStore, as_json: bool) -> None:
     totals = _totals(store, rows)
     if as_json:
         about = (
-            *("complete", "format_version", "faceshards_version", "test_datasets", "leakage_allowed"),
+            *(
+                "complete",
+                "format_version",
+                "faceshards_version",
+                "test_datasets",
+                "leakage_allowed",
+                "crossing_groups",
+            ),
             *("config_digest", "store_sha256", "config"),
         )
         _write_json(
@@ -267,6 +274,10 @@ def _show_summary(store: RecordStore, as_json: bool) -> None:
         lines["test only"] = ", ".join(index.test_datasets)
     if index.leakage_allowed:
         lines["leakage"] = "allowed by --allow-leakage: report.json lists what the splits share"
+    elif index.crossing_groups:
+        lines["leakage"] = (
+            f"groups that an earlier version split: {len(index.crossing_groups)}; --reprocess splits again"
+        )
     for name, line in lines.items():
         _write(f"{name:<16} {line}")
     # Drawn into a buffer: on a closed pipe rich would end the program with an exit status of its own.

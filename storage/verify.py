@@ -13,7 +13,6 @@ from pathlib import Path
 
 from manifests.errors import StoreCorrupt, StoreError
 from manifests.files import PARTIAL_PREFIX, sha256_of
-from manifests.splits.policies import POLICIES_THAT_KEEP_GROUPS
 from storage.files.layout import INDEX_NAME, RECORDS_NAME, SHARDS_DIR, VIDEOS_NAME, video_id_of
 from storage.format.encoding import decode_record
 from storage.format.images import decode_gray, decode_rgb
@@ -81,6 +80,9 @@ class _Seen:
     keeps_groups: bool = True
     """Whether the store promises that no leakage group is in two splits."""
 
+    crossing_groups: frozenset[str] = frozenset()
+    """Leakage groups that are known to be in several splits nevertheless."""
+
 
 def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyReport:
     """Read a whole store and report every problem.
@@ -98,8 +100,8 @@ def verify_store(store_dir: Path, progress: Progress | None = None) -> VerifyRep
         index = read_index(store_dir)
     except StoreCorrupt as error:
         return VerifyReport(num_shards=0, num_records=0, num_images=0, problems=(str(error),))
-    policy = index.config.get("split", {}).get("policy", "group")
-    seen.keeps_groups = policy in POLICIES_THAT_KEEP_GROUPS and not index.leakage_allowed
+    seen.keeps_groups = index.promises_whole_groups
+    seen.crossing_groups = frozenset(index.crossing_groups)
     if not index.complete:
         seen.problems.append(
             f"{INDEX_NAME}: got a store whose last run did not finish, expected a complete one; run it again"
@@ -218,7 +220,8 @@ def _faults_of_record(key: str, data: memoryview, entry: ShardEntry, seen: _Seen
 def _identities(key: str, record: Record, entry: ShardEntry, seen: _Seen) -> list[tuple[str, object, object]]:
     """Return (what, got, expected) of each field that must agree with the key, the shard or other records."""
     key_parts = f"{record.video_id}/{record.track_id:02d}/{record.frame_indices[0]:06d}"
-    group_split = seen.split_of_group.setdefault(record.group_id, record.split) if seen.keeps_groups else record.split
+    is_whole = seen.keeps_groups and record.group_id not in seen.crossing_groups
+    group_split = seen.split_of_group.setdefault(record.group_id, record.split) if is_whole else record.split
     shard = seen.shard_of_video.setdefault(record.video_id, entry.name)
     return [
         ("video, person and first frame", key_parts, key),

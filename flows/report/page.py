@@ -42,6 +42,7 @@ SHARED_KINDS = {
     "target": "footage that videos were made from",
     "source": "person whose face a fake shows",
     "identity": "person in the footage or source of the face",
+    "recording": "recording that several sequences of footage were cut from",
     "group": "videos that belong together by footage or people",
     "identical file": "files with equal bytes",
     NEAR_DUPLICATE: "pairs of videos whose frames look alike",

@@ -69,7 +69,9 @@ class Workload:
             ledger.forget(gone)
             gone = set()
         test_datasets = require_apart(indexed, ledger.index.test_datasets)
-        rows = with_splits(indexed.rows, config.split, ledger.stored_entries(), test_datasets)
+        rows = with_splits(
+            indexed.rows, config.split, ledger.stored_entries(), test_datasets, ledger.known_entries().values()
+        )
         usable = [row.entry for row in rows if row.status == "pending" and row.entry is not None]
         relatives = Relatives.among(usable, config, ledger.rows)
         outdated = videos_of_other_code(config, run) if config.remake == "code" else frozenset()

@@ -6,6 +6,7 @@ from manifests.datasets.dfdc import DFDC
 from manifests.datasets.ffpp import FaceForensicsPP
 from manifests.datasets.ffpp_kaggle import FaceForensicsPPOnKaggle
 from manifests.datasets.folder import Folder
+from manifests.entry import VideoEntry
 from manifests.registry import Registry
 
 DATASETS = Registry[Dataset](
@@ -20,3 +21,10 @@ DATASETS = Registry[Dataset](
     },
     needs=("name", "title", "expects", "recognise", "survey", "official_splits"),
 )
+
+
+def recordings_of(entry: VideoEntry) -> list[str]:
+    """Return the recordings that a video's footage and its donor's face come from, as far as the dataset tells."""
+    known = DATASETS.get(entry.dataset)
+    found = [known.recording_of(footage) for footage in (entry.target_id, entry.source_id) if footage] if known else []
+    return [f"{entry.dataset}/{recording}" for recording in found if recording is not None]

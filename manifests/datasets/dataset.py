@@ -86,6 +86,16 @@ class Dataset(Protocol):
         """
         return {}
 
+    def recording_of(self, _footage: str, /) -> str | None:
+        """Return the name of the recording that some footage was cut from; None where the dataset does not tell.
+
+        Footage of one recording shows one person in one place, so it belongs in one leakage group.
+
+        Args:
+            _footage: a `VideoEntry.target_id` or `source_id`.
+        """
+        return None
+
     def official_splits(self, entries: Sequence[VideoEntry], _lists_dir: Path | None, /) -> dict[str, Split | None]:
         """Return the split of each video by the dataset's own lists, by video_id.
 

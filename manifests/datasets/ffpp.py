@@ -4,9 +4,10 @@
     <root>/manipulated_sequences/<manipulation>/{raw|c0,c23,c40}/videos/*.mp4
     <root>/manipulated_sequences/<manipulation>/masks/videos/*.mp4
 
-Originals are `NNN.mp4`, fakes `<target>_<source>.mp4`. The 1000 originals form 500 closed pairs, so a pair is a
-leakage group. DeepFakeDetection has `<actor>__<scene>.mp4` and `<target>_<source>__<scene>__<8 characters>.mp4`; its
-groups are the connected actors. `downloaded_videos` is ignored; other folders with videos are rejected.
+Originals are `NNN.mp4`, fakes `<target>_<source>.mp4`. The 1000 originals form 500 closed pairs, and were cut from 977
+YouTube videos. Pairs whose originals were cut from one video are one leakage group, so there are 478 groups.
+DeepFakeDetection has `<actor>__<scene>.mp4` and `<target>_<source>__<scene>__<8 characters>.mp4`; its groups are the
+connected actors. `downloaded_videos` is ignored; other folders with videos are rejected.
 """
 
 from __future__ import annotations
@@ -52,6 +53,15 @@ FAKE_NAME = {
 }
 NAME_EXAMPLES = {YOUTUBE: "519.mp4 or 519_515.mp4", ACTORS: "01__exit_phone_room.mp4 or 01_02__talking__YVGY8LOK.mp4"}
 
+# Originals that were cut from one YouTube video, of all 1000. Counted in dataset/conversion_dict.json of the authors'
+# public repository (github.com/ondyari/FaceForensics, MIT), which names the YouTube video of each original.
+SEQUENCES_OF_ONE_VIDEO = (
+    *("331-332", "524-525", "566-567", "605-606", "614-615", "618-619", "639-640", "685-686-687", "755-756"),
+    *("766-767", "769-770", "787-788", "837-838", "875-876", "883-884", "937-938", "942-943", "954-955", "967-968"),
+    *("973-974", "982-983", "993-994"),
+)
+RECORDING_OF = {number: recording for recording in SEQUENCES_OF_ONE_VIDEO for number in recording.split("-")}
+
 
 class FaceForensicsPP(TreeDataset):
     """The official tree; any subset of manipulations and compressions may be there."""
@@ -82,6 +92,10 @@ class FaceForensicsPP(TreeDataset):
     def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
         """Return the entries with their leakage groups: the connected people."""
         return with_groups(entries)
+
+    def recording_of(self, footage: str) -> str | None:
+        """Return the originals cut from one YouTube video, such as `331-332` or `000`; None for footage of actors."""
+        return RECORDING_OF.get(footage, footage) if REAL_NAME[YOUTUBE].fullmatch(footage) else None
 
     def official_splits(self, entries: Sequence[VideoEntry], lists_dir: Path | None) -> dict[str, Split | None]:
         """Return the splits of the authors' three lists of pairs, which do not come with the videos.
@@ -132,12 +146,14 @@ def entry_of(file: TreeFile, folder: str, compression: str, masks: Collection[st
 
 
 def with_groups(entries: Iterable[VideoEntry]) -> list[VideoEntry]:
-    """Return entries of `entry_of` with their leakage groups, which are connected people."""
+    """Return entries of `entry_of` with their leakage groups: connected people, and originals cut from one video."""
     listed = list(entries)
     people = [
         [f"{FOOTAGE.get(entry.collection, entry.collection)}/{person}" for person in _people(entry)] for entry in listed
     ]
-    groups = connected_groups((found[0], found[-1]) for found in people)
+    known = {f"{YOUTUBE}/{number}": f"{YOUTUBE}/{recording}" for number, recording in RECORDING_OF.items()}
+    cuts = [(person, known[person]) for found in people for person in found if person in known]
+    groups = connected_groups([*((found[0], found[-1]) for found in people), *cuts])
     return [
         replace(entry, group_id=f"{FaceForensicsPP.name}/{groups[found[0]]}")
         for entry, found in zip(listed, people, strict=True)

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import combinations
 
+from manifests.datasets import recordings_of
 from manifests.entry import REAL, SPLITS, Split, VideoEntry
 from manifests.leakage.confounds import Confound, find_confounds
 from manifests.leakage.near_duplicates import find_near_duplicates
 
 MAX_EXAMPLES = 5  # of each kind in the report
+MAX_RECORDINGS = 10  # of recordings: the authors' lists of FaceForensics++ split seven, which are all named
 
 PAIRS: tuple[tuple[Split, Split], ...] = tuple(combinations(SPLITS, 2))
 BIT_OF_SPLIT = {split: 1 << number for number, split in enumerate(SPLITS)}
@@ -27,6 +29,7 @@ def _people(entry: VideoEntry) -> list[str]:
     return [f"{entry.dataset}/{person}" for person in (entry.target_identity, entry.source_id) if person is not None]
 
 
+RECORDING = "recording"
 NEAR_DUPLICATE = "near-duplicate"
 # Kinds of values that splits can share: kind → the values of a video. `near-duplicate` is one more kind, whose values
 # are pairs of videos.
@@ -35,6 +38,7 @@ VALUES: dict[str, Callable[[VideoEntry], list[str]]] = {
     "target": lambda entry: [f"{entry.dataset}/{entry.target_id}"] if entry.has_known_footage else [],
     "source": lambda entry: [] if entry.source_id is None else [f"{entry.dataset}/{entry.source_id}"],
     "identity": _people,
+    RECORDING: recordings_of,
     "group": lambda entry: [entry.group_id],
     "identical file": lambda entry: [] if entry.sha256 is None else [entry.sha256],
 }
@@ -75,7 +79,7 @@ class Shared:
     """Split → videos that have a shared value."""
 
     examples: tuple[Example, ...]
-    """Up to MAX_EXAMPLES shared values, ordered by value; near-duplicates nearest first."""
+    """The first shared values, ordered by value; near-duplicates nearest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +201,7 @@ def _shared(kind: str, values_of: Callable[[VideoEntry], list[str]], assigned: S
         for value in carried:
             first_video.setdefault((value, entry.split), entry.video_id)
     examples = []
-    for value in nsmallest(MAX_EXAMPLES, crossing):
+    for value in nsmallest(MAX_RECORDINGS if kind == RECORDING else MAX_EXAMPLES, crossing):
         splits = tuple(split for split in SPLITS if crossing[value] & BIT_OF_SPLIT[split])
         videos = tuple(first_video[value, split] for split in splits)
         examples.append(Example(value=value, splits=splits, video_ids=videos))

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from manifests.entry import SPLITS
 from manifests.errors import SplitError
-from manifests.leakage.audit import NEAR_DUPLICATE, PAIRS, VALUES, Example, HeldOut, LeakageReport, Shared
+from manifests.leakage.audit import NEAR_DUPLICATE, PAIRS, RECORDING, VALUES, Example, HeldOut, LeakageReport, Shared
 from manifests.leakage.confounds import ALL, ORIGINALS, Confound
 
 MAX_EXAMPLES_IN_MESSAGE = 3
-MAX_EXAMPLES_SHOWN = 2  # examples of each kind on a terminal
+MAX_EXAMPLES_SHOWN = 2  # examples of each kind on a terminal; recordings are all shown
 KIND_WIDTH, COLUMN_WIDTH = 21, 11  # widths of the table's columns, characters
 
 PLURALS = {kind: f"{kind}s" for kind in VALUES} | {"identity": "identities", NEAR_DUPLICATE: "near-duplicate pairs"}
@@ -60,7 +60,7 @@ def describe(report: LeakageReport) -> list[str]:
         counts = (f"{donors.num_elsewhere:,} of {donors.num_fakes:,} in {donors.split}" for donors in report.donors)
         lines.append(f"Fakes whose donor's own video lies in another split: {', '.join(counts)}.")
     for found in report.shared:
-        for example in found.examples[:MAX_EXAMPLES_SHOWN]:
+        for example in found.examples if found.kind == RECORDING else found.examples[:MAX_EXAMPLES_SHOWN]:
             lines.append(f"Example, {found.kind}: {_placed(example)}: {', '.join(example.video_ids)}")
     return [*lines, *_warnings(report)]
 

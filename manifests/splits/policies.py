@@ -1,8 +1,9 @@
 """Split policies: which videos are for training, for validation and for testing.
 
-A *leakage group* is a set of videos that belong in one split: for FaceForensics++ the target–source pair, for Celeb-DF
-the people whose faces were swapped. If single videos of FF++ are split at 70/15/15, the donor of 46.7 % of the fakes is
-in another split than the footage. The policies:
+A *leakage group* is a set of videos that belong in one split: for FaceForensics++ the target–source pair, together
+with other pairs that were cut from the same YouTube video; for Celeb-DF the people whose faces were swapped. If single
+videos of FF++ are split at 70/15/15, the donor of 46.7 % of the fakes is in another split than the footage.
+The policies:
 
     group      whole groups, as near to the ratios as possible; byte-identical files are one group
     official   the dataset's own lists; videos in none of them go to train and val by whole groups
@@ -22,7 +23,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from manifests.datasets import DATASETS
+from manifests.datasets import DATASETS, recordings_of
 from manifests.datasets.dataset import listed_splits
 from manifests.entry import SPLITS, Split, VideoEntry
 from manifests.errors import SplitError
@@ -128,18 +129,27 @@ def require_no_leakage(entries: Iterable[VideoEntry]) -> None:
     Raises:
         SplitError: a group crosses splits; the message names up to three of them.
     """
-    found: dict[str, set[Split]] = defaultdict(set)
-    for entry in entries:
-        if entry.split is not None:
-            found[entry.group_id].add(entry.split)
-    crossing = {group_id: splits for group_id, splits in found.items() if len(splits) > 1}
+    crossing = crossing_groups(entries)
     if crossing:
-        examples = "; ".join(f"{group_id} in {sorted(splits)}" for group_id, splits in sorted(crossing.items())[:3])
+        examples = "; ".join(f"{group_id} in {list(splits)}" for group_id, splits in list(crossing.items())[:3])
         raise SplitError(
             f"leakage groups: got {len(crossing)} in more than one split ({examples}), expected each in one; "
             "a new fake may link videos that were split before: split again with --reprocess, or accept it with "
             "--allow-leakage, which the store records"
         )
+
+
+def crossing_groups(entries: Iterable[VideoEntry]) -> dict[str, tuple[Split, ...]]:
+    """Return group_id → splits of each leakage group in more than one split, ordered by group_id."""
+    found: dict[str, set[Split]] = defaultdict(set)
+    for entry in entries:
+        if entry.split is not None:
+            found[entry.group_id].add(entry.split)
+    return {
+        group_id: tuple(split for split in SPLITS if split in splits)
+        for group_id, splits in sorted(found.items())
+        if len(splits) > 1
+    }
 
 
 def counts_by_split(entries: Iterable[VideoEntry]) -> dict[str, Counter[str]]:
@@ -153,6 +163,12 @@ def counts_by_split(entries: Iterable[VideoEntry]) -> dict[str, Counter[str]]:
 
 def _ties(entry: VideoEntry) -> Iterable[str]:
     """Yield keys of a video; two videos that share a key belong in one group."""
+    yield from _own_ties(entry)
+    yield from (f"recording {recording}" for recording in recordings_of(entry))
+
+
+def _own_ties(entry: VideoEntry) -> Iterable[str]:
+    """Yield the keys that follow from a video's own names and bytes."""
     yield f"footage {entry.dataset}/{entry.target_id}"
     yield f"person {entry.dataset}/{entry.target_identity or entry.target_id}"
     if entry.source_id is not None:
@@ -176,9 +192,17 @@ def _for_testing(entry: VideoEntry) -> VideoEntry:
 
 
 def _by_group(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
-    """Assign whole groups."""
+    """Assign whole groups. In a group that an earlier run has split, new videos follow their own footage and people."""
     split_of_group = place(entries, lambda entry: entry.group_id, rule.ratios, rule.seed)
-    return {entry.video_id: split_of_group[entry.group_id] for entry in entries}
+    torn = crossing_groups(entries)
+    members = [entry for entry in entries if entry.group_id in torn]
+    part_of = connected_groups((f"1 {tie}", f"0 {entry.video_id}") for entry in members for tie in _own_ties(entry))
+    parts = {entry.video_id: part_of[f"0 {entry.video_id}"] for entry in members}
+    split_of_part = {parts[entry.video_id]: entry.split for entry in members if entry.split is not None}
+    return {
+        entry.video_id: split_of_part.get(parts.get(entry.video_id, ""), split_of_group[entry.group_id])
+        for entry in entries
+    }
 
 
 def _by_video(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:

@@ -32,7 +32,7 @@ FORMAT_VERSION = 1  # of index, shards and records together; a reader refuses ev
 
 # Raised with each change of code that changes the bytes of any record under the same settings and weights;
 # `remake=code` compares it. Shards hold it in `made_with`; shards made before it was recorded have version 1.
-RECORDS_VERSION = 1
+RECORDS_VERSION = 2
 RECORDS_VERSION_KEY = "records version"  # in `made_with`, beside versions of distributions and digests of model files
 
 INDEX_NAME = "index.json"

@@ -28,6 +28,7 @@ from manifests.errors import AccountingError, StoreChanged
 from manifests.files import remove_partials
 from manifests.rejected import Reason
 from manifests.row import ManifestRow
+from manifests.splits.policies import crossing_groups
 from manifests.videos_table import read_table, row_from_plain, write_table
 from storage.files.layout import (
     RECORDS_NAME,
@@ -175,16 +176,20 @@ class Ledger:
             test_datasets: datasets for testing only, in addition to those of earlier runs.
             leakage_allowed: whether this run may store a split that breaks its policy's promise; the index keeps this.
         """
+        listed = list(rows)
+        entries = [row.entry for row in listed if row.entry is not None]
+        crossing = crossing_groups(entries) if self._header.promises_whole_groups else ()
         self._header = replace(
             self._header,
             complete=False,
+            crossing_groups=tuple(crossing),
             test_datasets=tuple(sorted({*self._header.test_datasets, *test_datasets})),
             leakage_allowed=self._header.leakage_allowed or leakage_allowed,
         )
         for name in (REPORT_JSON_NAME, REPORT_HTML_NAME):  # of the run before
             (self._store_dir / name).unlink(missing_ok=True)
         self._write_index()
-        write_table(self._store_dir / VIDEOS_NAME, rows)
+        write_table(self._store_dir / VIDEOS_NAME, listed)
 
     def add(self, shard: ShardEntry, rows: Sequence[ManifestRow]) -> None:
         """Add a finished shard and supersede older records of its videos; the index may be written a little later."""

@@ -353,6 +353,7 @@ def test_summary_as_json_is_the_same_with_and_without_table(
             "faceshards_version": "0.1.0",
             "test_datasets": [],
             "leakage_allowed": False,
+            "crossing_groups": [],
             "config_digest": "d1" * 32,
             "store_sha256": read_index(store_dir).store_sha256,
         },

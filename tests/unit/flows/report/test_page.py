@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.report.page import build_report, read_report, write_report
+from flows.report.page import SHARED_KINDS, build_report, read_report, write_report
 from flows.report.text import summary_markdown
 from manifests.errors import StoreCorrupt, StoreMissing
+from manifests.leakage.audit import KINDS
 from manifests.rejected import Reason, Stage
 from manifests.videos_table import write_table
 from storage.files.layout import REPORT_HTML_NAME, REPORT_JSON_NAME, VIDEOS_NAME
@@ -126,6 +127,10 @@ def test_page_is_well_formed_and_says_the_compute_report(page: Page) -> None:
     assert "8 indexed = 5 stored + 3 rejected" in text
     assert "python -m storage.inspect OUT --verify" in text
     assert text.count("interpolated") >= 2
+
+
+def test_page_explains_each_kind_of_shared_values() -> None:
+    assert set(SHARED_KINDS) == set(KINDS)
 
 
 def test_page_needs_nothing_but_itself(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,21 @@ def test_a_group_that_would_cross_splits_stops_the_run() -> None:
         with_splits(rows, SplitSettings())
     kept = with_splits(rows, SplitSettings(allow_leakage=True))
     assert [row.entry.split for row in kept if row.entry] == ["train", "test"]
+
+
+def test_splits_that_a_version_made_which_knew_less_are_kept_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    """331 and 332 were cut from one YouTube video: their groups were apart then, and are one now."""
+    kept = [entry_of("331", "train"), entry_of("332", "val"), entry_of("900", "test")]
+    earlier = [replace(entry, sha256=entry.target_id) for entry in kept]
+    new = replace(entry_of("331_335", None, "331"), sha256="new")
+    today = [*(replace(entry, group_id="331") for entry in earlier[:2]), earlier[2], new]
+    with caplog.at_level("WARNING"):
+        rows = with_splits(map(row_of, today), SplitSettings(), earlier, earlier=earlier)
+    assert [row.entry.split for row in rows if row.entry] == ["train", "val", "test", "train"]
+    assert "into several splits: 331 in train, val. Their splits stay" in caplog.text
+    # The new version's own splits, and links that the new videos bring, are refused as always.
+    linked = [*today, entry_of("331_900", None, "331")]
+    with pytest.raises(SplitError, match="got 1 target in more than one split"):
+        with_splits(map(row_of, linked), SplitSettings(), earlier, earlier=earlier)
+    with pytest.raises(SplitError, match=r"got 1 recording in more than one split \(ffpp/331-332 in train and val"):
+        with_splits(map(row_of, earlier), SplitSettings())

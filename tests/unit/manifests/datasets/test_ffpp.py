@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from manifests.datasets import DATASETS
+from manifests.datasets.ffpp import SEQUENCES_OF_ONE_VIDEO
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
@@ -261,7 +262,14 @@ def _list_of(split: str) -> Path:
 def test_all_originals_are_split_exactly(all_names: Path) -> None:
     entries = list(FFPP.scan(all_names))
     assert len(entries) == 6000
-    assert set(Counter(entry.group_id for entry in entries).values()) == {12}  # a pair: 2 originals, 5 × 2 fakes
+    sizes = Counter(entry.group_id for entry in entries)
+    # 500 pairs of 2 originals and 5 × 2 fakes; 977 YouTube videos give the originals, so that 22 pairs join others.
+    assert len(sizes) == 478
+    assert {size % 12 for size in sizes.values()} == {0}
+    cuts = {frozenset(recording.split("-")) for recording in SEQUENCES_OF_ONE_VIDEO}
+    assert (len(cuts), 1000 - sum(len(cut) - 1 for cut in cuts)) == (22, 977)
+    for cut in cuts:
+        assert len({entry.group_id for entry in entries if entry.target_id in cut or entry.source_id in cut}) == 1
     assigned = assign(entries)
     assert counts_by_split(assigned) == {kind: Counter(train=700, val=150, test=150) for kind in ("real", *METHODS)}
     pairs: dict[frozenset[str], set[str | None]] = {}
@@ -270,6 +278,8 @@ def test_all_originals_are_split_exactly(all_names: Path) -> None:
             pairs.setdefault(frozenset({entry.target_id, entry.source_id}), set()).add(entry.split)
     assert len(pairs) == 500
     assert all(len(splits) == 1 for splits in pairs.values())
+    for cut in cuts:
+        assert len({entry.split for entry in assigned if entry.target_id in cut}) == 1
 
 
 def test_the_official_lists_are_followed(all_names: Path) -> None:

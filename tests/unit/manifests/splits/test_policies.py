@@ -141,8 +141,22 @@ def test_people_of_different_datasets_are_not_one() -> None:
 
 
 def test_a_group_that_would_cross_is_refused() -> None:
-    with pytest.raises(SplitError, match=r"got 1 in more than one split \(a in \['test', 'train'\]\).*--reprocess"):
+    with pytest.raises(SplitError, match=r"got 1 in more than one split \(a in \['train', 'test'\]\).*--reprocess"):
         assign([real("000", "a", "train"), real("001", "a", "test")])
+
+
+def test_in_a_group_that_an_earlier_run_split_new_fakes_follow_their_own_pair() -> None:
+    """331 and 332 are of one YouTube video, which that run did not know."""
+    kept = [
+        real("331", "331", "train"),
+        real("335", "331", "train"),
+        real("332", "332", "val"),
+        real("328", "332", "val"),
+    ]
+    new = [fake("331", "335", "FaceSwap", "331"), fake("332", "328", "FaceSwap", "332"), real("900", "900")]
+    assigned = assign([*kept, *new], ratios=(0.0, 0.0, 1.0), allow_leakage=True)
+    assert [entry.split for entry in assigned] == ["train", "train", "val", "val", "train", "val", "test"]
+    assert {entry.group_id for entry in assigned[:-1]} == {"331"}
 
 
 @pytest.mark.parametrize("ratios", [(0.7, 0.2, 0.2), (1.2, -0.1, -0.1), (0.5, 0.5)])

@@ -114,6 +114,20 @@ def test_what_is_said_of_a_split_is_said_until_it_is_made_anew(tmp_path: Path) -
     assert (redone.leakage_allowed, redone.test_datasets) == (False, ())
 
 
+@pytest.mark.parametrize(("policy", "crossing"), [("group", ("001",)), ("official", ())])
+def test_groups_that_cross_splits_stand_in_the_index_of_a_store_that_promised_whole_groups(
+    tmp_path: Path, policy: str, crossing: tuple[str, ...]
+) -> None:
+    rows = [
+        pending(replace(entry_of(name, split), group_id="001")) for name, split in (("001", "train"), ("002", "val"))
+    ]
+    ledger = Ledger(tmp_path, {"split": {"policy": policy}}, DIGEST)
+    ledger.begin(rows)
+    assert read_index(tmp_path).crossing_groups == crossing
+    ledger.begin(rows[:1])
+    assert read_index(tmp_path).crossing_groups == ()
+
+
 def test_a_run_that_was_killed_can_be_made_anew(tmp_path: Path) -> None:
     """Its splits are what may have to go: it is no redo that was interrupted."""
     ledger = Ledger(tmp_path, CONFIG, DIGEST)

@@ -1,21 +1,24 @@
 """The flow `preprocess-ffpp`: a dataset on disk becomes a store of training-ready records.
 
-1 index     find every file, and probe or reject it               manifests/
-2 split     whole leakage groups into train, val and test         manifests/splits
-3 plan      group the videos that the store lacks                 flows/run/shards
-4 process   decode → detect → track → align → write, per shard    tasks/
-5 compact   rewrite shards with many superseded records           storage/upkeep/compact
-6 account   check the totals, write tables and index              storage/upkeep/ledger
-7 report    differences, report.json, report.html, artifacts      flows/report
-8 keep      keep the store as a version                           storage/upkeep/versions
-9 copy      update the copy at `mirror`, if it is set             storage/upkeep/mirror
+1 index            check the settings, read names and lists              flows/run/preflight
+2 probe            measure each video or reject it                       manifests/probe
+3 split-and-audit  whole leakage groups into train, val and test         manifests/splits, leakage
+4 plan             group the videos that the store lacks                 flows/run/shards
+5 process-shard    decode → detect → track → align → write, per shard    tasks/
+6 compact          rewrite shards with many superseded records           storage/upkeep/compact
+7 tables           check the totals, write tables and index              storage/upkeep/ledger
+8 report           differences, report.json, report.html, artifacts      flows/report
+9 keep             keep the store as a version                           storage/upkeep/versions
+10 copy            update the copy at `mirror`, if it is set             storage/upkeep/mirror
+
+Each step is a task with this name in Prefect's graph; the tasks of step 5 have the names of their shards.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from flows.run.preflight import preflight
 from flows.run.progress import RunProgress
 from flows.run.runners import process_shards
 from flows.run.sources import Indexed, Source, index_sources
+from flows.run.steps import Steps
 from flows.run.task_runs import enable_own_loggers
 from flows.run.workload import Workload
 from flows.server.events import warn_of_rejections
@@ -41,7 +45,7 @@ from manifests.errors import NothingStored, StoreError
 from manifests.files import write_atomically
 from storage.files.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME
 from storage.index import stored_index
-from storage.upkeep.compact import compact
+from storage.upkeep.compact import compact, sparse_shards
 from storage.upkeep.ledger import Ledger
 from storage.upkeep.mirror import push
 from storage.upkeep.store_run import store_run
@@ -49,6 +53,8 @@ from storage.upkeep.versions import next_version
 from tasks.process import ShardPlan
 
 logger = logging.getLogger(__name__)
+
+UNLESS_DONE = ("plan", "process-shard", "compact", "tables", "report", "keep")  # steps of a run that changes the store
 
 
 def run_name() -> str:
@@ -80,26 +86,25 @@ def preprocess_ffpp(config: PreprocessConfig) -> dict[str, Any]:
         AccountingError: the totals do not add up.
     """
     enable_own_loggers()
-    prepared = preflight(config)
+    steps = Steps()
+    prepared = steps.take("index", preflight, config)
     config, of_store = prepared.config.run, prepared.config
     with store_run(config.out, of_store.settings, of_store.digest, redo=config.reprocess) as run:
-        indexed = index_videos(config, prepared.sources, run.ledger)
-        work = Workload.find(config, run, indexed)
+        indexed = steps.take("probe", index_videos, config, prepared.sources, run.ledger)
+        work = steps.take("split-and-audit", Workload.find, config, run, indexed)
         if work.is_done():
-            copy_to_mirror(config)
+            for name in UNLESS_DONE:
+                steps.skip(name, "the store is up to date")
+            copy_to_mirror(config, steps)
             return result(read_report(config.out), config, num_processed=0)
-        run.ledger.begin(work.outcome(), test_datasets=work.test_datasets, leakage_allowed=config.split.allow_leakage)
-        write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
-        plans = work.shards(indexed.roots, prepared.devices)
+        plans = steps.take("plan", plan_run, work, indexed.roots, prepared.devices)
         with geometry_kept(config.out):
-            run_shards(plans, config, run.ledger)
-        compact(run.ledger, config.out, config.shard.compact_above)
-        difference = work.difference()
-        write_difference(config.out, difference)
-        is_same = difference is not None and difference.is_empty
-        report = run.finish(work.outcome(), write_report, keep=config.versions.keep, is_same=is_same)
-        publish(report, difference, config)
-        copy_to_mirror(config)
+            process(plans, config, run.ledger, steps)
+        compact_sparse(config, run.ledger, steps)
+        difference = steps.take("tables", write_tables, work)
+        report = steps.take("report", make_report, config, difference)
+        steps.take("keep", run.keep, config.versions.keep, is_same=difference is not None and difference.is_empty)
+        copy_to_mirror(config, steps)
     return result(report, config, num_processed=len(work.missing), difference=difference)
 
 
@@ -120,14 +125,14 @@ def result(
     return {"videos_processed": num_processed, "videos_changed": num_changed} | report.totals
 
 
-def copy_to_mirror(config: PreprocessConfig) -> None:
+def copy_to_mirror(config: PreprocessConfig, steps: Steps) -> None:
     """Update the store's copy at `mirror`, if it is set.
 
     Raises:
         StoreError: the place has another store or cannot be reached; this store is complete nevertheless.
     """
     if config.mirror is not None:
-        copied = push(config.out, config.mirror)
+        copied = steps.take("copy", push, config.out, config.mirror)
         logger.info("%s: %d shards copied, %d were there", config.mirror, copied.num_copied, copied.num_already_there)
 
 
@@ -153,16 +158,53 @@ def index_videos(config: PreprocessConfig, sources: Sequence[Source], ledger: Le
     return indexed
 
 
-def run_shards(plans: Sequence[ShardPlan], config: PreprocessConfig, ledger: Ledger) -> None:
+def plan_run(work: Workload, roots: Mapping[str, Path], devices: tuple[str, ...]) -> list[ShardPlan]:
+    """Group the videos that the store lacks into shards, and write manifest and settings of the run to disk."""
+    config = work.config
+    work.run.ledger.begin(work.outcome(), test_datasets=work.test_datasets, leakage_allowed=config.split.allow_leakage)
+    write_atomically(config.out / CONFIG_NAME, to_yaml(config).encode())
+    return work.shards(roots, devices)
+
+
+def process(plans: Sequence[ShardPlan], config: PreprocessConfig, ledger: Ledger, steps: Steps) -> None:
     """Process the shards on the configured task runner, and add each to the store."""
+    if not plans:
+        steps.skip("process-shard", "no video is missing")
+        return
     with RunProgress(sum(len(plan.entries) for plan in plans)) as progress:
-        process_shards(
+        task_runs = process_shards(
             plans,
             config,
+            after=steps.before,
             on_video=progress.count,
             on_finished=lambda finished: ledger.add(finished.shard, finished.rows),
             on_pause=progress.publish,
         )
+    steps.follow(task_runs)
+
+
+def compact_sparse(config: PreprocessConfig, ledger: Ledger, steps: Steps) -> None:
+    """Rewrite the shards in which too many records are superseded."""
+    above = config.shard.compact_above
+    if sparse_shards(ledger.index.shards, above):
+        steps.take("compact", compact, ledger, config.out, above)
+    else:
+        steps.skip("compact", f"in no shard more than {above:.0%} of the records are superseded")
+
+
+def write_tables(work: Workload) -> Difference | None:
+    """Check the totals, write the tables, mark the store as complete, and return what the run has changed."""
+    difference = work.difference()  # needs shards that the next line deletes
+    write_difference(work.config.out, difference)
+    work.run.ledger.finish(work.outcome())
+    return difference
+
+
+def make_report(config: PreprocessConfig, difference: Difference | None) -> Report:
+    """Write the report of the store, and publish it in Prefect."""
+    report = write_report(config.out)
+    publish(report, difference, config)
+    return report
 
 
 def publish(report: Report, difference: Difference | None, config: PreprocessConfig) -> None:

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from typing import Any
+from uuid import UUID
 
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
@@ -57,32 +58,40 @@ def process_shards(
     plans: Sequence[ShardPlan],
     config: PreprocessConfig,
     *,
+    after: Sequence[Any] = (),
     on_video: Callable[[ManifestRow], None],
     on_finished: Callable[[ShardReport], None],
     on_pause: Callable[[], None],
-) -> None:
+) -> list[UUID]:
     """Process shards on the configured task runner, a window of tasks at a time.
 
     Args:
         plans: the shards.
         config: the run's configuration.
+        after: what the shards follow in Prefect's graph, as its `wait_for`.
         on_video: called with each video's row: with `thread` from the shard's thread when the video is done, with other
             runners when its shard is complete.
         on_finished: called with each completed shard, from this thread.
         on_pause: called from time to time, from this thread.
+
+    Returns:
+        The ids of all task runs, those that were lost included.
 
     Raises:
         ConfigError: no cluster answers at `runner.address`.
         StageMissing: processes were lost again and again.
     """
     remaining = {plan.name: plan for plan in plans}
+    task_runs: list[UUID] = []
     num_losses = 0
     while True:
         num_before = len(remaining)
         try:
-            with submitting(config, on_video) as submit:
+            with submitting(config, on_video, after) as submit:
                 for window in in_chunks(tuple(remaining.values()), TASKS_PER_WINDOW):
-                    for report in results([submit(plan) for plan in window], on_pause):
+                    futures = [submit(plan) for plan in window]
+                    task_runs += [future.task_run_id for future in futures]
+                    for report in results(futures, on_pause):
                         del remaining[report.shard.name]
                         for row in () if config.runner.kind == "thread" else report.rows:
                             on_video(row)
@@ -96,11 +105,13 @@ def process_shards(
                 ) from loss
             logger.warning("a process with a shard was lost, %d shards are submitted again", len(remaining))
         else:
-            return
+            return task_runs
 
 
 @contextmanager
-def submitting(config: PreprocessConfig, on_video: Callable[[ManifestRow], None]) -> Iterator[Submit]:
+def submitting(
+    config: PreprocessConfig, on_video: Callable[[ManifestRow], None], after: Sequence[Any] = ()
+) -> Iterator[Submit]:
     """Start the task runner; yields the function that submits a shard. The end of the block stops unfinished work.
 
     Raises:
@@ -110,7 +121,7 @@ def submitting(config: PreprocessConfig, on_video: Callable[[ManifestRow], None]
         # The pools stop first: threads that wait for a video would block the runner.
         threads: Runner = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
         with threads, worker_processes():
-            yield lambda plan: threads.submit(process_shard, {"plan": plan, "on_video": on_video})
+            yield lambda plan: threads.submit(process_shard, {"plan": plan, "on_video": on_video}, after)
         return
     device = config.detect.device
     resource_tracker.ensure_running()  # if it started later, it would unblock interrupts for the runner's processes
@@ -119,7 +130,7 @@ def submitting(config: PreprocessConfig, on_video: Callable[[ManifestRow], None]
         def submit(plan: ShardPlan) -> PrefectFuture[ShardReport]:
             parameters = {"plan": for_elsewhere(plan, device), "on_video": None}
             with interrupts_blocked():  # its new processes inherit that: only this one reacts to Ctrl-C
-                future: PrefectFuture[ShardReport] = runner.submit(process_shard, parameters)
+                future: PrefectFuture[ShardReport] = runner.submit(process_shard, parameters, after)
             return future
 
         yield submit

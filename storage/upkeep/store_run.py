@@ -5,29 +5,27 @@
     before      the version that the run begins from                   storage.upkeep.versions
     begin       the store is marked as incomplete, old reports are deleted
     …           shards are added, superseded ones rewritten            storage.upkeep.compact
-    finish      tables, the complete index, the report, the version
+    finish      tables, the complete index
+    report      written by the caller
+    keep        the store as a version
 
 A process that is killed at any point leaves a store that the next run completes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from manifests.errors import StoreIncomplete
-from manifests.row import ManifestRow
 from manifests.videos_table import read_table
 from storage.files.layout import REPORT_HTML_NAME, REPORT_JSON_NAME, VIDEOS_NAME, lock_store
 from storage.index import read_index
 from storage.upkeep.compact import Compaction, compact, sparse_shards
 from storage.upkeep.ledger import Ledger
 from storage.upkeep.versions import Version, keep_current, keep_version, list_versions
-
-Report = TypeVar("Report")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,24 +46,14 @@ class StoreRun:
         """Return whether the last run that changed something wrote its reports."""
         return all((self.store_dir / name).exists() for name in (REPORT_JSON_NAME, REPORT_HTML_NAME))
 
-    def finish(
-        self, rows: Sequence[ManifestRow], write_report: Callable[[Path], Report], *, keep: int, is_same: bool = False
-    ) -> Report:
-        """Write the tables, mark the store as complete, write its report, and keep it as a version.
+    def keep(self, number: int, *, is_same: bool = False) -> None:
+        """Keep the finished store as a version.
 
         Args:
-            rows: every indexed file with its final status.
-            write_report: writes the reports into the store's folder and returns them.
-            keep: number of versions that stay, the new one included; 1 or more.
+            number: number of versions that stay, the new one included; 1 or more.
             is_same: whether no video differs from the version before; then the new version replaces that one.
-
-        Raises:
-            AccountingError: a video has no outcome, or the records are not those that the rows claim.
         """
-        self.ledger.finish(rows)
-        report = write_report(self.store_dir)
-        keep_version(self.store_dir, keep=keep, since=self.before.number if self.before else None, is_same=is_same)
-        return report
+        keep_version(self.store_dir, keep=number, since=self.before.number if self.before else None, is_same=is_same)
 
 
 @contextmanager
@@ -119,5 +107,7 @@ def compact_store(store_dir: Path, above: float, write_report: Callable[[Path], 
         ledger.begin(rows)
         done = compact(ledger, store_dir, above)
         moved = [replace(row, shard=ledger.rows[row.video_id].shard) if row.shard else row for row in rows]
-        run.finish(moved, write_report, keep=max(1, len(list_versions(store_dir))), is_same=True)
+        ledger.finish(moved)
+        write_report(store_dir)
+        run.keep(max(1, len(list_versions(store_dir))), is_same=True)
     return done

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.preprocess import preprocess_ffpp
+from flows.preprocess import UNLESS_DONE, preprocess_ffpp
 from manifests.errors import NothingStored, StoreBusy, StoreChanged
 from manifests.videos_table import read_table
 from storage.files.layout import lock_store
@@ -22,6 +22,7 @@ from storage.index import read_index
 from storage.shard import ShardReader
 from storage.store import RecordStore
 from storage.verify import verify_store
+from tests.helpers.deployed import Server
 from tests.helpers.plugins import NAME, VERSION
 from tests.helpers.processes import QUICK, children_of, command_line, is_alive, setting_words, wait_for
 from tests.helpers.toys import FAMILIES, install_toys
@@ -31,6 +32,13 @@ pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("prefect_server")]
 Configure = Callable[..., Any]
 NUM_VIDEOS = 20
 YOUTUBE = "original_sequences/youtube/c23/videos"
+SERVER_SECONDS = 60  # the server stores task runs a moment after they end
+SHARDS = ["train-00000.lmdb", "train-00001.lmdb", "val-00000.lmdb", "val-00001.lmdb"]
+FIRST = {
+    "index": ("Completed", None, []),
+    "probe": ("Completed", None, ["index"]),
+    "split-and-audit": ("Completed", None, ["probe"]),
+}
 
 
 def contents(store_dir: Path) -> dict[str, bytes]:
@@ -353,3 +361,58 @@ def test_toys_of_every_family_at_once(
     # The plain command finds nothing to do: the store keeps its toys and their settings.
     plain = configure(miniature, tmp_path / "store", "encode.image_format=png")
     assert preprocess_ffpp(plain)["videos_processed"] == 0
+
+
+def graph_of(server: Server, name: str, num_nodes: int) -> dict[str, tuple[str, str | None, list[str]]]:
+    """Return the nodes of the first run of this name: label → state, message of the state, labels before it."""
+    body = {"flow_runs": {"name": {"like_": name}}, "sort": "START_TIME_ASC", "limit": 1}
+    (run,) = server.ask("POST", "/flow_runs/filter", body)
+
+    def ended() -> dict[str, Any]:
+        of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+        found = {row["id"]: row["state"] for row in server.ask("POST", "/task_runs/filter", of_run) if row["end_time"]}
+        return found if len(found) == num_nodes else {}
+
+    states = wait_for(ended, SERVER_SECONDS)
+    nodes = {node["id"]: node for _, node in server.ask("GET", f"/flow_runs/{run['id']}/graph-v2")["nodes"]}
+    return {
+        node["label"]: (
+            states[name]["name"],
+            states[name]["message"] or None,
+            sorted({nodes[edge["id"]]["label"] for edge in node["parents"]}),
+        )
+        for name, node in nodes.items()
+    }
+
+
+def test_the_graph_is_the_pipeline(server: Server, finished: tuple[Path, dict[str, Any]]) -> None:
+    assert graph_of(server, f"%-{finished[0].name}-v1", 12) == {
+        **FIRST,
+        "plan": ("Completed", None, ["split-and-audit"]),
+        **dict.fromkeys(SHARDS, ("Completed", None, ["plan"])),
+        "compact: skipped": ("Skipped", "in no shard more than 30% of the records are superseded", SHARDS),
+        "tables": ("Completed", None, ["compact: skipped"]),
+        "report": ("Completed", None, ["tables"]),
+        "keep": ("Completed", None, ["report"]),
+    }
+
+
+def test_needless_steps_are_skipped_and_a_refusal_is_that_of_its_step(
+    server: Server,
+    finished: tuple[Path, dict[str, Any]],
+    miniature: Path,
+    tmp_path: Path,
+    configure: Configure,
+) -> None:
+    out = Path(shutil.copytree(finished[0], tmp_path / "graphed"))
+    preprocess_ffpp(configure(miniature, out))
+    names = [f"{name}: skipped" for name in UNLESS_DONE]
+    befores = [["split-and-audit"], *([name] for name in names)]
+    skipped = [("Skipped", "the store is up to date", before) for before in befores]
+    assert graph_of(server, "%-graphed-v2", 9) == FIRST | dict(zip(names, skipped, strict=False))
+
+    refused = Path(shutil.copytree(finished[0], tmp_path / "refused"))
+    with pytest.raises(StoreChanged) as refusal:
+        preprocess_ffpp(configure(miniature, refused, "frames.count=4"))
+    message = f"Task run encountered an exception StoreChanged: {refusal.value}"
+    assert graph_of(server, "%-refused-v2", 1) == {"index": ("Failed", message, [])}

@@ -9,6 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -140,13 +141,14 @@ class Lossy:
         self.starts.append([])
         yield self
 
-    def submit(self, _task: Any, parameters: dict[str, Any]) -> ShardPlan:
+    def submit(self, _task: Any, parameters: dict[str, Any], after: list[str]) -> SimpleNamespace:
         assert parameters["plan"].workers.elsewhere
+        assert after == ["the plan"]
         self.starts[-1].append(parameters["plan"].name)
-        return cast(ShardPlan, parameters["plan"])
+        return SimpleNamespace(plan=parameters["plan"], task_run_id=f"run of {parameters['plan'].name}")
 
-    def results(self, plans: list[ShardPlan], _on_pause: Callable[[], None]) -> Iterator[ShardReport]:
-        for place, plan in enumerate(plans):
+    def results(self, futures: list[SimpleNamespace], _on_pause: Callable[[], None]) -> Iterator[ShardReport]:
+        for place, plan in enumerate(future.plan for future in futures):
             if place == 1 and self.num_losses:
                 self.num_losses -= 1
                 raise BrokenProcessPool("gone")
@@ -160,13 +162,15 @@ def carried(lossy: Lossy, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], l
     monkeypatch.setattr(runners, "TASKS_PER_WINDOW", 2)
     finished: list[str] = []
     videos: list[Any] = []
-    runners.process_shards(
+    task_runs = runners.process_shards(
         [plan_of(number) for number in range(4)],
         configured("process"),
+        after=["the plan"],
         on_video=videos.append,
         on_finished=lambda report: finished.append(report.shard.name),
         on_pause=lambda: None,
     )
+    assert task_runs == [f"run of {name}" for names in lossy.starts for name in names]
     return finished, videos
 
 

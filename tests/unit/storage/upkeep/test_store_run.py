@@ -33,7 +33,9 @@ def run_once(store_dir: Path, number: int) -> str:
         run.ledger.begin([pending(entry) for entry in ENTRIES])
         assert not run.has_reports
         run.ledger.add(*make_shard(store_dir, number, CHANGED if number else ENTRIES))
-        report = run.finish(list(run.ledger.rows.values()), write_report, keep=2)
+        run.ledger.finish(list(run.ledger.rows.values()))
+        report = write_report(store_dir)
+        run.keep(2)
         assert run.has_reports
     return report
 

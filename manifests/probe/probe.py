@@ -14,6 +14,7 @@ from manifests.errors import VideoRejected
 from manifests.files import sha256_of
 from manifests.probe.container import coded_stream, first_frame, open_video
 from manifests.probe.frame_hashes import hash_frames
+from manifests.probe.promised_length import require_whole
 from manifests.rejected import Reason, Rejected, Stage
 
 # Hashing and demuxing release the interpreter lock; more threads would only compete for the disk.
@@ -85,10 +86,11 @@ def _measured(path: Path, entry: VideoEntry) -> VideoEntry:
     Raises:
         VideoRejected: it is no video, has no pictures, or fewer frames than its header states.
     """
+    require_whole(path)
     with open_video(path, Stage.PROBE) as (container, stream):
         coded = coded_stream(container, stream, Stage.PROBE)
-        # Only MP4 is checked: other headers count fields or estimates, so an AVI with B-frames may state twice its
-        # frames. The header also counts frames in groups that an edit list hides as a whole; no reader gets these.
+        # Only MP4's header counts packets: others count fields or estimates, so an AVI with B-frames may state twice
+        # its frames. The header also counts frames in groups that an edit list hides as a whole; no reader gets these.
         num_promised = len(stream.index_entries)
         if "mp4" in container.format.name and num_promised > len(coded.packets):
             got = len(coded.packets)

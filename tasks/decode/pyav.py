@@ -9,9 +9,10 @@ A first pass over the packets, without decoding, finds the order of display (the
                   and unwanted frames that no other frame refers to
     converted     wanted frames only
 
-Every result is checked: frames must come out in the order of the decoded packets, none missing, none marked corrupt; a
-wanted frame counts only when all frames that were decoded before it are correct. If this fails, or if the times do not
-tell the order, the whole file is decoded to count its frames, and read again by counting.
+Every result is checked: frames must come out in the order of the decoded packets, none missing, none damaged
+(`tasks/decode/packet_feed.py`); a wanted frame counts only when all frames that were decoded before it are correct. If
+this fails, or if the times do not tell the order, the whole file is decoded to find damaged frames and to count, and
+read again by counting. Damage in packets that are skipped is not found, and is in no record.
 
 It does not use a GPU: FaceForensics++ is H.264 4:4:4, which NVDEC does not support.
 """
@@ -21,7 +22,7 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, cast
 
@@ -32,6 +33,7 @@ from manifests.errors import VideoRejected
 from manifests.probe.container import coded_stream, open_video
 from tasks.decode.decoder import Decoder, require_forward
 from tasks.decode.frame_memory import FrameMemory
+from tasks.decode.packet_feed import Fault, PacketFeed, all_frames, require_sound
 from tasks.decode.packets import HIDDEN, DecodePlan, plan_of
 from tasks.decode.yuv444 import to_rgb, weights_of
 from tasks.media import FrameBatch, Reason, Stage
@@ -115,8 +117,8 @@ class PyAvReader:
         require_forward(self._path, frame_indices, self._position, self.num_frames)
         try:
             data = self._take(frame_indices)
-        except _Fault as fault:
-            detail = f"{self._path.name}: got {fault} from FFmpeg, expected every frame whole"
+        except Fault as fault:
+            detail = f"{self._path.name}: got {fault}, expected every frame whole; copy it again"
             raise VideoRejected(Stage.DECODE, Reason.DECODE_ERROR, detail) from fault
         self._position = int(frame_indices[-1]) + 1
         return FrameBatch(data=data, frame_indices=frame_indices, pts_seconds=self.pts_seconds[frame_indices])
@@ -125,16 +127,16 @@ class PyAvReader:
         """Return the pictures by the plan, or by counting if there is no plan or it turns out to be wrong.
 
         Raises:
-            _Fault: the stream is broken.
+            Fault: the stream is broken.
         """
         if self._plan is not None:
             try:
                 self._walk = self._walk or _PlannedWalk(self._path, self._plan)
                 return self._pictures(self._walk, frame_indices)
-            except _Fault:
+            except Fault:
                 self._close()
                 self._plan = None
-        self._walk = self._walk or _CountedWalk(self._path, self.num_frames)
+        self._walk = self._walk or _CountedWalk(self._path, self.pts_seconds)
         return self._pictures(self._walk, frame_indices)
 
     def _pictures(
@@ -143,7 +145,7 @@ class PyAvReader:
         """Convert these (T,) frames to (T,H,W,3) uint8 RGB.
 
         Raises:
-            _Fault: a frame does not come, or its size differs from that of the first.
+            Fault: a frame does not come, or its size differs from that of the first.
         """
         data = np.empty((0, 0, 0, 3), dtype=np.uint8)
         num_found = 0
@@ -152,13 +154,13 @@ class PyAvReader:
                 shape = self._rgb.shape_of(frame)
                 self._shape = self._shape or shape
                 if shape != self._shape:
-                    raise _Fault(f"a frame of {shape[:2]} pixels (H,W) after one of {self._shape[:2]}")
+                    raise Fault(f"a frame of {shape[:2]} pixels (H,W) after one of {self._shape[:2]}")
                 if num_found == 0:
                     data = self._memory.take((len(frame_indices), *shape))
                 self._rgb.write(frame, data[num_found])
                 num_found += 1
         if num_found < len(frame_indices):
-            raise _Fault(f"no frame {frame_indices[num_found]}")
+            raise Fault(f"no frame {frame_indices[num_found]}")
         return data
 
     def _close(self) -> None:
@@ -173,10 +175,6 @@ class PyAvReader:
         self._close()
 
 
-class _Fault(Exception):
-    """Raised if the frames of a stream differ from what its packets announce; the text is the difference."""
-
-
 @contextmanager
 def _errors_as_faults() -> Iterator[None]:
     """Turn FFmpeg's errors into faults of the stream."""
@@ -185,55 +183,14 @@ def _errors_as_faults() -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        raise _Fault(f"'{error.strerror}'") from error
-
-
-class _PacketFeed:
-    """Forward pass over a file's packets, which sends them to its decoder."""
-
-    def __init__(self, path: Path) -> None:
-        self._closing = ExitStack()
-        container, stream = self._closing.enter_context(open_video(path, Stage.DECODE))
-        self._decoder = stream.codec_context
-        self._packets = (packet for packet in container.demux(stream) if packet.size > 0)
-        self.place = 0  # number of the next packet in decoding order
-        self.is_over = False  # whether all packets are decoded, and the decoder has returned all frames
-
-    def skip(self, is_needed: npt.NDArray[np.bool_]) -> None:
-        """Go to the next packet that is needed, according to a (P,) mask."""
-        while self.place < len(is_needed) and not is_needed[self.place]:
-            next(self._packets, None)
-            self.place += 1
-
-    def decode(self) -> list[VideoFrame]:
-        """Decode the next packet, and return the frames that come out, if any.
-
-        Raises:
-            _Fault: the packet or a frame is damaged.
-            FFmpegError: the packet cannot be decoded.
-        """
-        packet = next(self._packets, None)
-        if packet is None:
-            self.is_over = True
-        elif packet.is_corrupt:
-            raise _Fault("a packet cut short")
-        else:
-            self.place += 1
-        frames = self._decoder.decode(packet)
-        if any(frame.is_corrupt for frame in frames):
-            raise _Fault("a corrupt frame")
-        return frames
-
-    def close(self) -> None:
-        """Free the decoder and close the file."""
-        self._closing.close()
+        raise Fault(f"'{error.strerror}'") from error
 
 
 class _PlannedWalk:
     """A walk that decodes the packets of the plan, and compares the frames that come out with it."""
 
     def __init__(self, path: Path, plan: DecodePlan) -> None:
-        self._feed = _PacketFeed(path)
+        self._feed = PacketFeed(path)
         self._plan = plan
         self._pending: list[tuple[int, int]] = []  # heap of (number, packet) of frames that are still in the decoder
         self._ready: deque[tuple[int, VideoFrame]] = deque()  # (number, frame) of frames that came out early
@@ -259,18 +216,21 @@ class _PlannedWalk:
         """Decode the next packet that is needed; each frame must be the first in display order of all that are due.
 
         Raises:
-            _Fault: another frame comes out.
+            Fault: a packet or frame is damaged, or another frame comes out.
         """
         self._feed.skip(is_needed)
         place = self._feed.place
         if self._feed.is_over:
-            raise _Fault(f"no frame {self._pending[0][0]}" if self._pending else "an early end")
+            raise Fault(f"no frame {self._pending[0][0]}" if self._pending else "an early end")
         if place < len(is_needed) and self._plan.numbers[place] != HIDDEN:
             heapq.heappush(self._pending, (int(self._plan.numbers[place]), place))
-        for frame in self._feed.decode():
+        frames = self._feed.decode()
+        if self._feed.damaged_times:
+            raise Fault("damage")
+        for frame in frames:
             number = self._plan.number_of_pts.get(cast("int", frame.pts))
             if not self._pending or number != heapq.heappop(self._pending)[0]:
-                raise _Fault("frames out of order")
+                raise Fault("frames out of order")
             self._ready.append((number, frame))
 
     def close(self) -> None:
@@ -283,15 +243,13 @@ class _CountedWalk:
     """A walk that decodes everything and numbers the frames, after a check that all of them come out.
 
     Raises:
-        _Fault: the stream is broken, or its number of frames differs from that in its container.
+        Fault: the stream is broken, or its number of frames differs from that in its container.
     """
 
-    def __init__(self, path: Path, num_frames: int) -> None:
+    def __init__(self, path: Path, pts_seconds: npt.NDArray[np.float64]) -> None:
         with _errors_as_faults():
-            found = sum(1 for _ in _all_frames(path))
-        if found != num_frames:
-            raise _Fault(f"{found} frames for {num_frames} packets")
-        self._frames = enumerate(_all_frames(path))
+            require_sound(path, pts_seconds)
+        self._frames = enumerate(all_frames(path))
 
     def frames(self, frame_indices: npt.NDArray[np.int64]) -> Iterator[VideoFrame]:
         """Yield exactly these (T,) increasing frames."""
@@ -305,21 +263,6 @@ class _CountedWalk:
     def close(self) -> None:
         """Free the decoder and close the file."""
         self._frames = enumerate(())
-
-
-def _all_frames(path: Path) -> Iterator[VideoFrame]:
-    """Yield every frame of a file in the order of display.
-
-    Raises:
-        _Fault: a packet or a frame is damaged.
-        FFmpegError: a packet cannot be decoded.
-    """
-    feed = _PacketFeed(path)
-    try:
-        while not feed.is_over:
-            yield from feed.decode()
-    finally:
-        feed.close()
 
 
 class _RgbConverter:
@@ -340,7 +283,7 @@ class _RgbConverter:
         """Write a frame to its picture, (H,W,3) uint8 RGB.
 
         Raises:
-            _Fault: it is rotated by an angle other than a multiple of 90°.
+            Fault: it is rotated by an angle other than a multiple of 90°.
         """
         matrix, weights = self._matrix_of(frame), weights_of(frame)
         if weights is not None and matrix == UPRIGHT:
@@ -370,11 +313,11 @@ def _upright(picture: npt.NDArray[np.uint8], matrix: _Matrix) -> npt.NDArray[np.
     """Turn or mirror an (H,W,3) picture: x' = x * xx + y * yx, y' = x * xy + y * yy.
 
     Raises:
-        _Fault: the matrix is not one of the eight that map pixels onto pixels.
+        Fault: the matrix is not one of the eight that map pixels onto pixels.
     """
     xx, xy, yx, yy = matrix
     if (xx and yx) or (xy and yy):
-        raise _Fault("a picture that is not rotated by a multiple of 90°")
+        raise Fault("a picture that is not rotated by a multiple of 90°")
     if xy:
         picture, xx, yy = picture.transpose(1, 0, 2), yx, xy
     return picture[:: -1 if yy < 0 else 1, :: -1 if xx < 0 else 1]

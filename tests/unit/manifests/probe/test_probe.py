@@ -96,7 +96,7 @@ def no_permission(path: Path, whole: bytes) -> None:
     [
         (empty, Reason.EMPTY_FILE),
         (text, Reason.NOT_A_VIDEO),
-        (cut_in_the_index, Reason.NOT_A_VIDEO),
+        (cut_in_the_index, Reason.TRUNCATED),
         (cut, Reason.TRUNCATED),
         (no_permission, Reason.UNREADABLE),
     ],

@@ -1,0 +1,160 @@
+"""Feed of a file's packets into FFmpeg's decoder, which notes damage by every sign that FFmpeg gives.
+
+    packet    marked corrupt: cut short, or others before it are lost, as counters of MPEG-TS tell
+    error     FFmpeg cannot read or decode the packet
+    frame     marked corrupt, or parts of it are concealed
+    log       a line of FFmpeg's log that has no other sign, see DAMAGE_LINES; `crccheck` compares checksums
+
+How much this finds was measured with benchmarks/damage.py: one or three bits are changed in files of each coding, and
+a file counts as visibly damaged if a frame differs from the sound one by more than 2 of 255 levels on average.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from manifests.probe.container import open_video
+from tasks.media import Stage
+
+if TYPE_CHECKING:
+    from av.video.frame import VideoFrame
+
+# Lines of the decoders of HEVC, MJPEG, FFV1 and Microsoft's MPEG-4, and of the demuxers of Ogg and ASF.
+DAMAGE_LINES = re.compile(
+    "mismatch|undecodable NALU|Could not find ref with POC|error y=|bad vlc|error count|overflow|concealing|"
+    "fragment position invalid"
+)
+MAX_NAMED_RANGES = 5  # of damaged frames in one message
+
+_watch_lock: Final = Lock()
+_num_watching = 0
+
+
+class Fault(Exception):
+    """Raised if the frames of a stream differ from what its packets announce; the text is the difference."""
+
+
+@contextmanager
+def _damage_lines() -> Iterator[list[str]]:
+    """Collect the lines of DAMAGE_LINES that this thread causes; FFmpeg's log is off at all other times."""
+    import av
+
+    global _num_watching  # noqa: PLW0603  # the level belongs to the process, as FFmpeg has one log
+    with _watch_lock:
+        _num_watching += 1
+        av.logging.set_skip_repeated(False)
+        av.logging.set_level(av.logging.WARNING)
+    found: list[str] = []
+    try:
+        with av.logging.Capture() as lines:
+            yield found
+    finally:
+        with _watch_lock:
+            _num_watching -= 1
+            if not _num_watching:
+                av.logging.set_level(None)
+    found += [text.strip() for _, _, text in lines if DAMAGE_LINES.search(text)]
+
+
+class PacketFeed:
+    """Forward pass over a file's packets, which sends them to its decoder with one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self._closing = ExitStack()
+        container, stream = self._closing.enter_context(open_video(path, Stage.DECODE))
+        self._decoder = stream.codec_context
+        self._decoder.options = {**self._decoder.options, "err_detect": "crccheck"}
+        self._packets = (packet for packet in container.demux(stream) if packet.size > 0)
+        self.place = 0  # number of the next packet in decoding order
+        self.is_over = False  # whether all packets are decoded, and the decoder has returned all frames
+        self.damaged_times: list[float | None] = []  # seconds of each damaged packet or frame; None: unknown
+
+    def skip(self, is_needed: npt.NDArray[np.bool_]) -> None:
+        """Go to the next packet that is needed, according to a (P,) mask."""
+        while self.place < len(is_needed) and not is_needed[self.place]:
+            next(self._packets, None)
+            self.place += 1
+
+    def decode(self) -> list[VideoFrame]:
+        """Decode the next packet, and return the frames that come out, if any; damage is noted.
+
+        Raises:
+            OSError: the file system cannot read the file.
+        """
+        import av
+
+        packet, frames = None, []
+        with _damage_lines() as lines:
+            try:
+                packet = next(self._packets, None)
+                self.is_over = packet is None
+                frames = self._decoder.decode(packet)
+                is_damaged = packet is not None and packet.is_corrupt
+            except av.error.FFmpegError as error:
+                if isinstance(error, OSError):
+                    raise
+                is_damaged = True
+        self.place += packet is not None
+        if is_damaged or lines:
+            time = None if packet is None else packet.dts if packet.pts is None else packet.pts
+            base = None if packet is None else packet.time_base
+            self.damaged_times.append(None if time is None or base is None else float(time * base))
+        self.damaged_times += [frame.time for frame in frames if frame.is_corrupt]
+        return frames
+
+    def close(self) -> None:
+        """Free the decoder and close the file."""
+        self._closing.close()
+
+
+def all_frames(path: Path) -> Iterator[VideoFrame]:
+    """Yield every frame of a file in display order."""
+    feed = PacketFeed(path)
+    try:
+        while not feed.is_over:
+            yield from feed.decode()
+    finally:
+        feed.close()
+
+
+def require_sound(path: Path, pts_seconds: npt.NDArray[np.float64]) -> None:
+    """Decode a whole file, and require that every frame comes out undamaged.
+
+    Args:
+        path: the file.
+        pts_seconds: (N,) float64 times of its frames.
+
+    Raises:
+        Fault: frames are damaged, which the text names by their numbers; or their number is another one.
+    """
+    feed, num_found, damaged = PacketFeed(path), 0, set[int]()
+    try:
+        while not feed.is_over:
+            num_found += len(feed.decode())
+            for time in feed.damaged_times:
+                later = num_found if time is None else int(np.searchsorted(pts_seconds, time, side="right"))
+                damaged.add(min(max(later - 1, 0), len(pts_seconds) - 1))
+            feed.damaged_times.clear()
+    finally:
+        feed.close()
+    if damaged:
+        raise Fault(f"damage in {named_frames(sorted(damaged))} of {len(pts_seconds)}")
+    if num_found != len(pts_seconds):
+        raise Fault(f"{num_found} frames for {len(pts_seconds)} packets")
+
+
+def named_frames(numbers: list[int]) -> str:
+    """Return increasing frame numbers as text: `frame 4`, `frames 3-9, 12`."""
+    known = set(numbers)
+    starts, ends = ([number for number in numbers if number + step not in known] for step in (-1, 1))
+    ranges = [str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True)]
+    more = f" and {len(ranges) - MAX_NAMED_RANGES} more places" if len(ranges) > MAX_NAMED_RANGES else ""
+    return f"frame{'s' if len(numbers) > 1 else ''} {', '.join(ranges[:MAX_NAMED_RANGES])}{more}"

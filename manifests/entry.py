@@ -80,6 +80,9 @@ class VideoEntry:
     rotation_degrees: int | None = None
     """Clockwise rotation that the container asks of a player: 0, 90, 180 or 270."""
 
+    picture: str | None = None
+    """Colours as the stream states them, what was applied to the picture, and what was not; None in older manifests."""
+
     num_bytes: int | None = None
     """Size of the video file."""
 

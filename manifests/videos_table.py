@@ -67,7 +67,8 @@ def row_from_plain(plain: dict[str, Any]) -> ManifestRow:
         if plain["dataset"] is not None:
             numerator, denominator = plain["fps_numerator"], plain["fps_denominator"]
             entry = VideoEntry(
-                **{name: plain[name] for name in _ENTRY_FIELDS if name != "fps"},
+                **{name: plain[name] for name in _ENTRY_FIELDS if name not in ("fps", "picture")},
+                picture=plain.get("picture"),  # newer than the first manifests
                 fps=None if numerator is None else Fraction(numerator, denominator),
             )
         values = {name: plain[name] for name in _ROW_FIELDS}

@@ -138,18 +138,20 @@ def all_frames(container: InputContainer, stream: VideoStream) -> Iterator[Video
     yield from stream.codec_context.decode(None)
 
 
-def first_frame(container: InputContainer, stream: VideoStream) -> VideoFrame | None:
-    """Return the first frame that is shown; None if nothing can be decoded. Seeks in the container.
+def first_frame(path: Path, stage: Stage) -> VideoFrame | None:
+    """Return the first frame that is shown; None if nothing can be decoded.
 
     Raises:
+        VideoRejected: the file cannot be opened.
         FFmpegError: the stream is broken.
     """
-    container.seek(0)
-    packet = next((packet for packet in container.demux(stream) if packet.size > 0), None)
-    if packet is not None and not packet.is_discard:
-        # A flushed decoder returns the frame at once; otherwise it waits for later frames to put them in order.
-        alone = [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]
-        if alone:
-            return alone[0]
-    container.seek(0)
-    return next(container.decode(stream), None)
+    # Files are opened again because some containers cannot seek.
+    with open_video(path, stage) as (container, stream):
+        packet = next((packet for packet in container.demux(stream) if packet.size > 0), None)
+        if packet is not None and not packet.is_discard:
+            # A flushed decoder returns the frame at once; otherwise it waits for later frames to put them in order.
+            alone = [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]
+            if alone:
+                return alone[0]
+    with open_video(path, stage) as (container, stream):
+        return next(all_frames(container, stream), None)

@@ -20,6 +20,8 @@ from fractions import Fraction
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING
 
+from manifests.probe.picture import matrix_of, upright
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -167,4 +169,4 @@ def _small_grey(frame: VideoFrame) -> npt.NDArray[np.uint8]:
     from av.video.reformatter import Interpolation
 
     small = frame.reformat(width=SIDE_PX, height=SIDE_PX, format="gray", interpolation=Interpolation.AREA)
-    return np.ascontiguousarray(np.rot90(small.to_ndarray(), frame.rotation // 90), dtype=np.uint8)
+    return np.ascontiguousarray(upright(small.to_ndarray(), matrix_of(frame)), dtype=np.uint8)

@@ -11,7 +11,7 @@ VP8, VP9 and AV1 have pictures that are never shown, because other pictures refe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -54,7 +54,10 @@ class PacketUse:
     """Complete units that change how later packets are decoded."""
 
     is_shown: bool = True
-    """False if its picture is only there for others to refer to."""
+    """False if its picture is only there for others to refer to, or if it has none."""
+
+    has_picture: bool = True
+    """False if it holds only units that change nothing; FFmpeg's decoder takes it for a fault."""
 
 
 class CodedPacket(NamedTuple):
@@ -68,6 +71,12 @@ class CodedPacket(NamedTuple):
 
     use: PacketUse | None
     """Its purpose; None if its coding, or its contents, are not known here."""
+
+
+def keeps_settings(packets: Sequence[CodedPacket]) -> bool:
+    """Whether all packets are known, and none has settings that the first one does not have."""
+    first = packets[0].use
+    return first is not None and all(packet.use and packet.use.settings <= first.settings for packet in packets)
 
 
 PacketReader = Callable[[memoryview], PacketUse | None]
@@ -102,19 +111,22 @@ def _units(data: memoryview, length_size: int) -> Iterator[memoryview]:
     """Yield a packet's units. Before each one is its length, in `length_size` bytes, or a start code if that is 0.
 
     Raises:
-        UnknownPacket: the lengths do not add up.
+        UnknownPacket: the lengths do not add up, or there is no unit, as in a part that was overwritten by zeros.
     """
     if not length_size:
-        yield from (memoryview(unit) for unit in bytes(data).split(START_CODE)[1:] if unit)
-        return
-    start = 0
-    while start < len(data):
-        end = start + length_size + int.from_bytes(data[start : start + length_size], "big")
-        if end > len(data):
-            raise UnknownPacket
-        if end > start + length_size:
-            yield data[start + length_size : end]
-        start = end
+        units = [memoryview(unit) for unit in bytes(data).split(START_CODE)[1:] if unit]
+    else:
+        units = []
+        start = 0
+        while start < len(data):
+            end = start + length_size + int.from_bytes(data[start : start + length_size], "big")
+            if end > len(data):
+                raise UnknownPacket
+            units.append(data[start + length_size : end])
+            start = end
+    if not any(units):
+        raise UnknownPacket
+    yield from filter(None, units)
 
 
 def _h264_use(units: Iterator[memoryview]) -> PacketUse:
@@ -167,13 +179,15 @@ def _use(
     """Return the purpose of a packet with slices of these kinds.
 
     Raises:
-        UnknownPacket: it has no picture.
+        UnknownPacket: it has settings and no picture.
     """
-    if not slices:
+    if not slices and settings:
         raise UnknownPacket
     return PacketUse(
-        starts_group=set(slices) <= refreshes,
-        is_unreferenced=is_unreferenced,
+        is_shown=bool(slices),
+        has_picture=bool(slices),
+        starts_group=bool(slices) and set(slices) <= refreshes,
+        is_unreferenced=is_unreferenced or not slices,
         layer=layer,
         settings=frozenset(settings),
     )

@@ -14,6 +14,7 @@ from manifests.errors import VideoRejected
 from manifests.files import sha256_of
 from manifests.probe.container import coded_stream, first_frame, open_video
 from manifests.probe.frame_hashes import hash_frames
+from manifests.probe.picture import layout_of, matrix_of, notes, refuse_odd_angle, shown_size
 from manifests.probe.promised_length import require_whole
 from manifests.rejected import Reason, Rejected, Stage
 
@@ -96,18 +97,21 @@ def _measured(path: Path, entry: VideoEntry) -> VideoEntry:
             got = len(coded.packets)
             detail = f"{path.name}: got {got} frames, expected {num_promised} as its header says; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
-        first = first_frame(container, stream)
+        first = first_frame(path, Stage.PROBE)
         if first is None:
             detail = f"{path.name}: got no decodable frame, expected at least 1; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
-        turned = first.rotation % 180 != 0
+        layout = layout_of(container, stream, Stage.PROBE)
+        refuse_odd_angle(container, matrix_of(first), Stage.PROBE)
+        width, height = shown_size(first, layout)
         num_frames = len(coded.times)
         return replace(
             entry,
             num_frames=num_frames,
             fps=Fraction(stream.average_rate or stream.guessed_rate or 0),
-            width=first.height if turned else first.width,
-            height=first.width if turned else first.height,
+            width=width,
+            height=height,
             rotation_degrees=-first.rotation % 360,
+            picture=notes(first, layout),
             frame_hashes=hash_frames(container, stream, num_frames),
         )

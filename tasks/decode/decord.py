@@ -29,7 +29,9 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import StageMissing, VideoRejected
-from manifests.probe.container import coded_stream, open_video
+from manifests.probe.container import coded_stream, first_frame, open_video
+from manifests.probe.packets import keeps_settings
+from manifests.probe.picture import beyond_quarter_turns, layout_of, shown_size
 from tasks.decode.decoder import Decoder, require_forward
 from tasks.media import FrameBatch, Reason, Stage
 
@@ -57,13 +59,24 @@ class DecordDecoder(Decoder):
         except ImportError as error:
             raise StageMissing(f"decoder decord: got {error}, expected decord 0.6.0; pip install it") from error
         with open_video(path, Stage.DECODE) as (container, stream):
-            pts_seconds = [float(time) for time in coded_stream(container, stream, Stage.DECODE).times]
+            coded = coded_stream(container, stream, Stage.DECODE)
+            layout = layout_of(container, stream, Stage.DECODE)
+            first = first_frame(path, Stage.DECODE)
+            odd = [] if first is None else beyond_quarter_turns(first, layout)
+            size = None if first is None else shown_size(first, layout)
+        if any(packet.use for packet in coded.packets) and not keeps_settings(coded.packets):
+            odd.append("of a stream whose parameters change")  # decord scales pictures of another size
+        if odd:
+            got = " and ".join(odd)
+            detail = f"{path.name}: got a picture {got}, expected one that decord shows so; use decode.backend=auto"
+            raise VideoRejected(Stage.DECODE, Reason.UNSUPPORTED, detail)
+        pts_seconds = [float(time) for time in coded.times]
         decord.logging.set_level(decord.logging.QUIET)
         try:
             reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1, fault_tol=FAULT_TOLERANCE)
         except (decord.DECORDError, RuntimeError) as error:
             raise _rejection(path, error) from error
-        return DecordReader(path, reader, np.array(pts_seconds, dtype=np.float64))
+        return DecordReader(path, reader, np.array(pts_seconds, dtype=np.float64), size)
 
 
 class DecordReader:
@@ -73,11 +86,15 @@ class DecordReader:
         path: the file, for messages.
         reader: decord's own reader, at the beginning of the video.
         pts_seconds: (T,) float64 exact presentation times of the frames that are shown.
+        size: width and height that they have to have, if known.
     """
 
-    def __init__(self, path: Path, reader: Any, pts_seconds: npt.NDArray[np.float64]) -> None:
+    def __init__(
+        self, path: Path, reader: Any, pts_seconds: npt.NDArray[np.float64], size: tuple[int, int] | None
+    ) -> None:
         self.num_frames = len(pts_seconds)
         self._path = path
+        self._size = size
         self._reader = reader
         self._key_frames: list[int] = list(reader.get_key_indices())
         self.pts_seconds = pts_seconds
@@ -95,6 +112,10 @@ class DecordReader:
         require_forward(self._path, frame_indices, self._position, self.num_frames)
         try:
             first = self._take(int(frame_indices[0]))
+            height, width, _ = first.shape
+            if self._size not in (None, (width, height)):
+                got = f"pictures of {width}×{height} pixels, expected {self._size}; use decode.backend=auto"
+                raise VideoRejected(Stage.DECODE, Reason.UNSUPPORTED, f"{self._path.name}: got {got}")
             data = np.empty((len(frame_indices), *first.shape), dtype=np.uint8)
             data[0] = first
             for row, number in enumerate(frame_indices[1:], start=1):

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from manifests.probe.container import open_video
+from manifests.probe.ffmpeg_log import log_lines
 from tasks.media import Stage
 
 if TYPE_CHECKING:
@@ -34,34 +34,9 @@ DAMAGE_LINES = re.compile(
 )
 MAX_NAMED_RANGES = 5  # of damaged frames in one message
 
-_watch_lock: Final = Lock()
-_num_watching = 0
-
 
 class Fault(Exception):
     """Raised if the frames of a stream differ from what its packets announce; the text is the difference."""
-
-
-@contextmanager
-def _damage_lines() -> Iterator[list[str]]:
-    """Collect the lines of DAMAGE_LINES that this thread causes; FFmpeg's log is off at all other times."""
-    import av
-
-    global _num_watching  # noqa: PLW0603  # the level belongs to the process, as FFmpeg has one log
-    with _watch_lock:
-        _num_watching += 1
-        av.logging.set_skip_repeated(False)
-        av.logging.set_level(av.logging.WARNING)
-    found: list[str] = []
-    try:
-        with av.logging.Capture() as lines:
-            yield found
-    finally:
-        with _watch_lock:
-            _num_watching -= 1
-            if not _num_watching:
-                av.logging.set_level(None)
-    found += [text.strip() for _, _, text in lines if DAMAGE_LINES.search(text)]
 
 
 class PacketFeed:
@@ -92,7 +67,7 @@ class PacketFeed:
         import av
 
         packet, frames = None, []
-        with _damage_lines() as lines:
+        with log_lines(av.logging.WARNING) as lines:
             try:
                 packet = next(self._packets, None)
                 self.is_over = packet is None
@@ -103,7 +78,7 @@ class PacketFeed:
                     raise
                 is_damaged = True
         self.place += packet is not None
-        if is_damaged or lines:
+        if is_damaged or any(DAMAGE_LINES.search(text) for *_, text in lines):
             time = None if packet is None else packet.dts if packet.pts is None else packet.pts
             base = None if packet is None else packet.time_base
             self.damaged_times.append(None if time is None or base is None else float(time * base))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from manifests.probe.packets import CodedPacket
+from manifests.probe.packets import CodedPacket, keeps_settings
 
 HIDDEN = -1  # in place of a frame's number: decoded because other frames need it, but never shown
 
@@ -37,6 +37,9 @@ class DecodePlan:
     is_unreferenced: npt.NDArray[np.bool_]
     """(P,) bool."""
 
+    has_picture: npt.NDArray[np.bool_]
+    """(P,) bool; a packet without a picture is never decoded."""
+
     number_of_pts: dict[int, int]
     """Presentation time, in the stream's time base → number of the frame."""
 
@@ -55,6 +58,7 @@ class DecodePlan:
         needed[wanted] = True
         needed[wanted.max() + 1 :] = True
         needed[0] = True  # its note about the encoder holds for all packets
+        needed &= self.has_picture
         return needed
 
 
@@ -84,15 +88,16 @@ def plan_of(packets: Sequence[CodedPacket], *, is_reordered: bool, has_times: bo
         packets=order,
         groups=groups,
         is_unreferenced=is_unreferenced,
+        has_picture=np.array([packet.use is None or packet.use.has_picture for packet in packets]),
         number_of_pts=number_of_pts,
     )
 
 
 def _structure(packets: Sequence[CodedPacket]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return group and is_unreferenced of each packet, (P,) each."""
-    uses = [packet.use for packet in packets if packet.use is not None]
-    if len(uses) < len(packets) or any(not use.settings <= uses[0].settings for use in uses):
+    if not keeps_settings(packets):
         return _whole(packets)
+    uses = [packet.use for packet in packets if packet.use is not None]
     top_layer = max(use.layer for use in uses)
     starts = np.array([use.starts_group for use in uses[1:]], dtype=np.int64)
     groups = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(starts)])

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, cast
@@ -31,22 +31,19 @@ import numpy.typing as npt
 
 from manifests.errors import VideoRejected
 from manifests.probe.container import coded_stream, open_video
+from manifests.probe.picture import Layout, layout_of
 from tasks.decode.decoder import Decoder, require_forward
 from tasks.decode.frame_memory import FrameMemory
 from tasks.decode.packet_feed import Fault, PacketFeed, all_frames, require_sound
 from tasks.decode.packets import HIDDEN, DecodePlan, plan_of
-from tasks.decode.yuv444 import to_rgb, weights_of
+from tasks.decode.rgb import OddAngle, RgbConverter
 from tasks.media import FrameBatch, Reason, Stage
 
 if TYPE_CHECKING:
-    from av.buffer import Buffer
     from av.video.frame import VideoFrame
 
 # Containers that hold the time of each frame (FFmpeg's first name of each); for others FFmpeg guesses the times.
 TIMED_FORMATS = {"mov", "matroska", "mpegts", "flv"}
-
-_Matrix = tuple[int, int, int, int]  # x' from x, y' from x, x' from y, y' from y; -1, 0 or 1 each
-UPRIGHT: _Matrix = (1, 0, 0, 1)
 
 
 class PyAvDecoder(Decoder):
@@ -62,6 +59,7 @@ class PyAvDecoder(Decoder):
             VideoRejected: the video cannot be opened, or holds fewer frames than its index lists.
         """
         with open_video(path, Stage.DECODE) as (container, stream):
+            layout = layout_of(container, stream, Stage.DECODE)
             coded = coded_stream(container, stream, Stage.DECODE)
             # Only MP4 lists every packet; packets before its edit list are not in this index.
             num_promised = len(stream.index_entries) if "mp4" in container.format.name else 0
@@ -78,7 +76,8 @@ class PyAvDecoder(Decoder):
             )
         if plan is not None and len(plan.packets) != len(coded.times):
             plan = None  # packets do not tell how many frames they show
-        return PyAvReader(path, plan, np.array([float(time) for time in coded.times]), self._memory)
+        pts_seconds = np.array([float(time) for time in coded.times], dtype=np.float64)
+        return PyAvReader(path, plan, pts_seconds, layout, self._memory)
 
 
 class PyAvReader:
@@ -88,6 +87,7 @@ class PyAvReader:
         path: the file.
         plan: purpose of its packets; None to decode all of them and count.
         pts_seconds: (N,) float64 exact presentation times of the frames that are shown.
+        layout: what the container says about the picture.
         memory: memory for the frames that are returned.
     """
 
@@ -95,7 +95,12 @@ class PyAvReader:
     """Marker: nothing is decoded while nothing is read."""
 
     def __init__(
-        self, path: Path, plan: DecodePlan | None, pts_seconds: npt.NDArray[np.float64], memory: FrameMemory
+        self,
+        path: Path,
+        plan: DecodePlan | None,
+        pts_seconds: npt.NDArray[np.float64],
+        layout: Layout,
+        memory: FrameMemory,
     ) -> None:
         self.num_frames = len(pts_seconds)
         self.pts_seconds = pts_seconds
@@ -105,7 +110,7 @@ class PyAvReader:
         self._position = 0  # earlier frames can no longer be requested
         self._shape: tuple[int, ...] | None = None  # (H,W,3) of the first picture
         self._memory = memory
-        self._rgb = _RgbConverter()
+        self._rgb = RgbConverter(layout)
 
     def read(self, frame_indices: npt.NDArray[np.int64]) -> FrameBatch:
         """Return exactly these frames, (T,H,W,3) uint8 RGB.
@@ -184,6 +189,8 @@ def _errors_as_faults() -> Iterator[None]:
         yield
     except av.error.FFmpegError as error:
         raise Fault(f"'{error.strerror}'") from error
+    except OddAngle as error:
+        raise Fault(str(error)) from error
 
 
 class _PlannedWalk:
@@ -263,61 +270,3 @@ class _CountedWalk:
     def close(self) -> None:
         """Free the decoder and close the file."""
         self._frames = enumerate(())
-
-
-class _RgbConverter:
-    """Converter of frames to upright RGB, with exactly the bytes of `frame.to_ndarray(format="rgb24")`."""
-
-    def __init__(self) -> None:
-        from av.video.reformatter import VideoReformatter
-
-        self._reformatter = VideoReformatter()
-        self._matrices: dict[int, _Matrix] = {}  # by the rotation that PyAV reports, in degrees
-
-    def shape_of(self, frame: VideoFrame) -> tuple[int, int, int]:
-        """Return the (H,W,3) of a frame's picture."""
-        _, is_turned, _, _ = self._matrix_of(frame)
-        return (frame.width, frame.height, 3) if is_turned else (frame.height, frame.width, 3)
-
-    def write(self, frame: VideoFrame, picture: npt.NDArray[np.uint8]) -> None:
-        """Write a frame to its picture, (H,W,3) uint8 RGB.
-
-        Raises:
-            Fault: it is rotated by an angle other than a multiple of 90°.
-        """
-        matrix, weights = self._matrix_of(frame), weights_of(frame)
-        if weights is not None and matrix == UPRIGHT:
-            to_rgb(frame, weights, picture)
-        else:
-            coded = self._reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray()
-            picture[:] = _upright(cast("npt.NDArray[np.uint8]", coded), matrix)
-
-    def _matrix_of(self, frame: VideoFrame) -> _Matrix:
-        # Side data and its frame refer to each other until garbage collection, so it is read once for each rotation.
-        rotation = frame.rotation
-        if rotation not in self._matrices:
-            self._matrices[rotation] = _display_matrix(frame)
-        return self._matrices[rotation]
-
-
-def _display_matrix(frame: VideoFrame) -> _Matrix:
-    """Return the signs of a frame's display matrix (ISO/IEC 14496-12, 6.2.2); its scale is ignored."""
-    data = cast("Mapping[str, Buffer]", frame.side_data).get("DISPLAYMATRIX")
-    if data is None:
-        return UPRIGHT
-    (xx, xy), (yx, yy) = np.sign(np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3)[:2, :2]).tolist()
-    return xx, xy, yx, yy
-
-
-def _upright(picture: npt.NDArray[np.uint8], matrix: _Matrix) -> npt.NDArray[np.uint8]:
-    """Turn or mirror an (H,W,3) picture: x' = x * xx + y * yx, y' = x * xy + y * yy.
-
-    Raises:
-        Fault: the matrix is not one of the eight that map pixels onto pixels.
-    """
-    xx, xy, yx, yy = matrix
-    if (xx and yx) or (xy and yy):
-        raise Fault("a picture that is not rotated by a multiple of 90°")
-    if xy:
-        picture, xx, yy = picture.transpose(1, 0, 2), yx, xy
-    return picture[:: -1 if yy < 0 else 1, :: -1 if xx < 0 else 1]

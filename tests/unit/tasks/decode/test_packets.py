@@ -129,7 +129,8 @@ def test_slices_of_one_picture_count_together() -> None:
         packet(h264(6, 0, X264 + b"0"), KEY),  # another x264
         packet(h264(2, 3)),  # data partition
         packet(h264(20, 3), KEY),  # another view
-        packet(h264(6, 0)),  # no picture
+        packet(h264(7, 3, b"one")),  # settings without a picture
+        packet(b"", b""),  # zeros
         packet(KEY)[:-1],  # lengths that do not add up
     ],
 )
@@ -139,6 +140,24 @@ def test_a_stream_with_anything_unknown_is_decoded_whole(odd: bytes) -> None:
     assert needed(whole, 3) == [0, 1, 2, 3]
     known = plan_of([first, packet(REFERENCE), packet(LEAF), first], [0, 2, 1, 3])
     assert needed(known, 3) == [0, 3]
+
+
+def test_a_packet_without_a_picture_is_not_decoded() -> None:
+    packets = [packet(KEY), packet(h264(6, 0), h264(12, 0)), packet(REFERENCE), packet(REFERENCE)]
+    use_of = reader_of("h264", AVCC)
+    coded = [
+        CodedPacket(pts=place, is_shown=use is not None and use.is_shown, use=use)
+        for place, use in enumerate(use_of(memoryview(data)) for data in packets)
+    ]
+    plan = decode_packets.plan_of(coded, is_reordered=False, has_times=True)
+    assert plan is not None
+    assert plan.numbers.tolist() == [0, HIDDEN, 1, 2]
+    assert needed_packets(plan, 0) == [0, 2, 3]
+    assert needed_packets(plan, 2) == [0, 2, 3]
+
+
+def needed_packets(plan: DecodePlan, frame: int) -> list[int]:
+    return np.flatnonzero(plan.needed(np.array([frame], dtype=np.int64))).tolist()
 
 
 def test_another_coding_is_decoded_whole() -> None:

@@ -1,0 +1,38 @@
+"""The corpus of odd videos: the default decoder gives the frames that a player shows, decord the same or a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.odd_videos.corpus import corpus
+from tests.helpers.odd_videos.making import Odd, number_of
+from tests.helpers.odd_videos.outcomes import frames_or_reason
+
+CORPUS = corpus()
+# Colours of 10-bit and of interlaced pictures are interpolated otherwise by decord's older FFmpeg.
+ROUNDED, MEAN_LEVELS = ("10le", "interlaced"), 1.0
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(CORPUS) >= 120
+
+
+@pytest.mark.parametrize("odd", CORPUS.values(), ids=list(CORPUS))
+def test_both_decoders_give_the_frames_or_a_reason(tmp_path: Path, odd: Odd) -> None:
+    path = odd.make(tmp_path)
+    ours, decord = frames_or_reason("pyav", path), frames_or_reason("decord", path)
+    if odd.refused:
+        assert ours.reason in odd.refused, ours
+        assert decord.reason
+        return
+    assert ours.reason is None, ours
+    assert tuple(number_of(picture, odd.tolerance) for picture in ours.pictures) == odd.numbers
+    assert ours.size == odd.size
+    assert all(note in ours.notes for note in odd.notes), ours.notes
+    assert np.all(np.diff(ours.pts_seconds) >= 0)
+    if decord.reason is None:
+        difference = np.abs(ours.pictures.astype(int) - decord.pictures)
+        assert difference.mean() <= (MEAN_LEVELS if any(word in ours.notes for word in ROUNDED) else 0)

@@ -30,7 +30,7 @@ class Reason(StrEnum):
     EMPTY_FILE = "empty_file"  # zero bytes
     NOT_A_VIDEO = "not_a_video"  # no container that FFmpeg knows, or a broken one
     NO_VIDEO_STREAM = "no_video_stream"  # a container without moving pictures, such as audio only
-    UNSUPPORTED = "unsupported"  # a picture that only some players show, such as one turned by 45°
+    UNSUPPORTED = "unsupported"  # only some players show it, or only another decoder decodes it
     TRUNCATED = "truncated"  # the container promises more bytes or frames than it holds
     NOT_IN_SPLIT_LISTS = "not_in_split_lists"  # no list of splits names it
     TOO_SHORT = "too_short"  # shorter than one clip

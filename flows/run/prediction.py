@@ -27,16 +27,18 @@ from manifests.entry import VideoEntry
 from manifests.errors import ConfigError, VideoRejected
 from manifests.files import write_atomically
 from manifests.probe.probe import probe
+from manifests.rejected import Stage
 from storage.format.encoding import decode_record
 from storage.format.record import Record
 from storage.index import JsonObject
+from tasks.decode import AUTO_DECODER
 from tasks.implementation import with_paths
-from tasks.settings import StageSettings
+from tasks.settings import DecodeSettings, StageSettings
 from tasks.video.context import VideoContext
 from tasks.video.frames import FrameSource
 from tasks.video.job import VideoJob
 from tasks.video.stages import Models, Stages
-from tasks.video.video import process_video
+from tasks.video.video import VideoResult, process_video
 from tasks.workers.devices import resolve_devices
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ PREDICTION_NAME, PLOT_NAME, CLIP_NAME = "prediction.json", "scores.png", "annota
 MAX_CLIP_SIDE_PX = 960  # longer side of the annotated clip
 CLIP_FPS = 8  # slower than the video, since scored frames are a sample of it
 DEFAULT_THRESHOLD = 0.5
+# What would not have been rejected by a stage; all others look for the face.
+EXPECTED: dict[Stage | None, str] = {Stage.SAMPLE: "a longer video", Stage.DECODE: "a video that can be decoded"}
 REAL_RGB, FAKE_RGB = (40, 160, 80), (200, 40, 60)
 
 
@@ -95,6 +99,9 @@ class Prediction:
     verdict: str
     """`fake` or `real`, by the threshold: see `warning`."""
 
+    decoder: str
+    """Name of the decoder: that of the training crops, or the default one where that one cannot decode the video."""
+
     warning: str
     """Limits of the score, for the reader."""
 
@@ -129,12 +136,11 @@ def predict(config: PredictConfig) -> Prediction:
     settings = stages_of(about.crops)
     require_models(settings)
     (device, *_) = resolve_devices(config.device, "device")
-    job = _job(video)
-    result = process_video(job, stages := Stages.load(settings, Models.load(settings, device)))
+    job = job_of(video)
+    result, stages = processed(job, settings, Models.load(settings, device))
     if result.row.status == "rejected":
-        raise ConfigError(
-            f"video {video}: got {result.row.reason}: {result.row.detail}; expected a video that shows a face"
-        )
+        expected = EXPECTED.get(result.row.stage, "a video that shows a face")
+        raise ConfigError(f"video {video}: got {result.row.reason}: {result.row.detail}; expected {expected}")
     records = [decode_record(value, key) for key, value in result.records]
     frames = tuple(_frame_scores(model, about.img_size, about.clip_length, records, device))
     threshold = DEFAULT_THRESHOLD if about.threshold is None else about.threshold
@@ -146,6 +152,7 @@ def predict(config: PredictConfig) -> Prediction:
         threshold=threshold,
         p_fake=p_fake,
         verdict="fake" if p_fake >= threshold else "real",
+        decoder=stages.settings.decode.backend,
         warning=WARNING,
         frames=frames,
         out=str(out_dir),
@@ -156,6 +163,17 @@ def predict(config: PredictConfig) -> Prediction:
     source = VideoContext(job=job, stages=stages).source
     _write_clip(out_dir / CLIP_NAME, source, job.entry, prediction)
     return prediction
+
+
+def processed(job: VideoJob, settings: StageSettings, models: Models) -> tuple[VideoResult, Stages]:
+    """Process a video with the decoder of the training crops; if it cannot decode the video, with the default one."""
+    stages = Stages.load(settings, models)
+    result = process_video(job, stages)
+    if result.row.stage != Stage.DECODE or settings.decode.backend == AUTO_DECODER:
+        return result, stages
+    default = DecodeSettings(timeout_s=settings.decode.timeout_s)
+    stages = Stages.load(settings.model_copy(update={"decode": default}), models)
+    return process_video(job, stages), stages
 
 
 def summary(prediction: Prediction) -> Iterator[str]:
@@ -196,7 +214,7 @@ def _require_file(name: str, path: Path) -> Path:
     return path
 
 
-def _job(video: Path) -> VideoJob:
+def job_of(video: Path) -> VideoJob:
     """Probe a video; return its job.
 
     Raises:

@@ -13,6 +13,9 @@ from pydantic import Field
 from tasks.implementation import NO_OPTIONS, Choice, Implementation, Options
 from tasks.media import FrameBatch
 
+# The way out where a decoder that the user named, or an old store has, cannot decode a video.
+WAY_OUT = "use decode.backend=auto, in another store (--out) or for all of this one (--reprocess)"
+
 
 def require_forward(path: Path, frame_indices: npt.NDArray[np.int64], position: int, num_frames: int) -> None:
     """Require frame numbers that a forward reader can still return.

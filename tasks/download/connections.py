@@ -21,6 +21,7 @@ from weakref import WeakSet
 import httpx
 
 from manifests.errors import ConfigError, FaceshardsError
+from tasks.download.proxies import fault_for, prepare_proxies
 from tasks.download.responses import content_length, retry_after_seconds, shown
 
 MAX_CONNECTIONS = 4  # half of the 8 at which FaceForensics++'s servers drop a client
@@ -119,6 +120,7 @@ class Connections:
         self._lock = threading.Lock()
         self._sockets: WeakSet[socket.socket] = WeakSet()
         self.stopped = threading.Event()
+        prepare_proxies()
         self._client = httpx.Client(
             # Idle connections stay open: an expired one is replaced before the server sees it close, so both count.
             limits=httpx.Limits(
@@ -189,6 +191,8 @@ class Connections:
                 raise FetchFailed(
                     FetchReason.ADDRESS, f"address: got {shown(str(here))}{came_from}, expected http:// or https://"
                 )
+            if (fault := fault_for(here)) is not None:
+                raise FetchFailed(FetchReason.CONNECTION, fault)
             own = self._settings.headers if _origin(here) == _origin(start) else {}
             # The bytes must be those on the server: a compressed transfer would change lengths and ranges.
             sent = {**own, **headers, "Accept-Encoding": "identity"}

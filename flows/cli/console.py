@@ -6,7 +6,11 @@ may take, so it is imported when something is printed.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
+
+from manifests.errors import EXIT_FAILED
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -50,3 +54,11 @@ def complain(text: str, *, error: Exception | None = None) -> None:
 def working(what: str) -> Status:
     """Return a context manager that shows what is being done; its `update` shows something else."""
     return stderr().status(what)
+
+
+def end_process(message: str) -> None:
+    """End this process with a message and status 1, from any thread; workers end with it, and locks are released."""
+    stderr().show_cursor()  # a progress bar hides it
+    complain(f"failed: {message}")
+    sys.stdout.flush()
+    os._exit(EXIT_FAILED)

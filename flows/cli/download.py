@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.cli.command import Argument, Command, Options, flag, path, repeated, several, switch
-from flows.cli.console import complain, say, working
+from flows.cli.console import complain, end_process, say, working
 from manifests.datasets.ffpp_server import COMPRESSIONS, MANIPULATIONS, PAPER_MANIPULATIONS
 from manifests.errors import EXIT_FAILED, EXIT_OK, ConfigError
 
@@ -125,7 +125,7 @@ def _start_prefect() -> None:
     with working("starting Prefect"):
         from flows.server.embedded import start_embedded_server
 
-        start_embedded_server()
+        start_embedded_server(end_process)
         import flows.download  # noqa: F401  # takes seconds, which the line above explains
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.cli.command import CONFIG, TEST_DATASET, Argument, Command, Options, flag, path, setting
-from flows.cli.console import complain, say, working
+from flows.cli.console import complain, end_process, say, working
 from manifests.datasets import DATASETS
 from manifests.errors import EXIT_FAILED, EXIT_OK, NothingStored
 from storage.files.layout import REPORT_HTML_NAME
@@ -54,7 +54,7 @@ def run(options: Options) -> int:
     config = load_config(options.config, options.set, base, options.preset)
     num_changed = 0
     try:
-        done = run_flow(config)
+        done = run_flow(config, end_process)
         num_changed = done.get("videos_changed", 0)
         if done["videos_processed"] == num_changed == 0:
             say("Nothing to do: every video is stored or rejected already.")
@@ -65,10 +65,14 @@ def run(options: Options) -> int:
     return EXIT_OK if report.num_stored else EXIT_FAILED
 
 
-def run_flow(config: PreprocessConfig) -> dict[str, Any]:
+def run_flow(config: PreprocessConfig, on_loss: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Return what the flow returns, run on the configured Prefect server or else on an embedded one.
 
     To be called from the main thread.
+
+    Args:
+        config: settings of the run.
+        on_loss: called with a message in a thread when the embedded server ends before the run.
 
     Raises:
         FaceshardsError: as the flow does; a user's mistake is reported before the server starts.
@@ -79,7 +83,7 @@ def run_flow(config: PreprocessConfig) -> dict[str, Any]:
     with working("starting Prefect"):
         from flows.server.embedded import start_embedded_server
 
-        start_embedded_server()
+        start_embedded_server(on_loss)
         from flows.preprocess import preprocess_ffpp
         from tasks.workers.interrupts import interrupts_remembered
     with interrupts_remembered(), sources_read(prepared.sources):

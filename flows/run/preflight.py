@@ -13,6 +13,7 @@ from flows.config.preprocess import PreprocessConfig, RunnerSettings
 from flows.config.store_config import StoreConfig, store_config
 from flows.run.bars import bytes_bar, shown
 from flows.run.sources import Source, index_sources, survey_sources
+from flows.server.prefect_settings import prefect_settings
 from manifests.errors import ConfigError, StageMissing
 from manifests.splits.policies import assign
 from tasks.models.weights import WEIGHTS, fetch, find
@@ -115,14 +116,11 @@ def require_runner(settings: RunnerSettings) -> None:
             f"runner.kind: got {settings.kind}, expected {EXTRAS[settings.kind]} to be installed; "
             f"pip install 'faceshards[{settings.kind}]'"
         )
-    if settings.kind != "thread":
-        from prefect.settings import get_current_settings
-
-        if not get_current_settings().api.url:
-            raise ConfigError(
-                f"runner.kind: got {settings.kind} without PREFECT_API_URL, expected a Prefect server, since Prefect's "
-                "embedded one fails under it; run `prefect server start`, export PREFECT_API_URL, or choose thread"
-            )
+    if settings.kind != "thread" and not prefect_settings().api.url:
+        raise ConfigError(
+            f"runner.kind: got {settings.kind} without PREFECT_API_URL, expected a Prefect server, since Prefect's "
+            "embedded one fails under it; run `prefect server start`, export PREFECT_API_URL, or choose thread"
+        )
 
 
 def devices_of_run(config: PreprocessConfig) -> tuple[str, ...]:

@@ -11,14 +11,21 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
+from socket import getfqdn, gethostname
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
+import httpx
 import yaml
 
 from flows.server.automations import ensure_automations
+from flows.server.prefect_settings import prefect_settings
 from manifests.errors import ConfigError
+from tasks.download.proxies import fault_for, prepare_proxies
+from tasks.download.responses import shown
 
 if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
@@ -29,6 +36,8 @@ POOL_TYPE: Final = "process"
 
 # Importing the flow and torch takes seconds; after minutes the server has stopped answering.
 REGISTER_TIMEOUT_SECONDS: Final = 300
+
+HEALTH_SECONDS: Final = 8  # a server answers this check without its database
 
 # Characters kept of another program's message: the server names the wrong field within the first 400.
 MESSAGE_LENGTH: Final = 400
@@ -89,28 +98,68 @@ def reachable_server() -> str:
     """Return the address of the configured Prefect server, after it has answered.
 
     Raises:
-        ConfigError: there is no address, it is not that of an API, or nothing answers.
+        ConfigError: there is no address, it is not that of an API, nothing answers, or the server refuses the key.
     """
-    from prefect.client.orchestration import get_client
-    from prefect.settings import get_current_settings
-
-    api_url = get_current_settings().api.url
+    settings = prefect_settings()
+    api_url = settings.api.url
     if not api_url:
         raise ConfigError(f"PREFECT_API_URL: got nothing, expected the address of a Prefect server; {START_A_SERVER}")
+    named = shown(api_url) if "@" in api_url else api_url  # without a password
+    host = _host_of(api_url)
+    if not host:
+        raise ConfigError(f"PREFECT_API_URL: got {named}, expected http://HOST:PORT/api; {START_A_SERVER}")
     # Without /api the server answers every path, that of the health check too, with the page of its user interface.
     if "/api" not in api_url:
         raise ConfigError(
             f"PREFECT_API_URL: got {api_url}, expected an address that ends in /api; "
             f"`export PREFECT_API_URL={api_url.rstrip('/')}/api`"
         )
-    with get_client(sync_client=True) as client:
-        failure = client.api_healthcheck()
+    if _is_local(host):
+        prepare_proxies(host)
+    failure = fault_for(httpx.URL(api_url)) or _failure_of_server()
     if failure is not None:
         raise ConfigError(
-            f"PREFECT_API_URL: got {api_url} ({_one_line(str(failure))}), expected a Prefect server that answers; "
+            f"PREFECT_API_URL: got {named} ({_one_line(failure)}), expected a Prefect server that answers; "
             f"{START_A_SERVER}"
-        ) from failure
+        )
     return api_url
+
+
+def _failure_of_server() -> str | None:
+    """Return why the configured server cannot be used; None if it answers a request that needs the user's key."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+    try:
+        limits = {PREFECT_API_REQUEST_TIMEOUT: HEALTH_SECONDS, PREFECT_CLIENT_MAX_RETRIES: 0}
+        with temporary_settings(limits), get_client(sync_client=True) as client:
+            failure = client.api_healthcheck()
+        if failure is None:
+            with get_client(sync_client=True) as client:
+                client.read_flows(limit=1)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, RuntimeError) as error:
+        failure = (
+            error if not isinstance(error.__cause__, Exception) else error.__cause__
+        )  # Prefect hides the cause behind "Failed to reach API"
+    return None if failure is None else f"{type(failure).__name__}: {failure}"
+
+
+def _host_of(address: str) -> str:
+    """Return the host of a web address; empty if it is not one."""
+    try:
+        parts = urlsplit(address)
+        return (parts.hostname or "") if parts.scheme in ("http", "https") and parts.port != 0 else ""
+    except ValueError:
+        return ""
+
+
+def _is_local(host: str) -> bool:
+    """Return whether a host is this machine, by its name alone."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost") or host in (gethostname(), getfqdn())
+    return address.is_loopback or address.is_unspecified
 
 
 def ensure_work_pool() -> None:

@@ -12,7 +12,7 @@ import os
 from importlib.util import find_spec
 from ipaddress import IPv6Address
 from typing import Final
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 import httpx
 
@@ -51,7 +51,7 @@ def fault_for(url: httpx.URL) -> str | None:
     """Return what is wrong with the proxy that the user's environment names for an address; None: nothing."""
     faults = _set_aside()
     fault = faults.get(url.scheme) or (None if url.scheme in getproxies_environment() else faults.get("all"))
-    return None if fault is None or proxy_bypass_environment(url.host) else fault
+    return None if fault is None or proxy_bypass(url.host) else fault
 
 
 def _set_aside() -> dict[str, str]:

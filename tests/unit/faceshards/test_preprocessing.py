@@ -21,7 +21,7 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[PreprocessConfig]:
         called.append(config)
         return {"videos_processed": 3}
 
-    monkeypatch.setattr("flows.server.embedded.start_embedded_server", lambda: None)
+    monkeypatch.setattr("flows.server.embedded.start_embedded_server", lambda _: None)
     monkeypatch.setattr(flows.preprocess, "preprocess_ffpp", preprocess_ffpp)
     return called
 

@@ -376,7 +376,7 @@ def flow_result(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
                 raise result
             return result
 
-        monkeypatch.setattr(flows.server.embedded, "start_embedded_server", lambda: None)
+        monkeypatch.setattr(flows.server.embedded, "start_embedded_server", lambda _: None)
         monkeypatch.setattr(flows.preprocess, "preprocess_ffpp", preprocess_ffpp)
 
     return set_result

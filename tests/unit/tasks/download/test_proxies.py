@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from urllib.request import proxy_bypass_environment
+from urllib.request import proxy_bypass
 
 import httpx
 import pytest
@@ -49,7 +49,7 @@ def test_loopback_is_exempt_and_other_addresses_are_not(name: str, proxy: str, e
         assert [is_proxied(client, url) for url in (*LOCAL, "http://node7:4200")] == [False] * 4
         assert is_proxied(client, "http://example.com")
         assert not (exempt and "corp" in exempt and is_proxied(client, "http://www.corp.example"))
-    assert all(proxy_bypass_environment(host) for host in ("127.0.0.1:4200", "localhost", "::1:4200", "node7:80"))
+    assert all(proxy_bypass(host) for host in ("127.0.0.1:4200", "localhost", "::1:4200", "node7:80"))
     assert os.environ["NO_PROXY"] == os.environ["no_proxy"]
     assert SET_ASIDE not in os.environ
 

@@ -36,14 +36,15 @@ from flows.run.bars import items_bar, shown
 from flows.run.preflight import preflight
 from flows.run.progress import RunProgress
 from flows.run.runners import process_shards
-from flows.run.sources import Indexed, Source, index_sources
+from flows.run.sources import Indexed, Source, ignored_in, index_sources
 from flows.run.steps import Steps
 from flows.run.task_runs import enable_own_loggers
 from flows.run.workload import Workload
 from flows.server.events import warn_of_rejections
+from manifests.datasets.ignored import read_ignored, write_ignored
 from manifests.errors import NothingStored, StoreError
 from manifests.files import write_atomically
-from storage.files.layout import CONFIG_NAME, GEOMETRY_DIR, REPORT_HTML_NAME
+from storage.files.layout import CONFIG_NAME, GEOMETRY_DIR, IGNORED_NAME, REPORT_HTML_NAME, REPORT_JSON_NAME
 from storage.index import stored_index
 from storage.upkeep.compact import compact, sparse_shards
 from storage.upkeep.ledger import Ledger
@@ -151,6 +152,10 @@ def index_videos(config: PreprocessConfig, sources: Sequence[Source], ledger: Le
     """Probe the datasets' videos; files that an earlier run has measured are not measured again."""
     for source in sources:
         logger.info("%s", source)
+    ignored = tuple(ignored_in(sources))
+    if read_ignored(config.out / IGNORED_NAME) != ignored:
+        (config.out / REPORT_JSON_NAME).unlink(missing_ok=True)  # it is written again, even if no video is missing
+        write_ignored(config.out / IGNORED_NAME, ignored)
     with shown(items_bar("videos"), "probing") as on_video:
         indexed = index_sources(sources, known=ledger.known_entries(), on_video=on_video)
     num_rejected = sum(row.status == "rejected" for row in indexed.rows)

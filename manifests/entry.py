@@ -13,8 +13,9 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 # Names of splits in users' lists.
 SPLIT_OF_WORD: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+FAKE: Final = "fake"  # label of a manipulated video
 REAL: Final = "real"  # label and kind of a video that is not manipulated
-LABEL_AS_INTEGER: dict[Label, int] = {REAL: 0, "fake": 1}
+LABEL_AS_INTEGER: dict[Label, int] = {REAL: 0, FAKE: 1}
 REAL_CLASS: Final = LABEL_AS_INTEGER[REAL]  # also where there are several classes: the first is the real one
 
 

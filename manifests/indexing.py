@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from manifests.datasets.dataset import Claim, Dataset
-from manifests.entry import REAL, VideoEntry
+from manifests.datasets.ignored import IN_PLACE_OF_VIDEOS, Ignored, IgnoredReason, describe, num_files_of
+from manifests.datasets.tree_dataset import TreeDataset
+from manifests.entry import FAKE, LABEL_AS_INTEGER, REAL, Label, VideoEntry
 from manifests.errors import DatasetError
 from manifests.probe.probe import is_unchanged, probe_all
 from manifests.rejected import Reason, Rejected, Stage
@@ -29,6 +31,44 @@ class Survey:
 
     rejected: tuple[Rejected, ...]
     """The files that cannot be placed in the dataset."""
+
+    ignored: tuple[Ignored, ...] = ()
+    """All other files below the folder, by folder and reason."""
+
+    num_videos: int = 0
+    """Videos on disk, those included that were not requested."""
+
+    without_videos: tuple[str, ...] = ()
+    """A line for each folder of the dataset that has other files where its videos should be."""
+
+    missing_label: Label | None = None
+    """Label of which there is no video, where such a folder is the reason."""
+
+    @property
+    def accounts(self) -> str:
+        """Return the number of files on disk as an equation, for a person."""
+        counts = num_files_of(self.ignored)
+        num_company, num_rejected = (
+            counts.pop(IgnoredReason.COMPANY, 0),
+            sum(item.num_files_on_disk for item in self.rejected),
+        )
+        parts = (self.num_videos, num_rejected, num_company, sum(counts.values()))
+        return (
+            f"{sum(parts):,} files in {self.root} = {parts[0]:,} videos + {parts[1]:,} rejected "
+            f"+ {parts[2]:,} beside them (masks, lists, .json) + {parts[3]:,} ignored"
+        )
+
+    def require_both_labels(self) -> None:
+        """Check that no class is missing because its files are no videos.
+
+        Raises:
+            DatasetError: one is.
+        """
+        if self.missing_label is not None:
+            raise DatasetError(
+                f"{self.dataset.title} in {self.root}: got no {self.missing_label} video: "
+                f"{'; '.join(self.without_videos)}. Expected videos there; move such a folder away to go without it"
+            )
 
 
 def survey_dataset(
@@ -64,7 +104,19 @@ def survey_dataset(
             "`faceshards index` lists what the folder holds"
         )
     rejected = tuple(item for item in found if isinstance(item, Rejected))
-    return Survey(dataset=dataset, root=root, entries=tuple(entries), rejected=rejected)
+    ignored = tuple(item for item in found if isinstance(item, Ignored))
+    without_videos = _without_videos(dataset, root, videos, rejected, ignored)
+    labels: set[Label] = {entry.label for entry in videos} if without_videos else {REAL, FAKE}
+    return Survey(
+        dataset=dataset,
+        root=root,
+        entries=tuple(entries),
+        rejected=rejected,
+        ignored=ignored,
+        num_videos=len(videos),
+        without_videos=without_videos,
+        missing_label=next((label for label in LABEL_AS_INTEGER if label not in labels), None),
+    )
 
 
 def index_dataset(
@@ -139,6 +191,28 @@ def _agreeing(row: ManifestRow, claim: Claim | None) -> ManifestRow:
     return row.as_rejected(
         Rejected(video_id=row.video_id, stage=Stage.PROBE, reason=Reason.METADATA_CONFLICT, detail=detail)
     )
+
+
+def _without_videos(
+    dataset: Dataset,
+    root: Path,
+    videos: Iterable[VideoEntry],
+    rejected: Iterable[Rejected],
+    ignored: Iterable[Ignored],
+) -> tuple[str, ...]:
+    """Return a line for each folder of the dataset that has other files where its videos should be."""
+    folders = dict.fromkeys(f"{name}/" for name in dataset.folders_in(root)) if isinstance(dataset, TreeDataset) else {}
+    for entry in videos:
+        for folder in [folder for folder in folders if entry.path.startswith(folder)]:
+            del folders[folder]
+    lines = []
+    for folder in folders:
+        instead = [item for item in ignored if f"{item.path}/".startswith(folder) and item.reason in IN_PLACE_OF_VIDEOS]
+        num_rejected = sum(item.video_id.startswith(folder) for item in rejected)
+        found = [*([f"{num_rejected:,} rejected"] if num_rejected else []), *describe(instead)]
+        if found:
+            lines.append(f"{folder} has no video, but {', '.join(found)}")
+    return tuple(lines)
 
 
 def _shown(names: Collection[str] | None) -> str:

@@ -60,3 +60,11 @@ class Rejected:
 
     detail: str
     """Reason in one line for a person, with the values found."""
+
+    num_files: int = 1
+    """Files on disk that it stands for: more for a folder that is rejected as a whole; see `num_files_on_disk`."""
+
+    @property
+    def num_files_on_disk(self) -> int:
+        """Files on disk that it stands for; 0 where a list names a file that is not there."""
+        return 0 if self.reason is Reason.MISSING_FILE else self.num_files

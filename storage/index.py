@@ -184,7 +184,7 @@ def read_index(store_dir: Path) -> StoreIndex:
         plain = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise StoreMissing(
-            f"store {store_dir}: got no {INDEX_NAME}, expected the folder that was given to `--out`; "
+            f"store {store_dir}: got no {INDEX_NAME}, expected the folder that was given to `preprocess --out`; "
             "check the path, or run the preprocessing first"
         ) from error
     except OSError as error:

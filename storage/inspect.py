@@ -273,10 +273,10 @@ def _show_summary(store: RecordStore, as_json: bool) -> None:
     if index.test_datasets:
         lines["test only"] = ", ".join(index.test_datasets)
     if index.leakage_allowed:
-        lines["leakage"] = "allowed by --allow-leakage: report.json lists what the splits share"
+        lines["leakage"] = "allowed by `preprocess --allow-leakage`: report.json lists what the splits share"
     elif index.crossing_groups:
         lines["leakage"] = (
-            f"groups that an earlier version split: {len(index.crossing_groups)}; --reprocess splits again"
+            f"groups that an earlier version split: {len(index.crossing_groups)}; `preprocess --reprocess` splits again"
         )
     for name, line in lines.items():
         _write(f"{name:<16} {line}")

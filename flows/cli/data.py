@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.cli.command import CONFIG, TEST_DATASET, Argument, Command, Options, flag, path, setting
-from flows.cli.console import say
+from flows.cli.console import complain, say
 from flows.cli.preprocess import EMPTY_SPLITS
 from manifests.datasets import DATASETS
 from manifests.entry import SPLITS
-from manifests.errors import EXIT_FAILED, EXIT_OK, ConfigError
+from manifests.errors import EXIT_FAILED, EXIT_OK, ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from manifests.indexing import Survey
     from manifests.row import ManifestRow
 
 MAX_REJECTIONS_SHOWN = 20  # the manifest has them all
@@ -35,9 +36,9 @@ def commands() -> Iterator[Command]:
         TEST_DATASET,
         CONFIG,
         setting("split.policy=official"),
-        flag("--names-only", "use file names and lists only; open no video"),
+        flag("--names-only", "use names and lists only; open no file but those whose names do not tell what they are"),
         path("--out", "FILE.parquet", "write the manifest to this file"),
-        path("--report", "FILE.json", "write the leakage report to this file"),
+        path("--report", "FILE.json", "write the leakage report and the ignored files to this file"),
     )
     yield Command(
         "sample",
@@ -59,11 +60,12 @@ def commands() -> Iterator[Command]:
 
 
 def index(options: Options) -> int:
-    """Index a dataset; return 1 if there is no video, or if the split breaks the promise of its policy."""
+    """Index a dataset; return 1 if there is no video, a class is missing, or the split breaks its policy's promise."""
     from flows.config.preprocess import AUTO, load_index_config
     from flows.run.bars import items_bar, shown
-    from flows.run.sources import index_sources, survey_sources
+    from flows.run.sources import ignored_in, index_sources, survey_sources
     from flows.run.splitting import with_splits
+    from manifests.datasets.ignored import describe as describe_ignored
     from manifests.leakage.audit import audit
     from manifests.leakage.text import broken_promises, describe
     from manifests.splits.policies import POLICIES_WITH_RATIOS
@@ -75,6 +77,7 @@ def index(options: Options) -> int:
     base |= {"test_datasets": [{"root": root} for root in options.test]} if options.test else {}
     config = load_index_config(options.config, options.set, base)
     sources = survey_sources(config.dataset, config.test_datasets)
+    is_missing = _complain_of_missing(source.survey for source in sources)
     for settings, source in zip((config.dataset, *config.test_datasets), sources, strict=True):
         if settings.name == AUTO:
             say(str(source))
@@ -87,18 +90,21 @@ def index(options: Options) -> int:
     wanted = config.split.ratios if config.split.policy in POLICIES_WITH_RATIOS else None
     say(_table(rows, wanted, indexed.test_datasets))
     _show_rejections(rows)
+    ignored = ignored_in(sources)
+    accounts = (source.survey.accounts for source in sources)
     empty = [split for split, want in zip(SPLITS, wanted or (), strict=False) if want and not report.num_videos[split]]
     if empty and any(report.num_videos.values()):
         say(EMPTY_SPLITS.format(" and ".join(empty)))
-    for line in (*describe(report), *broken):
+    for line in (*accounts, *(f"ignored {line}" for line in describe_ignored(ignored)), *describe(report), *broken):
         say(line)
     if options.out is not None:
         write_table(options.out, rows)
         say(f"Manifest: {options.out}")
     if options.report is not None:
-        options.report.write_text(json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        plain = asdict(report) | {"ignored": [asdict(item) for item in ignored]}
+        options.report.write_text(json.dumps(plain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         say(f"Leakage report: {options.report}")
-    return EXIT_OK if any(report.num_videos.values()) and not broken else EXIT_FAILED
+    return EXIT_OK if any(report.num_videos.values()) and not broken and not is_missing else EXIT_FAILED
 
 
 def sample(options: Options) -> int:
@@ -119,6 +125,17 @@ def sample(options: Options) -> int:
     counts = f"{summary.num_videos} videos, {summary.num_masks} masks, {summary.num_bytes / 1e6:.1f} MB"
     say(f"{options.root}: {counts}, {done}")
     return EXIT_OK
+
+
+def _complain_of_missing(surveys: Iterable[Survey]) -> bool:
+    """Print which folders of the datasets have no video; return whether a class is missing for that reason."""
+    is_missing = False
+    for survey in surveys:
+        is_missing |= survey.missing_label is not None
+        lacking = f"no {survey.missing_label} video: " if survey.missing_label else ""
+        if survey.without_videos:
+            complain("no video:", error=DatasetError(f"{survey.root}: {lacking}{'; '.join(survey.without_videos)}"))
+    return is_missing
 
 
 def _require_place(option: str, path: Path | None) -> None:

@@ -93,11 +93,13 @@ def run_flow(config: PreprocessConfig, on_loss: Callable[[str], None] | None = N
 def _show(report: Report, store_dir: Path, *, has_changed: bool) -> None:
     """Print a store's summary, its leakage, what the run changed, and where store and report are."""
     from flows.report.text import describe_difference, summary_table
+    from manifests.datasets.ignored import describe as describe_ignored
     from manifests.leakage.text import describe
 
     say(summary_table(report))
     changes = describe_difference(report.difference) if report.difference and has_changed else []
-    for line in (*describe(report.leakage), *changes):
+    ignored = [f"ignored {line}" for line in describe_ignored(report.ignored)]
+    for line in (*ignored, *describe(report.leakage), *changes):
         say(line)
     say(f"Store:  {store_dir}\nReport: {store_dir / REPORT_HTML_NAME}")
     empty = [split.split for split in report.splits if split.wanted_share and not split.num_videos]

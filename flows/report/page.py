@@ -22,6 +22,8 @@ from flows.report.contact_sheet import SheetVideo, contact_sheet
 from flows.report.difference import CHANGES, Difference, read_difference
 from flows.report.text import describe_difference
 from flows.report.totals import Report, compute_report
+from manifests.datasets.ignored import Ignored, read_ignored
+from manifests.datasets.ignored import describe as describe_ignored
 from manifests.entry import SPLITS
 from manifests.errors import StoreCorrupt
 from manifests.files import write_atomically
@@ -29,7 +31,7 @@ from manifests.leakage.audit import NEAR_DUPLICATE
 from manifests.leakage.text import counted, sentences_about_test
 from manifests.row import ManifestRow
 from manifests.videos_table import read_table, row_from_plain
-from storage.files.layout import REPORT_HTML_NAME, REPORT_JSON_NAME, SHARDS_DIR, VIDEOS_NAME
+from storage.files.layout import IGNORED_NAME, REPORT_HTML_NAME, REPORT_JSON_NAME, SHARDS_DIR, VIDEOS_NAME
 from storage.index import StoreIndex, read_index
 from storage.pages.environment import page_environment
 from storage.shard import ShardReader
@@ -67,8 +69,8 @@ def write_report(store_dir: Path) -> Report:
         StoreMissing: there is no store.
         StoreCorrupt: a file of the store cannot be read, or its manifest and its index disagree.
     """
-    index, rows, versions, difference = _read(store_dir)
-    report = compute_report(index, rows, versions, difference)
+    index, rows, versions, difference, ignored = _read(store_dir)
+    report = compute_report(index, rows, versions, difference, ignored)
     text = json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n"
     page = _page(report, contact_sheet(store_dir, rows, report.kinds))
     write_atomically(store_dir / REPORT_JSON_NAME, text.encode("utf-8"))
@@ -114,13 +116,16 @@ def _page(report: Report, sheet: Sequence[SheetVideo]) -> str:
         sheet=sheet,
         splits=SPLITS,
         changes=CHANGES,
+        ignored=describe_ignored(report.ignored),
         told=describe_difference(report.difference) if report.difference else [],
         max_listed=MAX_LISTED,
     )
 
 
-def _read(store_dir: Path) -> tuple[StoreIndex, list[ManifestRow], dict[str, tuple[str, ...]], Difference | None]:
-    """Read what a report is computed from: index, rows of the manifest by video_id, versions, last difference."""
+def _read(
+    store_dir: Path,
+) -> tuple[StoreIndex, list[ManifestRow], dict[str, tuple[str, ...]], Difference | None, tuple[Ignored, ...]]:
+    """Read what a report is computed from: index, rows by video_id, versions, last difference, ignored files."""
     index = read_index(store_dir)
     rows = {row.video_id: row for row in read_table(store_dir / VIDEOS_NAME)}
     if not index.complete:  # the manifest is from the beginning of the run: what is stored is listed in the shards
@@ -137,7 +142,7 @@ def _read(store_dir: Path) -> tuple[StoreIndex, list[ManifestRow], dict[str, tup
     ordered = [row for _, row in sorted(rows.items())]
     _require_agreement(store_dir, index, ordered)
     made_with = {name: tuple(sorted(found)) for name, found in sorted(versions.items())}
-    return index, ordered, made_with, read_difference(store_dir)
+    return index, ordered, made_with, read_difference(store_dir), read_ignored(store_dir / IGNORED_NAME)
 
 
 def _pending(row: ManifestRow) -> ManifestRow:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flows.report.difference import CHANGES, Difference
 from flows.report.totals import Report, SplitSummary
+from manifests.datasets.ignored import describe as describe_ignored
 from manifests.entry import SPLITS
 from manifests.leakage.text import describe
 from storage.files.layout import REPORT_JSON_NAME
@@ -46,8 +47,9 @@ def summary_markdown(report: Report) -> str:
     lines += table(("videos / records", *SPLITS, "all"), "lr", rows)
     lines += ["", "```", *describe(report.leakage), "```", ""]
     if report.leakage_allowed:
-        lines += ["**Leakage was allowed** by `--allow-leakage`."]
+        lines += ["**Leakage was allowed** by `preprocess --allow-leakage`."]
     reasons = [(stage, reason, f"{count:,}") for stage, reason, count in _rejection_counts(report)]
+    lines += ["", *(f"- ignored {escaped(line)}" for line in describe_ignored(report.ignored))]
     if reasons:
         lines += ["", *table(("rejected in stage", "reason", "videos"), "llr", reasons)]
     return "\n".join(lines) + "\n"

@@ -15,10 +15,11 @@ from typing_extensions import TypedDict  # pydantic refuses that of typing befor
 
 from flows.config.preprocess import dotted
 from flows.report.difference import Difference
+from flows.report.rejections import Rejection, count_rejections, rejections_of
 from manifests.datasets import DATASETS
+from manifests.datasets.ignored import Ignored
 from manifests.entry import REAL, SPLITS
 from manifests.leakage.audit import LeakageReport, audit
-from manifests.rejected import Reason, Stage
 from manifests.row import TIMED_STAGES, ManifestRow
 from manifests.splits.policies import POLICIES_WITH_RATIOS
 from storage.index import ShardEntry, StoreIndex
@@ -120,26 +121,6 @@ class SplitSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rejection:
-    """One rejected video."""
-
-    video_id: str
-    """Identity, or the path of a file that is no video of the dataset."""
-
-    path: str
-    """POSIX path relative to the dataset root."""
-
-    stage: str
-    """Stage that rejected it."""
-
-    reason: str
-    """Reason as one word, for programs."""
-
-    detail: str
-    """Reason as a sentence, for people."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StageTime:
     """Time that one stage took, rejected videos included."""
 
@@ -233,6 +214,9 @@ class Report:
     rejections: tuple[Rejection, ...]
     """Rejected videos by stage, reason and video_id."""
 
+    ignored: tuple[Ignored, ...]
+    """Files in the datasets' folders that are no videos, by folder and reason; `company` belongs to the dataset."""
+
     several_tracks: dict[str, int]
     """video_id → number of face tracks, for each stored video with more than one."""
 
@@ -279,6 +263,7 @@ def compute_report(
     rows: Sequence[ManifestRow],
     versions: dict[str, tuple[str, ...]],
     difference: Difference | None = None,
+    ignored: tuple[Ignored, ...] = (),
 ) -> Report:
     """Return the report of a store.
 
@@ -287,11 +272,12 @@ def compute_report(
         rows: rows of the manifest, ordered by video_id.
         versions: package or model file → versions among those that made the shards.
         difference: changes of the last run that changed something.
+        ignored: files in the datasets' folders that are no videos.
     """
     stored = [row for row in rows if row.status == "stored"]
     groups = _splits_of_groups(rows)
     kinds = _kinds(rows)
-    rejections = _rejections(rows)
+    rejections = rejections_of(rows)
     return Report(
         complete=index.complete,
         datasets=tuple(sorted({row.entry.dataset for row in rows if row.entry is not None})),
@@ -305,8 +291,9 @@ def compute_report(
         splits=_splits(index, stored, groups),
         num_groups=len(groups),
         groups_crossing={group_id: splits for group_id, splits in groups.items() if len(splits) > 1},
-        rejection_counts=_rejection_counts(rejections),
+        rejection_counts=count_rejections(rejections),
         rejections=rejections,
+        ignored=ignored,
         several_tracks={row.video_id: row.num_tracks for row in stored if row.num_tracks > 1},
         notes={row.video_id: row.detail for row in stored if row.detail},
         stages=_stage_times(rows),
@@ -410,23 +397,6 @@ def _splits_of_groups(rows: Iterable[ManifestRow]) -> dict[str, tuple[str, ...]]
         if row.entry is not None and row.entry.split is not None:
             found[row.entry.group_id].add(row.entry.split)
     return {group_id: tuple(split for split in SPLITS if split in splits) for group_id, splits in sorted(found.items())}
-
-
-def _rejections(rows: Iterable[ManifestRow]) -> tuple[Rejection, ...]:
-    stages, reasons = list(Stage), list(Reason)
-    explained = [(row, row.stage, row.reason) for row in rows if row.stage is not None and row.reason is not None]
-    explained.sort(key=lambda found: (stages.index(found[1]), reasons.index(found[2]), found[0].video_id))
-    return tuple(
-        Rejection(video_id=row.video_id, path=row.path, stage=stage.value, reason=reason.value, detail=row.detail or "")
-        for row, stage, reason in explained
-    )
-
-
-def _rejection_counts(rejections: Iterable[Rejection]) -> dict[str, dict[str, int]]:
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    for rejection in rejections:
-        counts[rejection.stage][rejection.reason] += 1
-    return {stage: dict(by_reason) for stage, by_reason in counts.items()}
 
 
 def _stage_times(rows: Iterable[ManifestRow]) -> tuple[StageTime, ...]:

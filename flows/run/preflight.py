@@ -60,7 +60,7 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
         The configuration, completed from the store, the devices that the networks will run on, and the datasets.
 
     Raises:
-        DatasetError: the dataset's folder does not hold the dataset.
+        DatasetError: the dataset's folder does not hold the dataset, or has no videos of one of its classes.
         SplitError: the ratios or the official lists cannot be used.
         StoreError: the store is broken, or was made with another configuration.
         ConfigError: a device or the runner is missing, a mean face cannot be used, or the store's folder cannot be
@@ -70,6 +70,8 @@ def preflight(wanted: PreprocessConfig) -> Prepared:
     of_store = store_config(wanted)  # also reads the files that settings name: model files, a mean face
     config = of_store.run
     sources = _sources_read.get() or survey_sources(config.dataset, config.test_datasets)
+    for source in sources:
+        source.survey.require_both_labels()
     indexed = index_sources(sources, probing=False)
     if config.out.resolve() in {source.root.resolve() for source in (config.dataset, *config.test_datasets)}:
         raise ConfigError(f"out: got {config.out}, expected another folder than the dataset's")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from flows.config.preprocess import AUTO, DatasetSettings, HeldOutSettings
 from manifests.datasets import DATASETS
-from manifests.datasets.recognise import recognise_layout
+from manifests.datasets.ignored import Ignored
+from manifests.datasets.recognise import NAMING, NAMING_HELD_OUT, recognise_layout
 from manifests.entry import VideoEntry
 from manifests.errors import ConfigError
 from manifests.indexing import Survey, index_dataset, survey_dataset
@@ -61,12 +62,12 @@ def survey_sources(main: DatasetSettings, held_out: Iterable[HeldOutSettings] = 
 
 
 def _survey(settings: DatasetSettings) -> Source:
+    is_held_out = isinstance(settings, HeldOutSettings)
     if settings.name == AUTO:
-        found = recognise_layout(settings.root)
+        found = recognise_layout(settings.root, NAMING_HELD_OUT if is_held_out else NAMING)
         dataset, why = found.dataset, f"found {found.why}"
     else:
         dataset, why = DATASETS[settings.name], "as named"
-    is_held_out = isinstance(settings, HeldOutSettings)
     survey = survey_dataset(
         dataset,
         settings.root,
@@ -75,6 +76,15 @@ def _survey(settings: DatasetSettings) -> Source:
         only_listed=isinstance(settings, HeldOutSettings) and settings.only_listed,
     )
     return Source(survey=survey, why=why, is_held_out=is_held_out)
+
+
+def ignored_in(sources: Iterable[Source]) -> list[Ignored]:
+    """Return the ignored files of all datasets; in one for testing, paths get the layout as prefix."""
+    return [
+        replace(item, path=f"{source.survey.dataset.name}:{item.path}") if source.is_held_out else item
+        for source in sources
+        for item in source.survey.ignored
+    ]
 
 
 def index_sources(

@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from manifests.datasets.tree_dataset import TreeDataset
-from manifests.datasets.walk import TreeFile, glance, is_utf_8, names_in, reject, reject_not_utf_8, tree_file
+from manifests.datasets.walk import TreeFile, glance, is_utf_8, reject, reject_not_utf_8, tree_file
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.groups import connected_groups
@@ -74,7 +74,7 @@ class CelebDF(TreeDataset):
         """Return the dataset's folders that exist in the root."""
         return [name for name in glance(root) if name.lower() in FOLDERS]
 
-    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
         """Yield an entry or a rejection for each file by its path."""
         return map(_read_name, files)
 
@@ -84,8 +84,11 @@ class CelebDF(TreeDataset):
         Raises:
             DatasetError: the list cannot be read, or has real and fake swapped.
         """
-        path = next((root / name for name in names_in(root) if name.lower() == LIST_NAME.lower()), None)
-        return [] if path is None else _take_list(path, entries)
+        return [found for name in self.lists(root) for found in _take_list(root / name, entries)]
+
+    def lists(self, root: Path) -> list[str]:
+        """Return the path of the list of test videos."""
+        return [name for name in glance(root) if name.lower() == LIST_NAME.lower()][:1]
 
     def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
         """Return the entries with their groups: connected people; each video of an unknown person is its own group."""
@@ -100,10 +103,8 @@ class CelebDF(TreeDataset):
         ]
 
 
-def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
-    """Return the entry or the rejection of a file by its path; None for a file that is not a video."""
-    if not file.is_video:
-        return None  # such as frames or landmarks that other tools put beside the videos
+def _read_name(file: TreeFile) -> VideoEntry | Rejected:
+    """Return the entry or the rejection of a file by its path."""
     if not is_utf_8(file.path):
         return reject_not_utf_8(file)
     folder, *below = file.folders

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from manifests.datasets.ignored import Ignored
 from manifests.entry import Split, VideoEntry
 from manifests.errors import SplitError
 from manifests.rejected import Rejected
@@ -32,7 +33,8 @@ class Claim:
 class Dataset(Protocol):
     """Layout of a dataset on disk.
 
-    A layout reads names and lists only and never opens a video; probing is the next step (`manifests.probe.probe`).
+    A layout reads names and lists only; it opens a file whose name does not tell whether it is a video, for its first
+    bytes. Probing is the next step (`manifests.probe.probe`).
     """
 
     name: str
@@ -70,8 +72,8 @@ class Dataset(Protocol):
         """
         return (found for found in self.survey(root) if isinstance(found, VideoEntry))
 
-    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected]:
-        """Yield the entries of `scan`, then a `Rejected` for every file that cannot be placed in the dataset.
+    def survey(self, root: Path) -> Iterator[VideoEntry | Rejected | Ignored]:
+        """Yield the entries of `scan`, a `Rejected` for every video that cannot be placed, then all other files.
 
         Raises:
             DatasetError: `root` does not hold this dataset.

@@ -2,6 +2,7 @@
 
     <root>/dfdc_train_part_<N>/*.mp4
     <root>/dfdc_train_part_<N>/metadata.json    {name: {"label": "REAL" | "FAKE", "split": …, "original": name or null}}
+    <root>/test/metadata.json                   {name: {"is_fake": 0 | 1, "augmentations": …}} in the public test set
 
 `root` may also be a single part, and a part may lie in a folder of its archive. File names have no meaning; an original
 and its fakes are a leakage group. The dataset names neither the people nor the methods of its fakes.
@@ -12,19 +13,20 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
-from manifests.datasets.walk import TreeFile, files_below, is_utf_8, reject, reject_not_utf_8, tree_file
-from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry
+from manifests.datasets.walk import TreeFile, Walk, is_utf_8, reject, reject_not_utf_8, tree_file
+from manifests.entry import FAKE, REAL, SPLIT_OF_WORD, Label, Split, VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
 
 METADATA = "metadata.json"
 MANIPULATION = "DFDC"
-LABELS: dict[str, Label] = {"REAL": "real", "FAKE": "fake"}
+LABELS: dict[str, Label] = {"REAL": REAL, "FAKE": FAKE}
+LABEL_OF_FLAG: dict[str, Label] = {"0": REAL, "False": REAL, "1": FAKE, "True": FAKE}  # of `is_fake`
 # Limits of the search for the layout: other datasets may have deep folders and a metadata.json for each video.
 MAX_DEPTH = 2  # folders between the root and a part's metadata: the part, and one from its archive
 PART_PREFIX = "dfdc_train_part"
@@ -36,8 +38,9 @@ class DFDC(TreeDataset):
 
     name = "dfdc"
     title = "DFDC"
-    expects = f"dfdc_train_part_<N>/ with {METADATA} and *.mp4, or one such part itself"
+    expects = f"dfdc_train_part_<N>/ with {METADATA} and *.mp4, one such part itself, or the test set with {METADATA}"
     manipulations = (MANIPULATION,)
+    reads = (METADATA,)
 
     def recognise(self, root: Path) -> str | None:
         """Return the path of the first metadata file with DFDC's structure; None if there is none."""
@@ -49,7 +52,7 @@ class DFDC(TreeDataset):
 
     def folders_in(self, root: Path) -> list[str]:
         """Return `[WHOLE_ROOT]` if the root contains a part at any level."""
-        return [WHOLE_ROOT] if any(file.name == METADATA for file in files_below(root)) else []
+        return [WHOLE_ROOT] if any(file.name == METADATA for file in Walk(root, self.reads).files()) else []
 
     def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
         """Yield an entry or a rejection for each video, and for each line of the parts' metadata.
@@ -62,7 +65,7 @@ class DFDC(TreeDataset):
         for file in files:
             if file.name == METADATA:
                 parts.append(file.folders)
-            elif file.is_video:
+            else:
                 videos[file.folders].append(file)
         path_of_name: dict[str, str] = {}
         for part in parts:
@@ -94,8 +97,15 @@ def _is_ours(path: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(metadata, dict) and any(
-        isinstance(line, dict) and str(line.get("label")) in LABELS for line in metadata.values()
+        isinstance(line, dict) and _label_of(line) is not None for line in metadata.values()
     )
+
+
+def _label_of(line: Mapping[str, object]) -> Label | None:
+    """Return the label in a line of a training part or of the test set; None if there is none."""
+    if "is_fake" in line:
+        return LABEL_OF_FLAG.get(str(line["is_fake"]))
+    return LABELS.get(str(line.get("label")))
 
 
 def _survey_part(root: Path, part: tuple[str, ...], videos: Sequence[TreeFile]) -> Iterator[VideoEntry | Rejected]:
@@ -129,15 +139,16 @@ def _survey_part(root: Path, part: tuple[str, ...], videos: Sequence[TreeFile]) 
 def _read_line(file: TreeFile, line: object) -> VideoEntry | Rejected:
     """Return the entry or the rejection of a video by its line of metadata."""
     line = line if isinstance(line, dict) else {}
-    label = LABELS.get(str(line.get("label")))
+    label, is_of_test_set = _label_of(line), "is_fake" in line
     original = line.get("original") or None
     target_id = tree_file(original).stem if isinstance(original, str) else file.stem
-    split, is_known_split = _split_of(line.get("split"))
-    is_tied = isinstance(original, str) and is_utf_8(target_id) if label == "fake" else original is None
+    split, is_known_split = _split_of("test" if is_of_test_set else line.get("split"))
+    needs_original = label == FAKE and not is_of_test_set
+    is_tied = isinstance(original, str) and is_utf_8(target_id) if needs_original else original is None
     if label is None or not is_known_split or not is_tied:
         detail = (
             f"{METADATA}: got {line} for {file.path}, expected label REAL or FAKE, a split, and for a fake the name "
-            "of its original"
+            "of its original; or is_fake 0 or 1, as in the test set"
         )
         return reject(file.path, Reason.METADATA_CONFLICT, detail)
     return VideoEntry(
@@ -145,7 +156,7 @@ def _read_line(file: TreeFile, line: object) -> VideoEntry | Rejected:
         path=file.path,
         dataset=DFDC.name,
         label=label,
-        manipulation=MANIPULATION if label == "fake" else None,
+        manipulation=MANIPULATION if label == FAKE else None,
         target_id=target_id,
         group_id=f"{DFDC.name}/{target_id}",
         listed_split=split,

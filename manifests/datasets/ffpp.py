@@ -17,6 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from manifests.datasets.ignored import Ignored, IgnoredReason
 from manifests.datasets.pair_lists import splits_of_pairs
 from manifests.datasets.tree_dataset import TreeDataset
 from manifests.datasets.walk import TreeFile, is_folder, reject
@@ -81,12 +82,14 @@ class FaceForensicsPP(TreeDataset):
         """Return the folders that exist in the root: originals, fakes or both."""
         return [kind for kind in (ORIGINALS, MANIPULATED) if is_folder(root / kind)]
 
-    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | Ignored]:
         """Yield an entry or a rejection for each file by its path; a mask belongs to the entry of its fake."""
         listed = list(files)
         masks = {file.path for file in listed if _is_mask(file)}
         for file in listed:
-            if file.path not in masks:
+            if file.path in masks:
+                yield Ignored(path=file.path, reason=IgnoredReason.COMPANY)
+            else:
                 yield _read_name(file, masks)
 
     def grouped(self, entries: Iterable[VideoEntry]) -> list[VideoEntry]:
@@ -165,10 +168,8 @@ def _is_mask(file: TreeFile) -> bool:
     return len(file.folders) == 4 and file.folders[2] == MASKS
 
 
-def _read_name(file: TreeFile, masks: Collection[str]) -> VideoEntry | Rejected | None:
-    """Return the entry or the rejection of a file by its path; None for a file that is not a video."""
-    if not (file.is_video or file.folders[-1] == VIDEOS):
-        return None  # such as frames or landmarks that other tools put beside the videos
+def _read_name(file: TreeFile, masks: Collection[str]) -> VideoEntry | Rejected:
+    """Return the entry or the rejection of a file by its path."""
     place = _place_of(file)
     if isinstance(place, str):
         return reject(file.path, Reason.UNRECOGNISED_NAME, place)

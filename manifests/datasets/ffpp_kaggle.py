@@ -84,9 +84,13 @@ class FaceForensicsPPOnKaggle(TreeDataset):
         """Return the folders of originals and manipulations."""
         return [name for name in glance(root) if name.lower() in FOLDERS]
 
-    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+    def read(self, _root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
         """Yield an entry or a rejection for each file by its path."""
         return map(_read_name, files)
+
+    def lists(self, _root: Path) -> tuple[str, ...]:
+        """Return the path of the table."""
+        return (TABLE_PATH,)
 
     def compare_lists(self, root: Path, entries: dict[str, VideoEntry]) -> Iterator[Rejected]:
         """Yield a rejection for each line that contradicts the folders; such videos are removed from `entries`."""
@@ -114,10 +118,8 @@ class FaceForensicsPPOnKaggle(TreeDataset):
         return {video_id: line.claim for video_id, line in _read_table(root).items()}
 
 
-def _read_name(file: TreeFile) -> VideoEntry | Rejected | None:
-    """Return the entry or the rejection of a file by its path; None for a file that is not a video."""
-    if not file.is_video:
-        return None
+def _read_name(file: TreeFile) -> VideoEntry | Rejected:
+    """Return the entry or the rejection of a file by its path."""
     folder = FOLDERS[file.folders[0].lower()]
     entry = entry_of(file, folder, COMPRESSION) if len(file.folders) == 1 else None
     if entry is None:

@@ -3,7 +3,8 @@
     <root>/real/**/*.mp4                    real videos, in any folders below
     <root>/fake/[<manipulation>/]**/*.mp4   fakes; the first folder below names the manipulation, else it is `fake`
 
-or one CSV file directly in the root, with a line for each video and the columns
+in other spellings as well (`LABEL_OF_FOLDER`), and below train/, val/ and test/, which are then the listed splits; or
+one CSV file directly in the root, with a line for each video and the columns
 
     path, label             relative to the root; `real` or `fake`, no numbers: 1 means real in some datasets' lists
     manipulation            name of a fake's manipulation; default: `fake`
@@ -18,6 +19,7 @@ target, source and group, each video is a group of its own, even if two of them 
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -25,12 +27,20 @@ from urllib.parse import quote
 
 from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
 from manifests.datasets.walk import TreeFile, glance, is_folder, is_utf_8, reject, reject_not_utf_8, tree_file
-from manifests.entry import SPLIT_OF_WORD, Label, VideoEntry
+from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry
 from manifests.errors import DatasetError
 from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected, Stage
 
 LABELS: dict[str, Label] = {"real": "real", "fake": "fake"}
+# Names of folders in lower case, without `_`, `-` and spaces, as they occur in published datasets and their copies.
+_FOLDERS: dict[Label, str] = {
+    "real": "real reals realvideos original originals originalvideos genuine authentic pristine bonafide 0real real0",
+    "fake": "fake fakes fakevideos deepfake deepfakevideos manipulated manipulatedvideos forged forgery forgeries "
+    "synthetic synthesized generated 1fake fake1",
+}
+LABEL_OF_FOLDER: dict[str, Label] = {name: label for label, names in _FOLDERS.items() for name in names.split()}
+SPLIT_OF_FOLDER: dict[str, Split] = {**SPLIT_OF_WORD, "training": "train", "dev": "val", "testing": "test"}
 UNNAMED = "fake"  # the manipulation of a fake whose method is not named
 
 MAX_ID_BYTES = 480  # LMDB's longest key is 511 bytes; track and frame follow the video_id in it
@@ -42,7 +52,10 @@ class Folder(TreeDataset):
 
     name = "folder"
     title = "your own videos"
-    expects = "real/ and fake/, in any case, or one CSV with the columns path and label"
+    expects = (
+        "real/ and fake/, in any case or spelled as in 0_real/ and 1_fake/ or original/ and manipulated/, perhaps "
+        "below train/, val/ and test/, or one CSV with the columns path and label"
+    )
     has_users_lists = True
 
     def recognise(self, root: Path) -> str | None:
@@ -69,7 +82,7 @@ class Folder(TreeDataset):
             )
         return [WHOLE_ROOT] if tables else _labelled_folders(root)
 
-    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected | None]:
+    def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
         """Yield an entry or a rejection for each file, by the CSV or else by the folders.
 
         Raises:
@@ -78,24 +91,36 @@ class Folder(TreeDataset):
         tables = _tables_in(root)
         return _from_table(root, tables[0], files) if tables else map(_from_folders, files)
 
+    def lists(self, root: Path) -> list[str]:
+        """Return the path of the CSV."""
+        return [table.name for table in _tables_in(root)]
+
 
 def _labelled_folders(root: Path) -> list[str]:
-    """Return the folders real and fake; none unless both are there."""
-    folders = [name for name in glance(root) if name.lower() in LABELS and is_folder(root / name)]
-    return folders if {name.lower() for name in folders} == LABELS.keys() else []
+    """Return the folders real and fake, also those in folders of splits; none unless both are there."""
+    names = glance(root)
+    splits = [name for name in names if name.lower() in SPLIT_OF_FOLDER]
+    paths = [*names, *(f"{split}/{name}" for split in splits for name in glance(root / split))]
+    folders = [path for path in paths if _label_of(path) and is_folder(root / path)]
+    return folders if {_label_of(path) for path in folders} == set(LABELS) else []
 
 
-def _from_folders(file: TreeFile) -> VideoEntry | Rejected | None:
+def _label_of(folder: str) -> Label | None:
+    """Return the label that a folder's name states; None if it states none."""
+    return LABEL_OF_FOLDER.get(re.sub("[-_ ]", "", folder.rpartition("/")[2].lower()))
+
+
+def _from_folders(file: TreeFile) -> VideoEntry | Rejected:
     """Return the entry or the rejection of a file by its folders; each video is a group of its own."""
-    if not file.is_video:
-        return None
     if not is_utf_8(file.path):
         return reject_not_utf_8(file)
-    label = LABELS[file.folders[0].lower()]
+    split = None if _label_of(file.folders[0]) else file.folders[0]
+    top, *below = file.folders[1:] if split else file.folders
+    label = _label_of(top) or "fake"
     # A folder fake/real/ names no manipulation: its videos would get the video_ids of real ones.
-    has_method = label == "fake" and len(file.folders) > 1 and file.folders[1].lower() not in LABELS
-    collection = file.folders[1] if has_method else label
-    name = "/".join((*file.folders[2 if has_method else 1 :], file.stem))
+    has_method = label == "fake" and bool(below) and below[0].lower() not in LABELS
+    collection = below.pop(0) if has_method else label
+    name = "/".join((*([split] if split else []), *below, file.stem))
     video_id = _video_id(collection, name)
     if video_id is None:
         return reject(file.path, Reason.UNRECOGNISED_NAME, TOO_LONG)
@@ -107,6 +132,7 @@ def _from_folders(file: TreeFile) -> VideoEntry | Rejected | None:
         manipulation=collection if label == "fake" else None,
         target_id=video_id.removeprefix(f"{Folder.name}/"),
         group_id=video_id,
+        listed_split=SPLIT_OF_FOLDER[split.lower()] if split else None,
     )
 
 
@@ -138,7 +164,7 @@ def _from_table(root: Path, table: Path, files: Iterable[TreeFile]) -> Iterator[
     Raises:
         DatasetError: a line is malformed.
     """
-    on_disk = {file.path for file in files if file.is_video}
+    on_disk = {file.path for file in files}
     listed: set[str] = set()
     entries: list[VideoEntry] = []
     for number, line in _read_table(table):

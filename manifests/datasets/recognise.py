@@ -7,7 +7,8 @@ from pathlib import Path
 
 from manifests.datasets import DATASETS
 from manifests.datasets.dataset import Dataset
-from manifests.datasets.walk import names_in, require_folder, shown, subfolders
+from manifests.datasets.ignored import IN_PLACE_OF_VIDEOS, Ignored, describe
+from manifests.datasets.walk import Walk, names_in, require_folder, shown, subfolders
 from manifests.errors import DatasetError
 
 NUM_HINTS = 3
@@ -24,8 +25,17 @@ class Recognised:
     """Names that identify the layout, for messages."""
 
 
-def recognise_layout(root: Path) -> Recognised:
+# How to name a layout that is not recognised, on the command line and for a dataset for testing.
+NAMING = "`faceshards preprocess {name} {root} …`, `faceshards index {root} --layout {name}`"
+NAMING_HELD_OUT = "--set 'test_datasets=[{{root: {root}, name: {name}}}]' in place of --test"
+
+
+def recognise_layout(root: Path, naming: str = NAMING) -> Recognised:
     """Return the one layout that fits a folder.
+
+    Args:
+        root: the folder.
+        naming: how the user can name a layout, with `{name}` and `{root}` to be filled in.
 
     Raises:
         DatasetError: the path is not a folder, no layout fits, or more than one does.
@@ -36,14 +46,14 @@ def recognise_layout(root: Path) -> Recognised:
         return fitting[0]
     if fitting:
         found = "; ".join(f"{item.dataset.name} ({item.why})" for item in fitting)
-        ways_out = " or ".join(f"--layout {item.dataset.name}" for item in fitting)
+        ways_out = " or ".join(naming.format(name=item.dataset.name, root=root) for item in fitting)
         raise DatasetError(
             f"dataset root: got {root}, in which {len(fitting)} layouts fit: {found}; expected one; name it: {ways_out}"
         )
     looked_for = "".join(f"\n  {name}: {dataset.title}: {dataset.expects}" for name, dataset in DATASETS.items())
     raise DatasetError(
-        f"dataset root: got {root} (holding {shown(names_in(root))}), in which no layout fits; {_way_out(root)}. "
-        f"Looked for{looked_for}"
+        f"dataset root: got {root} (holding {shown(names_in(root))}), in which no layout fits; "
+        f"{_way_out(root, naming)}. Looked for{looked_for}"
     )
 
 
@@ -61,7 +71,7 @@ def _fitting(root: Path) -> list[Recognised]:
     return [Recognised(dataset=dataset, why=why) for dataset, why in asked if why is not None]
 
 
-def _way_out(root: Path) -> str:
+def _way_out(root: Path, naming: str) -> str:
     """Return what to do where no layout fits: often the folder above or below is the dataset's."""
     below = [folder for folder in subfolders(root) if _fitting(folder)]
     if below:
@@ -70,4 +80,15 @@ def _way_out(root: Path) -> str:
     # The folder above counts only where this folder marks its layout, not another one.
     if any(f"{root.absolute().name}/" in item.why for item in _fitting(above)):
         return f"name {above} instead"
-    return "check the path, or name the layout"
+    instead = describe(_at_a_glance(root))
+    if instead:
+        return f"it has no dataset, but {'; '.join(instead)}"
+    return f"check the path, or name the layout: {naming.format(name='LAYOUT', root=root)}"
+
+
+def _at_a_glance(root: Path) -> list[Ignored]:
+    """Return the files in a folder and directly in its subfolders that may stand in place of videos."""
+    walk = Walk(root)
+    for folder in ("", *(folder.name for folder in subfolders(root))):
+        walk.glance(folder)
+    return [item for item in walk.ignored() if item.reason in IN_PLACE_OF_VIDEOS]

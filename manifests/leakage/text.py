@@ -40,10 +40,10 @@ def broken_promises(report: LeakageReport, policy: str) -> tuple[str, ...]:
     """
     if policy not in PROMISES:
         raise SplitError(f"split.policy: got {policy!r}, expected one of {list(PROMISES)}")
-    remedy = "correct the list" if policy in POLICIES_BY_LIST else "split the store again with --reprocess"
+    remedy = "correct the list" if policy in POLICIES_BY_LIST else "split the store again with `preprocess --reprocess`"
     return tuple(
         f"split.policy {policy}: got {counted(found)} in more than one split ({_some(found)}), expected none; "
-        f"{remedy}, or accept it with --allow-leakage, which the store records"
+        f"{remedy}, or accept it with `preprocess --allow-leakage`, which the store records"
         for found in report.shared
         if found.kind in PROMISES[policy] and found.num_shared
     )

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from errno import EINVAL
 from fractions import Fraction
 from operator import attrgetter
 from pathlib import Path
+from stat import S_ISREG
 
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
@@ -72,6 +74,8 @@ def is_unchanged(root: Path, found: VideoEntry, known: VideoEntry) -> bool:
 def _fingerprinted(root: Path, entry: VideoEntry) -> VideoEntry:
     """Return the entry with size and modification time of video and mask."""
     video, mask = (root / entry.path).stat(), (root / entry.mask_path).stat() if entry.mask_path else None
+    if not all(S_ISREG(found.st_mode) for found in (video, mask) if found):
+        raise OSError(EINVAL, "a pipe or a device, not a regular file")  # it may block, or have no end
     return replace(
         entry,
         num_bytes=video.st_size,

@@ -4,6 +4,7 @@
     ├── index.json        the shards, their digests, the configuration: `storage.index`
     ├── videos.parquet    one row per indexed video: `manifests.videos_table`
     ├── records.parquet   one row per record: `storage.records_table`
+    ├── ignored.json      files of the datasets that are no videos: `manifests.datasets.ignored`
     ├── report.json       totals of the last run
     ├── report.html       the same for people
     ├── config.yaml       the configuration, to be given to the next run
@@ -41,6 +42,7 @@ RECORDS_NAME = "records.parquet"
 REPORT_JSON_NAME = "report.json"
 REPORT_HTML_NAME = "report.html"
 CONFIG_NAME = "config.yaml"
+IGNORED_NAME = "ignored.json"
 DIFFERENCE_NAME = "difference.json"
 VERSION_NAME = "version.json"
 VERSIONS_DIR = "versions"
@@ -48,7 +50,10 @@ LOCK_NAME = ".lock"
 GEOMETRY_DIR = ".geometry"
 SHARDS_DIR = "shards"
 # Files of a store beside its index and shards; each may be missing.
-BESIDE_INDEX = (VIDEOS_NAME, RECORDS_NAME, CONFIG_NAME, REPORT_JSON_NAME, REPORT_HTML_NAME, DIFFERENCE_NAME)
+BESIDE_INDEX = (
+    *(VIDEOS_NAME, RECORDS_NAME, CONFIG_NAME, IGNORED_NAME, REPORT_JSON_NAME, REPORT_HTML_NAME),
+    DIFFERENCE_NAME,
+)
 SHARD_SUFFIX = ".lmdb"
 
 

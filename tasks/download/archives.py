@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from manifests.datasets.file_kind import SNIFF_BYTES, kind_of
 from manifests.errors import FaceshardsError, UserError
-from tasks.download.file_kind import SNIFF_BYTES, Content, kind_of, refusal
+from tasks.download.file_kind import Content, refusal
 
 CHUNK_BYTES = 1024 * 1024
 # The longest piece read at once. A tar's own headers are shorter; a header that claims more would fill the memory.

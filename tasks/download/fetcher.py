@@ -26,11 +26,12 @@ from typing import Literal, Self, TypeVar
 
 import httpx
 
+from manifests.datasets.file_kind import SNIFF_BYTES
 from manifests.errors import ConfigError
 from manifests.files import sha256_of
 from tasks.download import responses
 from tasks.download.connections import Connections, ConnectionSettings, FetchFailed, FetchReason, Transient
-from tasks.download.file_kind import SNIFF_BYTES, Content, refusal
+from tasks.download.file_kind import Content, refusal
 from tasks.download.partial_file import Partial
 from tasks.download.responses import shown
 

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from manifests.datasets import DATASETS
+from manifests.datasets.file_kind import VIDEO_SUFFIXES
+from manifests.datasets.ignored import Ignored, IgnoredReason, num_files_of
 from manifests.datasets.recognise import recognise_layout
-from manifests.datasets.walk import VIDEO_SUFFIXES
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
+from manifests.indexing import survey_dataset
 from manifests.rejected import Rejected, Stage
 
 NOT_UTF_8 = os.fsdecode(b"\xff\xfe.mp4")
@@ -136,7 +138,11 @@ def lay_out(tree: Tree, root: Path, order: random.Random | None = None) -> Path:
 
 
 def survey(tree: Tree, root: Path) -> list[VideoEntry | Rejected]:
-    return list(DATASETS[tree.layout].survey(root))
+    return [item for item in DATASETS[tree.layout].survey(root) if not isinstance(item, Ignored)]
+
+
+def ignored(tree: Tree, root: Path) -> list[Ignored]:
+    return [item for item in DATASETS[tree.layout].survey(root) if isinstance(item, Ignored)]
 
 
 @pytest.fixture(params=TREES)
@@ -310,3 +316,96 @@ def test_a_root_of_another_layout_is_refused(tree: Tree, tmp_path: Path) -> None
 def test_an_empty_root_is_refused(tree: Tree, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=rf"got {tmp_path} \(holding nothing\), expected"):
         survey(tree, tmp_path)
+
+
+# Files in every tree: name → reason; content by suffix or as below.
+OTHERS = {
+    "0.png": IgnoredReason.PICTURE,
+    "still.gif": IgnoredReason.PICTURE,
+    "clip.mp4.crdownload": IgnoredReason.UNFINISHED,
+    ".clip.mp4.part": IgnoredReason.UNFINISHED,
+    "clips.zip.001": IgnoredReason.ARCHIVE,
+    "sound.wav": IgnoredReason.AUDIO,
+    "app.ts": IgnoredReason.TEXT,
+    "landmarks.npy": IgnoredReason.DATA,
+    "nothing": IgnoredReason.EMPTY,
+    "noise.dat": IgnoredReason.NOT_A_VIDEO,
+    "Thumbs.db": IgnoredReason.HIDDEN,
+    "._clip.mp4": IgnoredReason.HIDDEN,
+    "clip.mp4~": IgnoredReason.BACKUP,
+    "lost": IgnoredReason.BROKEN_LINK,
+    "queue": IgnoredReason.NOT_REGULAR,
+    "README.md": IgnoredReason.COMPANY,
+    "notes.json": IgnoredReason.COMPANY,
+}
+CONTENT = {"app.ts": b"export const x = 1;\n", "noise.dat": bytes(range(256)), "still.gif": b"GIF89a\1\0\1\0\0\0\0;"}
+
+
+def put_others(folder: Path) -> None:
+    """Make the files of OTHERS."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in OTHERS:
+        if name == "lost":
+            (folder / name).symlink_to("nowhere")
+        elif name == "queue":
+            os.mkfifo(folder / name)
+        else:
+            (folder / name).write_bytes(CONTENT.get(name, b""))
+
+
+def test_every_file_on_disk_is_accounted_for(tree: Tree, root: Path) -> None:
+    """Files counted by `os.walk` are the videos, the rejected ones, and the ignored ones of the survey together."""
+    places = {(root / path).parent for path in tree.videos} | {root / "elsewhere" / "deep", root / ".git"}
+    for place in places:
+        put_others(place)
+    found = survey_dataset(DATASETS[tree.layout], root)
+    num_rejected = sum(item.num_files_on_disk for item in found.rejected)
+    num_ignored = sum(item.num_files for item in found.ignored)
+    num_files = sum(len(names) for _, _, names in os.walk(root))
+    assert len(found.entries) + num_rejected + num_ignored == num_files
+    assert found.accounts.startswith(
+        f"{num_files} files in {root} = {len(tree.videos)} videos + {num_rejected} rejected"
+    )
+
+
+def test_every_other_file_is_ignored_for_its_reason(tree: Tree, root: Path) -> None:
+    place = (root / tree.videos[0]).parent
+    before = num_files_of(ignored(tree, root))
+    put_others(place)
+    after = num_files_of(ignored(tree, root))
+    assert Counter(after) - Counter(before) == Counter(OTHERS.values())
+    names = {name for item in ignored(tree, root) for name in (*item.names, item.path.rpartition("/")[2])}
+    assert names >= OTHERS.keys()
+
+
+def test_a_video_is_recognised_by_its_content_where_its_name_does_not_tell(tree: Tree, root: Path) -> None:
+    place = (root / tree.videos[0]).parent
+    names = ("a", "b.ts", "c.dat", "d.MP4_")
+    for name in names:
+        (place / name).write_bytes(b"\x1aE\xdf\xa3" + bytes(600))
+    told = {item.path if isinstance(item, VideoEntry) else item.video_id for item in survey(tree, root)}
+    assert told >= {(place / name).relative_to(root).as_posix() for name in names}
+
+
+def test_many_pictures_are_one_row(tree: Tree, root: Path) -> None:
+    place = (root / tree.videos[0]).parent / "shots"
+    for number in range(40):
+        (place / f"clip{number:02}").mkdir(parents=True)
+        for frame in range(3):
+            (place / f"clip{number:02}" / f"{frame}.png").touch()
+    (row,) = [item for item in ignored(tree, root) if item.reason is IgnoredReason.PICTURE and "clip" in str(item)]
+    assert (row.path, row.num_files) == (place.relative_to(root).as_posix(), 120)
+    assert row.names[:2] == ("clip00/0.png", "clip00/1.png")
+
+
+def test_results_of_faceshards_are_no_videos(tree: Tree, root: Path) -> None:
+    expected = survey(tree, root)
+    scores = (root / tree.videos[0]).parent / "clip.scores"
+    scores.mkdir()
+    (scores / "annotated.mp4").touch()
+    assert survey(tree, root) != expected
+    (scores / "prediction.json").touch()
+    assert survey(tree, root) == expected
+    assert any(
+        item.reason is IgnoredReason.COMPANY and item.path.endswith("clip.scores") for item in ignored(tree, root)
+    )

@@ -65,8 +65,8 @@ def test_every_video_is_stored_and_the_store_proves_itself(finished: tuple[Path,
     report = verify_store(out)
     assert report.problems == ()
     assert report.num_records == NUM_VIDEOS * 3
-    names = {"index.json", "videos.parquet", "records.parquet", "report.json", "report.html", "config.yaml", "shards"}
-    assert {path.name for path in out.iterdir()} == names | {"versions", ".lock"}
+    names = {"index.json", "videos.parquet", "records.parquet", "report.json", "report.html", "config.yaml"}
+    assert {path.name for path in out.iterdir()} == names | {"ignored.json", "shards", "versions", ".lock"}
     assert sorted(path.name for path in (out / "shards").iterdir()) == [
         "train-00000.lmdb",
         "train-00001.lmdb",
@@ -146,6 +146,7 @@ def test_bad_input_costs_itself_and_nothing_else(
     damaged[len(damaged) // 2 : len(damaged) * 3 // 4] = bytes(len(damaged) * 3 // 4 - len(damaged) // 2)
     (videos / "905.mp4").write_bytes(damaged)
     (videos / "notes.mp4").write_bytes(whole)
+    (videos / "906.png").touch()
     out = tmp_path / "store"
     assert preprocess_ffpp(configure(dataset, out))["num_stored"] == NUM_VIDEOS
     found = {video_id: fate for video_id, fate in fates(out).items() if fate != "stored"}
@@ -159,7 +160,10 @@ def test_bad_input_costs_itself_and_nothing_else(
         f"{YOUTUBE}/notes.mp4": "unrecognised_name",
     }
     assert verify_store(out).problems == ()
-    totals = json.loads((out / "report.json").read_text())["totals"]
+    report = json.loads((out / "report.json").read_text())
+    picture = {"path": f"{YOUTUBE}/906.png", "reason": "picture", "num_files": 1, "names": []}
+    assert [item for item in report["ignored"] if item["reason"] != "company"] == [picture]
+    totals = report["totals"]
     assert (totals["num_indexed"], totals["num_stored"], totals["num_rejected"]) == (NUM_VIDEOS + 7, NUM_VIDEOS, 7)
     # Rejections are final until something changes: the next run tries none of them again.
     assert preprocess_ffpp(configure(dataset, out))["videos_processed"] == 0

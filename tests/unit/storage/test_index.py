@@ -104,7 +104,9 @@ def test_a_shard_is_listed_once() -> None:
 @pytest.mark.parametrize("place", [".", "not/there", "a_file"])
 def test_no_index_is_no_store(tmp_path: Path, place: str) -> None:
     (tmp_path / "a_file").touch()
-    with pytest.raises(StoreMissing, match=r"got no index.json, expected the folder that was given to `--out`"):
+    with pytest.raises(
+        StoreMissing, match=r"got no index.json, expected the folder that was given to `preprocess --out`"
+    ):
         read_index(tmp_path / place)
     assert stored_index(tmp_path / place) is None
 

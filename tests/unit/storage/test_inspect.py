@@ -332,7 +332,7 @@ def test_summary_says_what_the_splits_are_worth(store_dir: Path, capsys: pytest.
     assert main([str(store_dir)]) == 0
     out = capsys.readouterr().out
     assert "test only        celeb_df\n" in out
-    assert "leakage          allowed by --allow-leakage" in out
+    assert "leakage          allowed by `preprocess --allow-leakage`" in out
 
 
 @pytest.mark.parametrize("table", ["there", "not there", "of an earlier run"])

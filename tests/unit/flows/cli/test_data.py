@@ -9,6 +9,7 @@ import pytest
 
 from flows.cli.parser import main
 from manifests.videos_table import read_table
+from tests.helpers.trees import touch
 
 Output = pytest.CaptureFixture[str]
 
@@ -131,3 +132,27 @@ def test_a_folder_of_which_nothing_can_be_used(celeb_df: Path, capsys: Output) -
     assert "8 files, 8 rejected" in said
     assert "No video has a split, so there is nothing to compare." in said
     assert "not named by the dataset" not in said
+
+
+def test_a_class_without_videos_is_the_first_line_and_the_status(tmp_path: Path, capsys: Output) -> None:
+    touch(tmp_path / "data", "real/a.mp4", "real/b.WMV", "fake/clip/1.png", "fake/clip/2.png", "fake/c.mp4.part")
+    report = tmp_path / "leakage.json"
+    assert index(tmp_path / "data", "--report", report) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith(f"no video: {tmp_path}/data: no fake video: fake/ has no video, but 2 files (picture): ")
+    assert (
+        f"5 files in {tmp_path}/data = 2 videos + 0 rejected + 0 beside them (masks, lists, .json) + 3 ignored"
+        in said.out
+    )
+    assert "ignored 2 files (picture): fake/clip (2: 1.png, 2.png); pictures are not taken" in said.out
+    assert "ignored 1 file (unfinished_download): fake/c.mp4.part; finish the download" in said.out
+    assert json.loads(report.read_text())["ignored"] == [
+        {"path": "fake/c.mp4.part", "reason": "unfinished_download", "num_files": 1, "names": []},
+        {"path": "fake/clip", "reason": "picture", "num_files": 2, "names": ["1.png", "2.png"]},
+    ]
+
+
+def test_a_folder_without_videos_beside_others_of_its_class_is_told(tmp_path: Path, capsys: Output) -> None:
+    touch(tmp_path, "Celeb-real/id0_0000.mp4", "YouTube-real/1.png", "Celeb-synthesis/id0_id1_0000.mp4")
+    assert index(tmp_path) == 0
+    assert capsys.readouterr().err.startswith(f"no video: {tmp_path}: YouTube-real/ has no video, but 1 file (picture)")

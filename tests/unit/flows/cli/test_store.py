@@ -120,7 +120,7 @@ def test_shards_that_are_gone_are_told(out: Path, capsys: Output) -> None:
 
 def test_there_is_no_store(tmp_path: Path, capsys: Output) -> None:
     for command in ("versions", "rollback", "compact"):
-        assert "expected the folder that was given to `--out`" in said(capsys, command, tmp_path, status=2)
+        assert "expected the folder that was given to `preprocess --out`" in said(capsys, command, tmp_path, status=2)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -11,7 +11,9 @@ import pytest
 from flows.config.preprocess import load_config
 from flows.run.preflight import preflight, sources_read
 from manifests.datasets.ffpp import FaceForensicsPP
+from manifests.datasets.ignored import Ignored
 from manifests.entry import VideoEntry
+from manifests.errors import DatasetError
 from manifests.rejected import Rejected
 from tests.helpers.trees import touch
 
@@ -20,7 +22,7 @@ def test_a_run_takes_over_the_names_that_its_command_read(tmp_path: Path, monkey
     walks = Counter[Path]()
     survey = FaceForensicsPP.survey
 
-    def counted(dataset: FaceForensicsPP, root: Path) -> Iterator[VideoEntry | Rejected]:
+    def counted(dataset: FaceForensicsPP, root: Path) -> Iterator[VideoEntry | Rejected | Ignored]:
         walks[root] += 1
         return survey(dataset, root)
 
@@ -34,3 +36,14 @@ def test_a_run_takes_over_the_names_that_its_command_read(tmp_path: Path, monkey
     assert walks == {root: 1}
     assert preflight(config).sources == prepared.sources
     assert walks == {root: 2}
+
+
+def test_a_class_without_videos_is_refused(tmp_path: Path) -> None:
+    root = touch(tmp_path / "data", "real/a.mp4", "fake/clip.zip")
+    config = load_config(None, ["detect.device=cpu"], {"dataset": {"root": root}, "out": tmp_path / "store"})
+    with pytest.raises(
+        DatasetError, match=r"got no fake video: fake/ has no video, but 1 file \(archive\): fake/clip.zip; unpack"
+    ):
+        preflight(config)
+    (root / "fake" / "clip.zip").unlink()
+    assert preflight(config).sources[0].survey.num_videos == 1  # an empty folder may be meant so

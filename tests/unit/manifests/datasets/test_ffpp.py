@@ -150,7 +150,6 @@ def test_masks_belong_to_every_compression_of_their_method_only(tmp_path: Path) 
         "original_sequences/Deepfakes/c23/videos/519_515.mp4",
         f"{DEEPFAKES}/masks/519_515.mp4",
         f"{YOUTUBE}/deeper/519.mp4",
-        f"{YOUTUBE}/SHA256SUMS",
         f"{YOUTUBE}/12.mp4",
         f"{YOUTUBE}/519.avi",
         f"{YOUTUBE}/519_515.mp4",

@@ -21,6 +21,7 @@ from manifests.datasets.ffpp_server import (
     lists_needed,
     paths_on_server,
 )
+from manifests.datasets.ignored import Ignored, IgnoredReason
 from manifests.errors import ConfigError, DatasetError
 
 REFERENCE = Path(__file__).resolve().parents[5] / "shared" / "reference"
@@ -55,7 +56,11 @@ def test_a_choice_of_everything_is_the_official_tree(tmp_path: Path) -> None:
         (tmp_path / path).touch()
     survey = list(FaceForensicsPP().survey(tmp_path))
     entries = list(FaceForensicsPP().scan(tmp_path))
-    assert len(entries) == len(survey), "every file is recognised"
+    assert len(entries) == 3 * (6 + 5 * 6 + 2 + 2), "every file is recognised"
+    others = [item for item in survey if isinstance(item, Ignored)]
+    assert len(entries) + len(others) == len(survey)
+    assert {item.reason for item in others} == {IgnoredReason.COMPANY}
+    assert sum(item.num_files for item in others) == 4 * 6 + 2, "the masks"
     assert len(entries) == len([path for path in paths if "/masks/" not in path])
     without_mask = {entry.manipulation for entry in entries if entry.label == "fake" and entry.mask_path is None}
     assert without_mask == {"FaceShifter"}

@@ -122,7 +122,12 @@ def test_names_that_are_not_utf_8_are_rejections_like_any_other(tmp_path: Path) 
     (("Real/a.mp4", "real/b.mp4", "FAKE/a.mp4"), "FAKE/ and Real/ and real/"),
     (("real/a.mp4",), None),
     (("real/a.mp4", "Real/b.mp4"), None),
-    (("fakes/a.mp4", "reals/a.mp4"), None),
+    (("fakes/a.mp4", "reals/a.mp4"), "fakes/ and reals/"),
+    (("0_real/a.mp4", "1_fake/a.mp4"), "0_real/ and 1_fake/"),
+    (("Original/a.mp4", "Manipulated Videos/a.mp4"), "Manipulated Videos/ and Original/"),
+    (("train/real/a.mp4", "Test/FAKE/a.mp4"), "Test/FAKE/ and train/real/"),
+    (("holiday/real/a.mp4", "holiday/fake/a.mp4"), None),
+    (("unreal/a.mp4", "notfake/a.mp4"), None),
 ])  # fmt: skip
 def test_what_gives_the_folders_away(tmp_path: Path, paths: tuple[str, ...], why: str | None) -> None:
     assert FOLDER.recognise(tree(tmp_path, *paths)) == why

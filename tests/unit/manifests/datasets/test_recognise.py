@@ -56,7 +56,8 @@ def test_several_layouts_fit(root: Path, paths: tuple[str, ...], names: tuple[st
     said = said_of(touch(root, *paths))
     assert f"got {root}, in which {len(names)} layouts fit: " in said
     assert all(f"{name} ({DATASETS[name].recognise(root)})" in said for name in names)
-    assert said.endswith("name it: " + " or ".join(f"--layout {name}" for name in names))
+    ways_out = (f"`faceshards preprocess {name} {root} …`, `faceshards index {root} --layout {name}`" for name in names)
+    assert said.endswith(f"name it: {' or '.join(ways_out)}")
 
 
 def test_a_list_of_labels_makes_any_dataset_one_of_ones_own_too(root: Path) -> None:
@@ -99,7 +100,7 @@ def test_one_level_too_low(root: Path, paths: tuple[str, ...], inside: str) -> N
 
 def test_a_neighbour_is_no_reason_to_name_the_folder_above(root: Path) -> None:
     touch(root, "mine/notes.txt", CELEB)
-    assert "; check the path, or name the layout. " in said_of(root / "mine")
+    assert "; check the path, or name the layout: `faceshards preprocess LAYOUT " in said_of(root / "mine")
 
 
 @pytest.mark.parametrize(("paths", "holding"), [

@@ -292,10 +292,13 @@ def test_a_broken_promise_says_what_and_the_way_out() -> None:
     target = next(message for message in messages if "targets" in message)
     assert target == (
         "split.policy group: got 8 targets in more than one split (ffpp/000 in train and test; ffpp/001 in train and "
-        "test; ffpp/002 in train and test), expected none; split the store again with --reprocess, or accept it with "
-        "--allow-leakage, which the store records"
+        "test; ffpp/002 in train and test), expected none; split the store again with `preprocess --reprocess`, or "
+        "accept it with `preprocess --allow-leakage`, which the store records"
     )
-    assert "expected none; correct the list, or accept it with --allow-leakage" in broken_promises(report, "file")[0]
+    assert (
+        "expected none; correct the list, or accept it with `preprocess --allow-leakage`"
+        in broken_promises(report, "file")[0]
+    )
     assert broken_promises(audit(small_leak()), "video") == ()
 
 

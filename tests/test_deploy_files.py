@@ -97,6 +97,7 @@ def test_each_deployment_goes_to_the_workers_that_can_carry_it_out(deployments: 
         "verify-store": "cpu",
         "train-m2tr": "gpu",
         "evaluate": "gpu",
+        "pipeline-ffpp": "gpu",
     }
 
 
@@ -270,7 +271,7 @@ def test_telemetry_is_off_wherever_prefect_runs(
     environments = [service["environment"] for service in ours.values()]
     environments += [deployment["work_pool"]["job_variables"]["env"] for deployment in deployments]
 
-    assert len(environments) == len(ours) + len(deployments) == 12
+    assert len(environments) == len(ours) + len(deployments) == 13
     for environment in environments:
         assert environment["DO_NOT_TRACK"] == "1"
         assert environment["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"

@@ -2,7 +2,8 @@
 
     python -m benchmarks.helpers.prefect_costs NUM_SHARDS
 
-submits and awaits empty shards as a run does, and prints the cost as JSON. `end_to_end` and `scale` call it.
+submits and awaits empty shards between the other steps of a run, and prints the cost as JSON. `end_to_end` and `scale`
+call it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from rich.console import Console
 from rich.table import Table
@@ -54,6 +56,7 @@ def measure_shards(num_shards: int) -> dict[str, Any]:
     from prefect.task_runners import ThreadPoolTaskRunner
 
     from flows.run.runners import SHARDS_AT_ONCE
+    from flows.run.steps import Steps
     from flows.run.task_runs import TASKS_PER_WINDOW, in_chunks, results
 
     @task(name="empty-shard", cache_policy=NO_CACHE, persist_result=False)
@@ -64,9 +67,17 @@ def measure_shards(num_shards: int) -> dict[str, Any]:
 
     @flow(name="empty-shards", task_runner=runner, persist_result=False)
     def empty_shards() -> int:
-        num_done = 0
+        steps, num_done = Steps(), 0
+        task_runs: list[UUID | None] = []
+        for name in ("index", "probe", "split-and-audit", "plan"):
+            steps.take(name, int)
         for window in in_chunks(range(num_shards), TASKS_PER_WINDOW):
-            num_done += sum(1 for _ in results([empty_shard.submit(number) for number in window], lambda: None))
+            futures = [empty_shard.submit(number, return_state=False, wait_for=steps.before) for number in window]
+            task_runs += [future.task_run_id for future in futures]
+            num_done += sum(1 for _ in results(futures, lambda: None))
+        steps.follow(task_runs)
+        for name in ("compact", "tables", "report", "keep"):
+            steps.take(name, int)
         return num_done
 
     start, cpu = time.perf_counter(), time.process_time()

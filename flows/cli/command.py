@@ -62,6 +62,7 @@ class Command:
         run: runs it and returns the exit status; None for a group.
         arguments: its positional arguments in their order, and its options.
         commands: the commands of a group.
+        examples: text after its help, printed as it is.
         metavar: word for a command of the group in the usage.
     """
 
@@ -72,10 +73,11 @@ class Command:
         run: Callable[[Options], int] | None = None,
         *arguments: Argument,
         commands: Iterable[Command] = (),
+        examples: str | None = None,
         metavar: str = "COMMAND",
     ) -> None:
         self.name, self.text, self.run, self.arguments = name, text, run, arguments
-        self.commands, self.metavar = tuple(commands), metavar
+        self.commands, self.examples, self.metavar = tuple(commands), examples, metavar
 
 
 def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], metavar: str = "COMMAND") -> None:
@@ -85,6 +87,8 @@ def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], m
         sentence = f"{command.text[0].upper()}{command.text[1:]}."
         own = parsers.add_parser(command.name, help=command.text, description=sentence)
         own.set_defaults(run=command.run, parser=own)
+        if command.examples:
+            own.epilog, own.formatter_class = command.examples, argparse.RawDescriptionHelpFormatter
         for argument in command.arguments:
             own.add_argument(argument.name, **argument.settings)  # type: ignore[arg-type]  # argparse checks them
         if command.commands:

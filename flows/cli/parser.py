@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from flows.cli import data, download, model, preprocess, setup, store
+from flows.cli import data, download, model, pipeline, preprocess, setup, store
 from flows.cli.command import add_commands
 from flows.cli.console import complain
 from flows.cli.guard import require_own_packages
@@ -92,9 +92,10 @@ class Parser(argparse.ArgumentParser):
     def format_help(self) -> str:
         """Return the help, in colour on a terminal; a pipe needs no colour, and importing rich takes time."""
         if sys.stdout.isatty():
-            from rich_argparse import RichHelpFormatter
+            from rich_argparse import RawDescriptionRichHelpFormatter, RichHelpFormatter
 
-            self.formatter_class = RichHelpFormatter
+            has_examples = self.formatter_class is argparse.RawDescriptionHelpFormatter
+            self.formatter_class = RawDescriptionRichHelpFormatter if has_examples else RichHelpFormatter
         return super().format_help()
 
 
@@ -133,6 +134,6 @@ def _parser() -> Parser:
         choices=SHELLS,
         help="print the completion script of a shell and exit",
     )
-    nouns = (preprocess, data, download, store, model, setup)
+    nouns = (preprocess, pipeline, data, download, store, model, setup)
     add_commands(parser, [command for noun in nouns for command in noun.commands()])
     return parser

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 FULL_NAME = "preprocess-ffpp/preprocess-ffpp"
 NAMES = (
     *("preprocess-ffpp", "preprocess-celebdf", "reprocess", "download-ffpp"),
-    *("verify-store", "train-m2tr", "evaluate"),
+    *("verify-store", "train-m2tr", "evaluate", "pipeline-ffpp"),
 )
 SCHEDULER_SECONDS = 180  # it looks at all deployments once a minute, at changed ones every five seconds
 

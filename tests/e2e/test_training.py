@@ -15,6 +15,8 @@ from flows.evaluate import evaluate_model
 from flows.predict import predict_video
 from flows.preprocess import preprocess_ffpp
 from flows.train import train_m2tr
+from tests.helpers.processes import QUICK as QUICK_RUN
+from tests.helpers.processes import setting_words
 from training.config import EvaluateConfig
 
 pytestmark = [
@@ -91,3 +93,28 @@ def test_mistakes_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "device: got 'cuda:99', expected one of auto, cpu" in said
     assert "detect.device" not in said
     assert "Traceback" not in said
+
+
+@pytest.mark.long
+def test_the_whole_pipeline_and_again_with_nothing_to_do(
+    miniature: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = (f"dataset.root={miniature}", f"out={tmp_path}/store")
+    words = [f"preprocess.{word}" for word in (*QUICK_RUN, *places, "split.ratios=[0.5, 0, 0.5]")]
+    words += [f"train.{word}" for word in (*QUICK, f"run={tmp_path}/runs", "preset=m2tr-small")]
+    words += ["evaluate.explain=false", "evaluate.workers=0"]
+    command = ["run", *setting_words(*words)]
+    assert main(command) == 0
+    first = capsys.readouterr().out.splitlines()
+    (model,) = tmp_path.glob("runs/store-*/model.pt")
+    assert first[:3] == [
+        "download    skipped: not in the settings",
+        "preprocess  20 videos stored, 0 rejected; 20 processed by this run",
+        "verify      no faults",
+    ]
+    assert first[3].endswith(f" steps: {model}")
+    assert first[4] == f"evaluate    {model.parent}/evaluation/evaluation.html"
+
+    assert main(command) == 0
+    outcomes = ["nothing has changed: 20 videos stored, 0 rejected", *["skipped: nothing has changed"] * 3]
+    assert [line[12:] for line in capsys.readouterr().out.splitlines()[1:]] == outcomes

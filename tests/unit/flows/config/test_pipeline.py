@@ -71,7 +71,7 @@ def test_what_is_named_counts(store: Path) -> None:
 
 def test_settings_override_those_of_a_preset(store: Path) -> None:
     config = configured(
-        "preprocess.preset=lrw-mouth", "train.run=runs", "train.preset=m2tr-small", "train.data.workers=1"
+        "preprocess.preset=lrw-mouth", "train.run=runs", "train.preset=m2tr-small", "train.data.workers=3"
     )
     assert config.for_preprocess.landmark.kind == "fan"
     train = config.for_train()

@@ -106,8 +106,8 @@ def _shows_one_frame_each(stream: VideoStream, packets: Sequence[CodedPacket]) -
         return True
     first = packets[0].pts if packets else None
     begins_whole = first is None or all(packet.pts is None or packet.pts >= first for packet in packets)
-    has_fields = decoder.codec.canonical_name == "h264" and decoder.field_order > PROGRESSIVE
-    return begins_whole and not has_fields and all(packet.use is not None for packet in packets)
+    may_have_fields = decoder.codec.canonical_name == "h264" and decoder.field_order != PROGRESSIVE
+    return begins_whole and not may_have_fields and all(packet.use is not None for packet in packets)
 
 
 def _decoded_times(path: Path, stage: Stage) -> tuple[Fraction, ...]:

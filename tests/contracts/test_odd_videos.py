@@ -27,8 +27,10 @@ def test_both_decoders_give_the_frames_or_a_reason(tmp_path: Path, odd: Odd) -> 
     if odd.refused:
         assert ours.reason in odd.refused, ours
         assert decord.reason
+    if odd.is_whole and not odd.refused:
+        assert ours.reason is None, ours
+    if ours.reason is not None:
         return
-    assert ours.reason is None, ours
     assert tuple(number_of(picture, odd.tolerance) for picture in ours.pictures) == odd.numbers
     assert ours.size == odd.size
     assert all(note in ours.notes for note in odd.notes), ours.notes

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.helpers.odd_videos.field_pairs import encode_fields
 from tests.helpers.odd_videos.making import (
     HEIGHT,
     NUMBERS,
@@ -31,11 +32,13 @@ from tests.helpers.odd_videos.making import (
 )
 
 Options = dict[str, Any]
+Maker = Callable[[Path], Path]
 B_FRAMES: Options = {"bf": "2", "g": "6"}
 NONE: Options = {"bf": "0", "g": "6"}
 X265: Options = {"bf": "2", "preset": "ultrafast"} | QUIET
 AV1: Options = {"preset": "10", "crf": "20", "svtav1-params": "lp=1"}
 VP: Options = {"deadline": "realtime", "cpu-used": "8", "g": "6", "b": "1M"}
+STEREO: Options = {"x264-params": "frame-packing=3"}
 RATE: Options = {"b": "2M"}
 
 # name → encoder, pixel format, options, suffixes of the containers
@@ -161,6 +164,26 @@ def with_empty_vops(packets: list[Any]) -> list[Any]:
     return packets
 
 
+def pack_b_vops(packets: list[Any]) -> list[Any]:
+    """Put each B picture of MPEG-4 into the packet before it, as DivX did in AVI, and an empty picture in its place."""
+    first = bytes(packets[0])
+    start = first.index(b"\0\0\1\xb6")
+    contents = [first[:start] + b"\0\0\1\xb2DivX503b1393p" + first[start:]]
+    for forward, backward in zip(packets[1::2], packets[2::2], strict=True):
+        contents += [bytes(forward) + bytes(backward), b"\0\0\1\xb6\x50\0\x10"]
+    packed = [replaced(packet, content) for packet, content in zip(packets, contents, strict=True)]
+    for place, packet in enumerate(packed):
+        packet.pts = packet.dts = place
+        packet.time_base = Fraction(1, 25)
+    return packed
+
+
+def from_second_key(packets: list[Any]) -> list[Any]:
+    """Cut before the second key picture, which pictures that are shown before it refer across."""
+    second = [place for place, packet in enumerate(packets) if packet.is_keyframe][1]
+    return packets[second:]
+
+
 def with_note_alone(packets: list[Any]) -> list[Any]:
     """Put a packet between others that holds a filler unit of H.264 and no picture."""
     note = replaced(packets[5], b"\0\0\0\4\x0c\xff\xff\x80")
@@ -188,11 +211,15 @@ def corpus() -> dict[str, Odd]:
             if suffix == suffixes.split()[0]:
                 make = partial(make, numbers=NUMBERS[:1])
                 files[f"{coding} in {suffix}, one frame"] = Odd(make=make, numbers=NUMBERS[:1], size=size)
-    return files | _times() | _geometry() | _colours() | _hidden()
+    return files | _times() | _geometry() | _colours() | _hidden() | _damaged()
 
 
 def _coded(name: str, codec: str, pix_fmt: str, options: Options, folder: Path, **more: Any) -> Path:
     return encode(folder / name, codec, pix_fmt, **more, **options)
+
+
+def _fields(suffix: str, folder: Path) -> Path:
+    return encode_fields(folder / f"c.{suffix}")
 
 
 def _times() -> dict[str, Odd]:
@@ -286,6 +313,7 @@ def _geometry() -> dict[str, Odd]:
             )
         ).refusing("decode_error"),
         "size changes": Odd(make=two_sizes).refusing("decode_error", "unsupported"),
+        "two views": Odd(make=partial(_coded, "c.mp4", "libx264", "yuv420p", STEREO), notes=("two views",)),
         "interlaced": Odd(make=partial(mp4, flags="+ildct+ilme"), notes=("interlaced",)),
         "interlaced MPEG-2": Odd(
             make=partial(_coded, "c.mpg", "mpeg2video", "yuv420p", RATE | {"flags": "+ildct+ilme"}),
@@ -354,6 +382,16 @@ def _colours() -> dict[str, Odd]:
 def _hidden() -> dict[str, Odd]:
     without = tuple(number for place, number in enumerate(NUMBERS) if place not in (4, 7))
     vp8: Options = {"codec": "libvpx", "source": ".webm", **VP}
+    open_groups: dict[str, Options] = {
+        "H.264": {"codec": "libx264", **B_FRAMES, "b_strategy": "0", "x264-params": "open-gop=1:keyint=6:bframes=2"},
+        "HEVC": {
+            "codec": "libx265",
+            **X265,
+            "g": "6",
+            "x265-params": f"{QUIET['x265-params']}:open-gop=1:keyint=6:bframes=2:b-adapt=0",
+        },
+        "MPEG-2": {"codec": "mpeg2video", **B_FRAMES, **RATE},
+    }
     vp9: Options = {"codec": "libvpx-vp9", "source": ".webm", **VP}
     return {
         "VP8 with invisible pictures": Odd(make=partial(changed, hide_vp8, suffix=".webm", **vp8), numbers=without),
@@ -367,10 +405,64 @@ def _hidden() -> dict[str, Odd]:
             make=partial(changed, show_vp9_again, suffix=".webm", **vp9), numbers=(*NUMBERS[:7], NUMBERS[6])
         ),
         "VP9 superframe": Odd(make=partial(changed, hide_vp9, suffix=".webm", **vp9)),
+        "MPEG-4 packed B pictures": Odd(
+            make=partial(
+                changed, pack_b_vops, suffix=".avi", codec="mpeg4", source=".avi", bf="1", g="100", numbers=NUMBERS[:11]
+            ),
+            numbers=NUMBERS[:11],
+        ),
+        **{
+            f"begins with an open group, {name} in {suffix}": Odd(
+                make=partial(changed, from_second_key, suffix=f".{suffix}", source=".ts", **coding), numbers=NUMBERS[6:]
+            )
+            for name, coding in open_groups.items()
+            for suffix in ("mp4", "mkv", "ts")
+        },
         "MPEG-4 pictures that are not coded": Odd(
             make=partial(changed, with_empty_vops, suffix=".avi", codec="mpeg4", source=".avi", bf="0", g="100"),
             numbers=NUMBERS[:4] + NUMBERS[5:],
-            may_refuse=False,
         ),
+        **{
+            f"H.264 field pairs in {suffix}": Odd(make=partial(_fields, suffix), notes=("interlaced",))
+            for suffix in ("h264", "mp4", "mkv", "ts", "avi")
+        },
         "H.264 packet without a picture": Odd(make=partial(changed, with_note_alone, suffix=".mkv")),
     }
+
+
+# Damage that FFmpeg does not report: these codings and containers have no checksum, and no length that would not fit.
+UNSEEN = {
+    *("zeroed: VP8 in webm", "zeroed: VP9 in webm", "zeroed: MJPEG in avi", "zeroed: HuffYUV in avi"),
+    *("zeroed: raw in avi", "zeroed: QT animation in mov", "zeroed: UT in avi", "zeroed: GIF in gif"),
+    *("cut: AV1 in ivf", "cut: GIF in gif"),
+}
+
+
+def cut(content: bytes) -> bytes:
+    """End at 60 %, as a broken download."""
+    return content[: len(content) * 6 // 10]
+
+
+def zeroed(content: bytes) -> bytes:
+    """Overwrite from 50 % to 80 % by zeros, as a download in parts whose part is missing."""
+    start, end = len(content) // 2, len(content) * 8 // 10
+    return content[:start] + bytes(end - start) + content[end:]
+
+
+def damaged(change: Callable[[bytes], bytes], make: Maker, folder: Path) -> Path:
+    """Make a file and change its bytes."""
+    path = make(folder)
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+def _damaged() -> dict[str, Odd]:
+    files: dict[str, Odd] = {}
+    for coding, (codec, pix_fmt, options, suffixes) in CODINGS.items():
+        for suffix in suffixes.split()[:3]:
+            muxing = {"movflags": "faststart"} if suffix in ("mp4", "mov", "3gp") else {}
+            make = partial(_coded, f"c.{suffix}", codec, pix_fmt, options, muxing=muxing)
+            for change in (cut, zeroed) if suffix == suffixes.split()[0] else (cut,):
+                name = f"{change.__name__}: {coding} in {suffix}"
+                files[name] = Odd(make=partial(damaged, change, make), is_whole=False)
+    return {name: odd for name, odd in files.items() if name not in UNSEEN}

@@ -91,7 +91,7 @@ def encode(
 
     numbers = tuple(numbers)
     with av.open(str(path), "w", format=container, options=muxing or {}) as output:
-        stream: Any = output.add_stream(codec, rate=25, options=options)
+        stream: Any = output.add_stream(codec, rate=25, options={"threads": "1", **options})
         stream.height, stream.width = picture(numbers[0]).shape[:2]
         stream.pix_fmt = pix_fmt
         if aspect:
@@ -258,8 +258,8 @@ class Odd:
     refused: tuple[str, ...] = ()
     """Reasons of which one is expected; none: the frames."""
 
-    may_refuse: bool = False
-    """Whether a rejection is right too, as for damage that changes no visible pixel."""
+    is_whole: bool = True
+    """Whether the file is sound; a damaged one is refused for any reason, or all its frames are right."""
 
     tolerance: int = COLOURS_OFF
     """Levels by which colours may be wrong."""

@@ -6,7 +6,7 @@
 #
 # Both take torch from PyPI, whose wheel runs on the CPU and brings its own CUDA libraries: the targets share every layer
 # below them, and what runs is what was tested. PyTorch's own index has a build without CUDA, some gigabytes smaller; it is
-# another registry to trust, so it is for you to choose:
+# another registry to trust, so it is for you to choose, by TORCH_INDEX in .env for docker-compose.yml, or:
 #
 #     docker build --target cpu --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu --tag faceshards:cpu .
 FROM python:3.11-slim-bookworm AS wheels
@@ -20,21 +20,21 @@ RUN apt-get update \
 
 WORKDIR /app
 
-# The wheels, gigabytes of them, in a layer of their own: it lasts until pyproject.toml changes.
+# The wheels, gigabytes of them, in a layer of their own: it lasts until pyproject.toml changes. The project's page is
+# metadata that nobody reads here; an empty one keeps an edit of it from making a new image.
 ARG TORCH_INDEX=https://pypi.org/simple
-COPY pyproject.toml ./
+COPY pyproject.toml LICENSE THIRD-PARTY.md ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['server'], sep='\n')" \
-        > /tmp/requirements.txt \
-    && grep --extended-regexp '^torch(vision)?[<>=]' /tmp/requirements.txt > /tmp/torch.txt \
+    touch README.md \
+    && sed --quiet --regexp-extended 's/^ *"(torch(vision)?[<>=][^"]*)".*/\1/p' pyproject.toml > /tmp/torch.txt \
     && pip install --index-url "$TORCH_INDEX" --requirement /tmp/torch.txt \
-    && pip install --requirement /tmp/requirements.txt \
-    && rm /tmp/requirements.txt /tmp/torch.txt
+    && pip install --editable '.[server]' \
+    && rm /tmp/torch.txt
 
 
 FROM wheels AS code
 
-# Editable, so that /app is the checkout that prefect.yaml and pyproject.toml are read in.
+# Editable, so that /app is the checkout that prefect.yaml and pyproject.toml are read in; again, now with the packages.
 COPY . .
 RUN pip install --no-cache-dir --no-deps --editable .
 

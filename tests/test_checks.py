@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,3 +38,26 @@ def test_services_that_may_not_be_installed_are_named(tmp_path: Path) -> None:
     assert done.returncode == 0
     assert done.stderr.startswith("services: got no redis-server")
     assert "the tests of a cluster are skipped" in done.stderr
+
+
+FAKE_WORKER = """#!/usr/bin/env bash
+bash -c 'trap "echo reported; exit" TERM; echo begun; while :; do sleep 0.05; done' &
+trap 'echo the worker saw the signal' INT TERM
+wait
+echo the worker lived on
+"""
+
+
+def test_a_stopped_worker_gives_its_run_time_to_report(tmp_path: Path) -> None:
+    (tmp_path / "prefect").write_text(FAKE_WORKER)
+    (tmp_path / "prefect").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [str(REPO / "scripts/worker"), "--work-queue", "cpu"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+
+    # The worker, alive, would report the end of a run that has not begun as a crash.
+    assert (output, process.returncode) == ("reported\n", 0)

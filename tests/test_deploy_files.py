@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-import json
 import logging
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import tomllib
 from contextlib import AbstractContextManager
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType, SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import pytest
 import yaml
 from prefect.cli.deploy._models import ConcurrencyLimitSpec, DeploymentConfig, RawScheduleConfig, WorkPoolConfig
-from prefect.events.schemas.automations import Automation, AutomationCore
-from prefect.events.schemas.events import Event, Resource
+from prefect.events.schemas.automations import AutomationCore
+from prefect.events.schemas.events import Resource
 from prefect.plugins import HookContext
 
-from flows.server.automations import (
-    HEARTBEAT_SECONDS,
-    MAX_STARTS,
-    SILENCE_SECONDS,
-    TAG,
-    automations,
-    ensure_automations,
-)
+from flows.server.automations import HEARTBEAT_SECONDS, TAG
 from flows.server.deploy import MESSAGE_LENGTH, POOL_NAME, deployment_names, ensure_work_pool, last_message
 from flows.server.events import REJECTIONS_HIGH
 from flows.server.short_names import AmbiguousDeploymentError, setup_environment, teach_short_names
 from manifests.errors import ConfigError
+from tests.helpers.source_tree import PACKAGES
 
 REPO = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
@@ -194,8 +187,62 @@ def test_the_gpu_worker_is_started_when_asked_for_and_gets_the_gpus(services: di
     assert gpu["deploy"]["resources"]["reservations"]["devices"] == [
         {"driver": "nvidia", "count": "all", "capabilities": ["gpu"]}
     ]
-    assert (gpu["build"]["target"], services["worker"]["build"]["target"]) == ("cuda", "cpu")
     assert gpu["image"] != services["worker"]["image"]
+
+
+def test_each_image_is_built_by_one_service_and_pulled_by_none(services: dict[str, dict[str, Any]]) -> None:
+    ours = {name: service for name, service in services.items() if name not in ("postgres", "redis")}
+
+    assert {name: service["build"]["target"] for name, service in ours.items() if "build" in service} == {
+        "server": "cpu",
+        "gpu-worker": "cuda",
+    }
+    assert {service["pull_policy"] for service in ours.values()} == {"never"}
+    assert {name: service["image"] for name, service in ours.items()} == {
+        **dict.fromkeys(ours, "faceshards:cpu"),
+        "gpu-worker": "faceshards:cuda",
+    }
+
+
+def test_two_checkouts_have_one_project() -> None:
+    assert read_yaml("docker-compose.yml")["name"] == "faceshards"
+
+
+def test_no_service_gains_privileges_or_fills_the_disk_with_logs(services: dict[str, dict[str, Any]]) -> None:
+    for service in services.values():
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+
+
+def test_health_checks_ask_what_the_next_service_needs(services: dict[str, dict[str, Any]]) -> None:
+    tests = {name: " ".join(row["healthcheck"]["test"]) for name, row in services.items() if "healthcheck" in row}
+
+    # By the socket the temporary server of the image's first start would answer.
+    assert "pg_isready --host=127.0.0.1 " in tests["postgres"]
+    assert "'http://127.0.0.1:4200/api/ready'" in tests["server"]  # /api/health is true without a database
+    assert tests["worker"] == tests["gpu-worker"]
+    assert "'http://127.0.0.1:8080/health'" in tests["worker"]
+    assert all(address in tests["services"] for address in ('("postgres", 5432)', '("redis", 6379)'))
+
+
+def test_redis_is_the_process_that_signals_reach_and_its_password_is_on_no_command_line(
+    services: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    entrypoint = tmp_path / "docker-entrypoint.sh"  # the image's: it goes on as user redis
+    entrypoint.write_text('#!/bin/sh\necho "$$" "$@"\ncat\n')
+    entrypoint.chmod(0o755)
+    command = [word.replace("$$", "$") for word in services["redis"]["command"]]
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDIS_PASSWORD": "p4ssword"}
+
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        output, _ = process.communicate(timeout=30)
+
+    assert output.splitlines() == [f"{process.pid} redis-server -", "requirepass p4ssword", "appendonly yes"]
+
+
+def test_links_lead_to_the_browser(services: dict[str, dict[str, Any]]) -> None:
+    for name in ("deploy", "worker", "gpu-worker"):
+        assert services[name]["environment"]["PREFECT_UI_URL"] == "http://127.0.0.1:4200"
 
 
 def test_ports_are_offered_to_this_machine_only(services: dict[str, dict[str, Any]]) -> None:
@@ -242,7 +289,14 @@ def test_every_variable_is_in_the_example_and_nothing_else_is() -> None:
     wanted = set(VARIABLE.findall((REPO / "docker-compose.yml").read_text(encoding="utf-8")))
     lines = (REPO / ".env.example").read_text(encoding="utf-8").splitlines()
 
-    assert {line.partition("=")[0] for line in lines if line and not line.startswith("#")} == wanted
+    values = dict(line.split("=") for line in lines if line and not line.startswith("#"))
+    assert values.keys() == wanted
+    # A password that is in the example is one that stays.
+    assert {name for name, value in values.items() if not value} == {
+        "POSTGRES_PASSWORD",
+        "REDIS_PASSWORD",
+        "FACESHARDS_FFPP_SERVER",
+    }
 
 
 def test_no_secret_is_written_down(services: dict[str, dict[str, Any]]) -> None:
@@ -261,7 +315,63 @@ def test_no_secret_is_written_down(services: dict[str, dict[str, Any]]) -> None:
         "PREFECT_SERVER_DOCKET_URL",
     }
     assert all(re.search(r"\$\{\w+_PASSWORD:\?", value) for value in secrets.values())
-    assert ".env\n" in (REPO / ".dockerignore").read_text(encoding="utf-8")
+
+
+def is_copied(path: str) -> bool:
+    """Whether `COPY . .` takes a file, as Docker does: the last line that matches it or a folder above it decides."""
+    copied = True
+    for line in (REPO / ".dockerignore").read_text(encoding="utf-8").splitlines():
+        pattern = line.removeprefix("!").rstrip("/")
+        if pattern and not pattern.startswith("#"):
+            wildcards = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
+            above = [str(parent) for parent in PurePosixPath(path).parents][:-1]
+            if any(re.fullmatch(wildcards, name) for name in (path, *above)):
+                copied = line.startswith("!")
+    return copied
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(".env", ".env.try", ".env.local", "prod.env", "flows/.env", "training/presets/.env.production"),
+        *(".git/config", ".netrc", ".aws/credentials", ".ssh/id_rsa", "id_rsa", "key.pem", "flows/.pypirc"),
+        *("secrets.json", "data/ffpp/000.mp4", "stores/ffpp/index.json", "runs/m2tr/model.pt", "weights.pth"),
+        *(".venv/bin/python", "tests/test_house.py", "docs/deployment.md", "README.md", "CHANGELOG.md", "x.ipynb"),
+        *("docker-compose.yml", "Dockerfile", ".ci/run", "flows/__pycache__/x.pyc", "flows/.cache/x"),
+    ],
+)  # fmt: skip
+def test_what_the_image_does_not_run_stays_outside(path: str) -> None:
+    assert not is_copied(path)
+
+
+def test_what_the_image_runs_is_copied(services: dict[str, dict[str, Any]]) -> None:
+    listed = subprocess.run(["git", "ls-files", *PACKAGES], cwd=REPO, capture_output=True, text=True, check=True)
+    needed = [*listed.stdout.split(), "prefect.yaml", "pyproject.toml", services["worker"]["command"][0]]
+
+    assert len(needed) > 100
+    assert [path for path in needed if not is_copied(path)] == []
+
+
+def test_the_image_has_what_pipeline_training_and_server_need() -> None:
+    project = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (extras,) = re.findall(r"pip install --editable '\.\[(.*)\]'", (REPO / "Dockerfile").read_text(encoding="utf-8"))
+    wanted, installed = list(project["dependencies"]), set[str]()
+    wanted += [row for extra in extras.split(",") for row in project["optional-dependencies"][extra]]
+    while wanted:
+        name, nested = re.match(r"([\w-]+)(?:\[(.*?)\])?", wanted.pop()).groups()  # type: ignore[union-attr]  # all match
+        installed.add(name)
+        if name == project["name"]:
+            wanted += [row for extra in nested.split(",") for row in project["optional-dependencies"][extra]]
+
+    assert {"prefect", "torch", "torchvision", "facenet-pytorch", "face-alignment", "decord", "av", "lmdb"} <= installed
+    assert {"lightning", "timm", "scikit-learn", "asyncpg", "prefect-redis"} <= installed
+
+
+def test_git_ignores_every_file_of_passwords() -> None:
+    names = [".env", ".env.try", ".env.local", ".env.example"]
+    ignored = subprocess.run(["git", "check-ignore", *names], cwd=REPO, capture_output=True, text=True, check=False)
+
+    assert ignored.stdout.split() == names[:-1]
 
 
 def test_telemetry_is_off_wherever_prefect_runs(
@@ -354,54 +464,7 @@ def test_the_last_message_is_the_exception_or_the_last_line() -> None:
     assert len(last_message("word " * 1000, "")) <= MESSAGE_LENGTH
 
 
-# flows/server/automations.py
-
-
-def event(name: str, *, tags: Sequence[str] = (TAG,), run_count: int = 1) -> Event:
-    run = {"prefect.resource.id": f"prefect.flow-run.{uuid4()}", "prefect.run-count": str(run_count)}
-    related = [{"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"} for tag in tags]
-    return Event(event=f"prefect.flow-run.{name}", resource=run, related=related)
-
-
-@pytest.fixture(scope="module")
-def silent() -> Any:
-    return automations()[0].trigger
-
-
-@pytest.fixture(scope="module")
-def crashed() -> Any:
-    return automations()[2].trigger
-
-
-def covers(trigger: Any, event: Event) -> bool:
-    """Whether the server's own trigger logic counts the event."""
-    related = any(trigger.match_related.matches(resource) for resource in event.related)
-    return trigger.match.includes([event.resource]) and related
-
-
-def test_three_missed_heartbeats_are_a_death(silent: Any) -> None:
-    assert silent.within.total_seconds() == SILENCE_SECONDS == 3 * HEARTBEAT_SECONDS
-    assert silent.after == {"prefect.flow-run.heartbeat"}
-    assert covers(silent, event("heartbeat"))
-
-
-@pytest.mark.parametrize("state", ["Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "AwaitingRetry"])
-def test_a_run_that_ended_or_waits_owes_no_heartbeat(silent: Any, state: str) -> None:
-    assert f"prefect.flow-run.{state}" in silent.expect
-
-
-@pytest.mark.parametrize(("run_count", "again"), [(0, False), (1, True), (MAX_STARTS - 1, True), (MAX_STARTS, False)])
-def test_a_crashed_run_is_started_again_a_few_times(crashed: Any, run_count: int, again: bool) -> None:
-    # One that never began (its code cannot be imported, say) would crash again at once, and for ever.
-    assert covers(crashed, event("Crashed", run_count=run_count)) is again
-
-
-@pytest.mark.parametrize("number", range(3))
-def test_runs_of_others_are_left_alone(number: int) -> None:
-    trigger = automations()[number].trigger
-
-    assert not covers(trigger, event("Crashed", tags=["theirs"]))
-    assert not covers(trigger, event("Crashed", tags=[]))
+# docs/deployment.md
 
 
 def test_the_example_in_the_documentation_waits_for_our_event() -> None:
@@ -421,46 +484,6 @@ def test_the_documentation_lists_every_deployment(deployments: list[dict[str, An
     flows = {row["name"]: getattr(*_entrypoint(row)).name for row in deployments}
 
     assert rows == [(row["name"], flows[row["name"]], row["work_pool"]["work_queue_name"]) for row in deployments]
-
-
-class FakeAutomations(AbstractContextManager[Any]):
-    """A client with a table of automations, which records the requested changes."""
-
-    def __init__(self) -> None:
-        self.rows: dict[str, Any] = {}
-        self.changed: list[str] = []
-
-    def __exit__(self, *_: object) -> None:
-        """Keep nothing open."""
-
-    def read_automations_by_name(self, name: str) -> list[Any]:
-        return [self.rows[name]] if name in self.rows else []
-
-    def create_automation(self, automation: Any) -> None:
-        # As the server does: through JSON, where a set is a list.
-        stored = Automation.model_validate_json(json.dumps(automation.model_dump(mode="json") | {"id": str(uuid4())}))
-        self.rows[automation.name] = stored
-        self.changed.append(automation.name)
-
-    def update_automation(self, _automation_id: Any, automation: Any) -> None:
-        self.create_automation(automation)
-
-
-def test_automations_are_made_once_and_mended_where_they_differ(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = FakeAutomations()
-    monkeypatch.setattr("prefect.client.orchestration.get_client", lambda sync_client: client)
-
-    ensure_automations()
-    assert client.changed == [automation.name for automation in automations()]
-    ensure_automations()
-    assert len(client.changed) == 3
-
-    first = client.changed[0]
-    client.rows[first] = client.rows[first].model_copy(update={"actions": [], "enabled": False})
-    ensure_automations()
-    assert client.changed[3:] == [first]
-    assert client.rows[first].actions == automations()[0].actions
-    assert client.rows[first].enabled is False
 
 
 # flows/server/short_names.py

@@ -1,19 +1,23 @@
 """Automations of the Prefect server, which start dead runs again; `faceshards deploy` creates and updates them.
 
-    RUNNING ── no heartbeat for 90 s ──► CRASHED ── fewer than 3 starts ──► AWAITING RETRY ──► a worker takes it again
-    PENDING ── does not start in 600 s ───────────────────────────────────► AWAITING RETRY
+    RUNNING ── no heartbeat for 90 s ──► CRASHED ── 20 s, fewer than 3 starts ──► AWAITING RETRY ──► a worker takes it
+    PENDING ── does not start in 600 s ─────────────────────────────────────────► AWAITING RETRY
 
 Each arrow with a condition is one automation. Without the first, a run whose worker and process died together, for
 example with their machine, would stay Running for ever. The second also restarts a run of which only the process died.
 The store keeps its complete shards, so little is computed twice. A run that crashes its machine is not started a fourth
 time. Cancelled and failed runs are not started again.
 
+The third waits, because a killed process is reported twice: at once by the code that ran it, and some seconds later by
+the worker around that code. The second report would mark a run as Crashed that another worker has started again in
+between: a healthy attempt would be aborted, and one of the three starts lost.
+
 Only runs with the tag `faceshards` are affected. The deployments of prefect.yaml have it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Set
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -32,11 +36,18 @@ SILENCE_SECONDS: Final = 3 * HEARTBEAT_SECONDS
 # Between Pending and Running a process imports torch: 12 s on two cores, longer from a cold network file system.
 START_SECONDS: Final = 600
 
+# Between a crash and its restart. The worker's own report of the crash was 2 to 7 s late on two cores.
+SETTLE_SECONDS: Final = 20
+
 ENDED: Final = frozenset(f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed"))
 HEARTBEAT: Final = "prefect.flow-run.heartbeat"
 # A run that is being cancelled, or that is queued again, sends no heartbeat.
 EXCUSED: Final = frozenset(
     f"prefect.flow-run.{state}" for state in ("Cancelling", "AwaitingRetry", "AwaitingConcurrencySlot", "Scheduled")
+)
+# Somebody else was faster, for example a person by the button *Retry*.
+STARTED_AGAIN: Final = frozenset(
+    f"prefect.flow-run.{state}" for state in ("Scheduled", "AwaitingRetry", "Pending", "Running", "Retrying")
 )
 
 
@@ -74,10 +85,12 @@ def automations() -> tuple[AutomationCore, ...]:
         ),
         AutomationCore(
             name="faceshards: crashed runs start again",
-            description=f"Hands a crashed run to a worker again, until it was started {MAX_STARTS} times.",
+            description=f"Hands a run to a worker again {SETTLE_SECONDS} s after a crash, up to {MAX_STARTS} starts.",
             trigger=_trigger(
-                expect={"prefect.flow-run.Crashed"},
+                after={"prefect.flow-run.Crashed"},
+                expect=STARTED_AGAIN | (ENDED - {"prefect.flow-run.Crashed"}),
                 match={"prefect.run-count": [str(count) for count in range(1, MAX_STARTS)]},
+                within_seconds=SETTLE_SECONDS,
             ),
             actions=[again],
         ),
@@ -107,25 +120,25 @@ def _content(automation: Automation | AutomationCore) -> dict[str, object]:
 
 def _trigger(
     *,
-    expect: set[str],
-    after: Iterable[str] = (),
+    after: Set[str],
+    expect: Set[str],
+    within_seconds: int,
     match: Mapping[str, str | list[str]] | None = None,
-    within_seconds: int | None = None,
 ) -> EventTrigger:
     """Return an event trigger that watches each of our runs separately.
 
     Args:
-        expect: events of the run.
-        after: events of the run after which one of `expect` must come.
+        after: events of the run that start the wait.
+        expect: events of the run that end it.
+        within_seconds: the trigger fires where none of `expect` comes in this time after one of `after`.
         match: further labels of the run.
-        within_seconds: the trigger fires where none of `expect` comes in this time; None: at each of `expect`.
     """
     from prefect.events.schemas.automations import EventTrigger, Posture
 
     return EventTrigger(
-        posture=Posture.Reactive if within_seconds is None else Posture.Proactive,
-        within=timedelta(seconds=within_seconds or 0),
-        expect=expect,
+        posture=Posture.Proactive,
+        within=timedelta(seconds=within_seconds),
+        expect=set(expect),
         after=set(after),
         match={"prefect.resource.id": "prefect.flow-run.*", **(match or {})},
         match_related={"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"},

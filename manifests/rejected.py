@@ -41,6 +41,7 @@ class Reason(StrEnum):
     NO_FACE = "no_face"  # no sampled frame shows a face
     LOW_COVERAGE = "low_coverage"  # too few sampled frames show the main face
     TOO_FEW_FACES = "too_few_faces"  # fewer frames with a good face than `frames.at_least` asks for
+    FACE_TURNED = "face_turned"  # the face is sideways or upside down: the file's rotation is missing or wrong
     DEGENERATE_GEOMETRY = "degenerate_geometry"  # no similarity transform maps the face onto the crop
     CRASHED = "crashed"  # its worker process died twice (segmentation fault, out of memory), or a stage failed
 

@@ -22,6 +22,7 @@ from tasks.detect import DETECTORS
 from tasks.detect.detector import DetectorSettings, FaceDetector
 from tasks.implementation import (
     NO_OPTIONS,
+    Before,
     Choice,
     Family,
     Implementation,
@@ -157,7 +158,21 @@ class TrackSettings(Settings):
 
     min_coverage: float = Field(0.5, ge=0, le=1)
     """Smallest share of a video's frames (in mode clips: of a clip's) that must show the face; the rest is
-    interpolated.
+    interpolated where max_gap_s allows.
+    """
+
+    cut_threshold: Annotated[float, Before(0.0)] = Field(0.25, ge=0, le=1)
+    """Difference of two frames, 0 to 1, from which a hard cut between them is looked for and ends all tracks; frames
+    are then chosen from the main face's shot; 0: off.
+    """
+
+    max_gap_s: Annotated[float | None, Before(None)] = Field(2.0, ge=0)
+    """Longest time without the face, seconds, across which boxes and landmarks are interpolated; frames further from
+    the face are not stored, and a longer absence ends the track (not with frames.at_least); null: no limit.
+    """
+
+    turned: Annotated[Literal["reject", "store"], Before("store")] = "reject"
+    """Videos whose main face is found much better with the picture turned by 90, 180 or 270 degrees: reject or store.
     """
 
     max_tracks: int = Field(1, ge=1, le=99)

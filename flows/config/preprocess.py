@@ -154,10 +154,15 @@ class RunnerSettings(Settings):
 
 
 class ReportSettings(Settings):
-    """Notification about a run's outcome."""
+    """Notification about a run's outcome, and what the report checks."""
 
     max_rejected_share: float = Field(0.1, ge=0, le=1)
     """Share of rejected videos above which the event faceshards.rejections-high is sent."""
+
+    crops_checked: int = Field(100, ge=0, le=100_000)
+    """Number of stored crops of each manipulation, and of the real videos, in which the report searches the face again,
+    with MTCNN at facenet-pytorch's settings; 0: none.
+    """
 
 
 class IndexConfig(Settings):
@@ -186,7 +191,7 @@ class PreprocessConfig(StageSettings, IndexConfig):
     """Processes and machines that do the work."""
 
     report: ReportSettings = ReportSettings()
-    """Notification about a run's outcome."""
+    """Notification about a run's outcome, and what the report checks."""
 
     versions: VersionSettings = VersionSettings()
     """Versions of the store that are kept."""

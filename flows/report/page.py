@@ -10,28 +10,37 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
+from flows.config.preprocess import ReportSettings, read_yaml
 from flows.report.contact_sheet import SheetVideo, contact_sheet
 from flows.report.difference import CHANGES, Difference, read_difference
+from flows.report.found_again import found_again
 from flows.report.text import describe_difference
 from flows.report.totals import Report, compute_report
 from manifests.datasets.ignored import Ignored, read_ignored
 from manifests.datasets.ignored import describe as describe_ignored
 from manifests.entry import SPLITS
-from manifests.errors import StoreCorrupt
+from manifests.errors import ConfigError, StoreCorrupt
 from manifests.files import write_atomically
 from manifests.leakage.audit import NEAR_DUPLICATE
 from manifests.leakage.text import counted, sentences_about_test
 from manifests.row import ManifestRow
 from manifests.videos_table import read_table, row_from_plain
-from storage.files.layout import IGNORED_NAME, REPORT_HTML_NAME, REPORT_JSON_NAME, SHARDS_DIR, VIDEOS_NAME
+from storage.files.layout import (
+    CONFIG_NAME,
+    IGNORED_NAME,
+    REPORT_HTML_NAME,
+    REPORT_JSON_NAME,
+    SHARDS_DIR,
+    VIDEOS_NAME,
+)
 from storage.index import StoreIndex, read_index
 from storage.pages.environment import page_environment
 from storage.shard import ShardReader
@@ -71,6 +80,9 @@ def write_report(store_dir: Path) -> Report:
     """
     index, rows, versions, difference, ignored = _read(store_dir)
     report = compute_report(index, rows, versions, difference, ignored)
+    stored = [row for row in rows if row.status == "stored"]
+    again = found_again(store_dir, stored, report.kinds, _num_checked(store_dir))
+    report = replace(report, found_again=again)
     text = json.dumps(asdict(report), indent=2, ensure_ascii=False) + "\n"
     page = _page(report, contact_sheet(store_dir, rows, report.kinds))
     write_atomically(store_dir / REPORT_JSON_NAME, text.encode("utf-8"))
@@ -93,6 +105,17 @@ def read_report(store_dir: Path) -> Report:
     except (FileNotFoundError, ValueError):
         return build_report(store_dir)
     return report if report.is_of(index) else build_report(store_dir)
+
+
+def _num_checked(store_dir: Path) -> int:
+    """Return `report.crops_checked` of a store's last run; 0 if its settings are not known."""
+    if not (store_dir / CONFIG_NAME).exists():
+        return 0
+    try:
+        settings = read_yaml(store_dir / CONFIG_NAME).get("report", {})
+        return ReportSettings.model_validate(settings).crops_checked
+    except (ConfigError, ValidationError):
+        return 0
 
 
 def _page(report: Report, sheet: Sequence[SheetVideo]) -> str:

@@ -25,7 +25,9 @@ def summary_table(report: Report) -> Table:
     from rich.text import Text
 
     reasons = [f"{count:,} {reason} ({stage})" for stage, reason, count in _rejection_counts(report)]
-    found = Table(title=_equation(report), caption=Text("rejected: " + ", ".join(reasons)) if reasons else None)
+    below = [f"rejected: {', '.join(reasons)}"] if reasons else []
+    below += [_again_in_words(report)] if report.found_again else []
+    found = Table(title=_equation(report), caption=Text("\n".join(below)) if below else None)
     found.title_justify = found.caption_justify = "left"
     found.add_column("videos / records", no_wrap=True)
     for name in (*SPLITS, "all"):
@@ -48,6 +50,8 @@ def summary_markdown(report: Report) -> str:
     lines += ["", "```", *describe(report.leakage), "```", ""]
     if report.leakage_allowed:
         lines += ["**Leakage was allowed** by `preprocess --allow-leakage`."]
+    if report.found_again:
+        lines += [_again_in_words(report), ""]
     reasons = [(stage, reason, f"{count:,}") for stage, reason, count in _rejection_counts(report)]
     lines += ["", *(f"- ignored {escaped(line)}" for line in describe_ignored(report.ignored))]
     if reasons:
@@ -128,6 +132,12 @@ def _share(split: SplitSummary) -> str:
     if split.share is None:
         return "–"
     return f"{split.share:.1%}" + (f" ({split.wanted_share:.1%})" if split.wanted_share is not None else "")
+
+
+def _again_in_words(report: Report) -> str:
+    """Return the share of checked crops in which MTCNN finds a face again, in a line."""
+    shares = ", ".join(f"{one.kind} {one.share:.1%} of {one.num_crops:,}" for one in report.found_again)
+    return f"crops in which MTCNN finds a face again: {shares}"
 
 
 def _rejection_counts(report: Report) -> Iterator[tuple[str, str, int]]:

@@ -15,6 +15,7 @@ from typing_extensions import TypedDict  # pydantic refuses that of typing befor
 
 from flows.config.preprocess import dotted
 from flows.report.difference import Difference
+from flows.report.found_again import FoundAgain
 from flows.report.rejections import Rejection, count_rejections, rejections_of
 from manifests.datasets import DATASETS
 from manifests.datasets.ignored import Ignored
@@ -219,6 +220,9 @@ class Report:
 
     several_tracks: dict[str, int]
     """video_id → number of face tracks, for each stored video with more than one."""
+
+    found_again: tuple[FoundAgain, ...] = ()
+    """Share of a sample of crops of each kind in which MTCNN finds a face; empty if none were checked."""
 
     notes: dict[str, str]
     """video_id → note, for each stored video that has one."""

@@ -64,6 +64,9 @@ class FaceDetector(Implementation, ABC):
     gives_landmarks: ClassVar[bool] = True
     """Whether each face has the five landmarks of `FaceDetection`; False: none."""
 
+    sure_score: float = 0.0
+    """Score that upright faces reach in nearly all frames and turned ones seldom (track.turned); 0: not known."""
+
     @classmethod
     def from_settings(
         cls, settings: DetectorSettings, *, device: str, weights_dir: Path | None, lenience: float = 1.0

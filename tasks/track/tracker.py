@@ -3,6 +3,9 @@
 The motion rule is that of DFD-FCG's `crop_main_face.py` (CVPR 2025): each track keeps an exponential average of its box
 corners and landmarks, and takes the nearest face of the next frame unless it is too far. If two tracks claim one face,
 the nearer track gets it. (The largest box of each frame could be a picture on the wall or a passer-by.)
+
+A track ends at a hard cut, and when the person is away for long, since somebody else may stand there afterwards.
+Who replaces somebody at the same place within that time, or in a dissolve, is not known: the two have one track.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from tasks.media import FaceDetection, FaceTrack, FoundBy
 EMA_WEIGHT = 0.5  # share of the newest face in a track's average
 MAX_SHIFT_DIAGONALS = 0.65  # greatest shift of the corners, or of the landmarks, of a person, in diagonals of the box
 MAX_JUMP_DIAGONALS = 2 * MAX_SHIFT_DIAGONALS  # greatest sum of both shifts
+# A person who is missing in one searched frame is not away: if few frames are searched, the next one is long after it.
+LEAST_MISSED = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,6 +44,12 @@ class _OpenTrack:
     mask_overlap: float = 0.0
     """Sum over frames of the share of the manipulation mask inside the box."""
 
+    seen_s: float = 0.0
+    """Time of the last frame in which the person was seen, seconds."""
+
+    num_missed: int = 0
+    """Searched frames since then."""
+
     def distance_to(self, face: FaceDetection) -> float:
         """Return the mean distance of corners plus that of landmarks, pixels; without landmarks, twice the former."""
         distances = np.linalg.norm(_points_of(face) - self.points, axis=1)
@@ -50,8 +61,9 @@ class _OpenTrack:
         """Return the largest distance at which a face is still the same person, pixels."""
         return MAX_JUMP_DIAGONALS * float(np.linalg.norm(self.points[1] - self.points[0]))
 
-    def take(self, frame_index: int, face: FaceDetection, overlap: float) -> None:
+    def take(self, frame_index: int, face: FaceDetection, overlap: float, pts_seconds: float) -> None:
         """Add the face of one more frame."""
+        self.seen_s, self.num_missed = pts_seconds, 0
         self.points = (1 - EMA_WEIGHT) * self.points + EMA_WEIGHT * _points_of(face)
         self.frame_indices.append(frame_index)
         self.faces.append(face)
@@ -59,21 +71,40 @@ class _OpenTrack:
 
 
 class FaceTracker:
-    """Tracker: links the faces of successive frames, which are added in order, into tracks of people."""
+    """Tracker: links the faces of successive frames, which are added in order, into tracks of people.
 
-    def __init__(self) -> None:
+    Args:
+        max_gap_s: a person who is away for longer, seconds, gets a new track; None: no limit.
+    """
+
+    def __init__(self, max_gap_s: float | None = None) -> None:
+        self._max_gap_s = max_gap_s
         self._tracks: list[_OpenTrack] = []
+        self._open: list[_OpenTrack] = []
 
-    def add(self, frame_index: int, faces: Sequence[FaceDetection], mask_shares: Sequence[float] = ()) -> None:
+    def end_shot(self) -> None:
+        """End all tracks: the next frame belongs to another shot."""
+        self._open = []
+
+    def add(
+        self,
+        frame_index: int,
+        faces: Sequence[FaceDetection],
+        mask_shares: Sequence[float] = (),
+        pts_seconds: float = 0.0,
+    ) -> None:
         """Add each face of a frame to the track that it continues, or open a new track.
 
         Args:
             frame_index: position in the whole video.
             faces: the frame's faces in full-frame pixels, in the first frame the largest first.
             mask_shares: share (0..1) of the frame's manipulation mask inside the box of each face; or empty.
+            pts_seconds: presentation time of the frame, seconds.
         """
+        self._open = [track for track in self._open if not self._is_away(track, pts_seconds)]
         claims: dict[int, tuple[float, _OpenTrack]] = {}
-        for track in self._tracks:
+        for track in self._open:
+            track.num_missed += 1
             distances = [track.distance_to(face) for face in faces]
             if not distances or min(distances) > track.max_distance:
                 continue
@@ -83,11 +114,17 @@ class FaceTracker:
         for number, face in enumerate(faces):
             overlap = mask_shares[number] if mask_shares else 0.0
             if number in claims:
-                claims[number][1].take(frame_index, face, overlap)
+                claims[number][1].take(frame_index, face, overlap, pts_seconds)
             else:
                 opened = _OpenTrack(track_id=len(self._tracks), points=_points_of(face))
-                opened.take(frame_index, face, overlap)
+                opened.take(frame_index, face, overlap, pts_seconds)
                 self._tracks.append(opened)
+                self._open.append(opened)
+
+    def _is_away(self, track: _OpenTrack, now_s: float) -> bool:
+        """Return whether a person was missing in so many frames, and for so long, that the track ends."""
+        limit = self._max_gap_s
+        return limit is not None and track.num_missed >= LEAST_MISSED and now_s - track.seen_s > limit
 
     @property
     def num_tracks(self) -> int:

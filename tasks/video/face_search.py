@@ -25,11 +25,21 @@ from storage.format.record import TrackChoice
 from tasks.decode.sampling import farthest_first, frame_indices
 from tasks.media import FaceDetection, FaceTrack, FoundBy, FrameBatch, Reason, Stage
 from tasks.track.main_face import choose_main
-from tasks.track.tracker import FaceTracker, SeenTrack, fill_gaps
+from tasks.track.timeline import Timeline
+from tasks.track.tracker import SeenTrack, fill_gaps
 from tasks.video.context import VideoContext
 from tasks.video.finder import FaceFinder
-from tasks.video.frame_faces import FrameFaces, faces_of_frames, mask_shares, no_face_detail
+from tasks.video.frame_faces import (
+    FrameFaces,
+    faces_of_frames,
+    mask_shares,
+    no_face_detail,
+    timeline_of,
+    tracked,
+)
 from tasks.video.frames import Batch
+from tasks.video.shots import Shots
+from tasks.video.turned import require_upright
 
 LEAST_MORE_VISITS = 8  # least number of frames in a further visit, since each makes decord read from the file's start
 ENLARGED_BOXES = 2.0  # side of the square part of a frame that is enlarged, in longer sides of the face's box
@@ -44,16 +54,21 @@ class FaceSearch:
     """
 
     def __init__(self, video: VideoContext) -> None:
+        self._video = video
         self._settings = video.settings.frames
         self._stages = video.stages
         self._source = video.source
         self._tally = video.tally
         self._original_face = video.original_face
+        self._finds_cuts = bool(video.settings.track.cut_threshold)
+        self._shots = Shots(video)
         self._seen: dict[int, FrameFaces] = {}
         self._visited: list[int] = []  # in the order of the visits
         self._people: list[SeenTrack] = []
         self._main: SeenTrack | None = None
         self._choice: TrackChoice = "longest"
+        self.timeline: Timeline
+        """The frames visited so far."""
 
     def run(self) -> tuple[list[SeenTrack], SeenTrack, TrackChoice]:
         """Return all people, the main face and the rule that chose it; tracks are cut to the chosen frames.
@@ -67,6 +82,7 @@ class FaceSearch:
                 break
             step()
             self._track(is_settled=True)
+        require_upright(self._video, [self._seen[number] for number in sorted(self._seen)])
         if self._main is None:
             raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(self._seen)))
         if self._num_lacking:
@@ -100,13 +116,20 @@ class FaceSearch:
             self._visited += next_ones
             self._tally.frames_wanted.update(next_ones)
             for batch in self._source.batches(np.array(sorted(next_ones), dtype=np.int64)):
-                self._seen |= {
-                    seen.frame_index: seen for seen in faces_of_frames(batch, self._stages.finder, self._tally)
-                }
+                found = faces_of_frames(batch, self._stages.finder, self._tally, with_thumbnails=self._finds_cuts)
+                self._seen |= {seen.frame_index: seen for seen in found}
                 del batch
             self._track(is_settled=False)
             num_more = min(most - len(self._seen), max(self._num_lacking, LEAST_MORE_VISITS))
-            next_ones = farthest_first(num_frames, self._visited, num_more) if self._num_lacking else []
+            next_ones = self._farthest(num_more) if self._num_lacking else []
+
+    def _farthest(self, count: int) -> list[int]:
+        """Return up to `count` more frames of the main face's shot, or of the video, far from those visited."""
+        first, end = 0, self._source.num_frames
+        if self._main is not None:
+            first, end = self.timeline.span_of(self._main.track, end)
+        visited = [number - first for number in self._visited if first <= number < end]
+        return [first + number for number in farthest_first(end - first, visited, count)]
 
     def _track(self, *, is_settled: bool) -> None:
         """Link the faces seen so far into tracks.
@@ -115,16 +138,17 @@ class FaceSearch:
             is_settled: whether the main face stays the person chosen before, since faces found by later steps are less
                 reliable.
         """
-        tracker = FaceTracker()
+        seen = [self._seen[number] for number in sorted(self._seen)]
+        # No absence ends a track, since the detector is expected to miss faces here.
+        self.timeline = timeline_of(seen, self._shots.cuts(seen), None)
         with self._tally.timed("track"):
-            for _, seen in sorted(self._seen.items()):
-                tracker.add(seen.frame_index, seen.faces, seen.mask_shares)
+            tracker = tracked(seen, self.timeline.cuts, None)
         self._tally.num_faces, self._tally.num_tracks = tracker.num_faces, tracker.num_tracks
         self._people = tracker.tracks()
         if self._main is not None and is_settled:
             self._main = max(self._people, key=partial(_frames_in_common, self._main))
         elif self._people:
-            self._main, self._choice = choose_main(self._people, self._original_face)
+            self._main, self._choice = choose_main(self._people, self._original_face, self.timeline)
 
     def _steps(self) -> Iterable[Callable[[], None]]:
         """Return the steps after the visits; each finds less reliable faces than the one before."""
@@ -147,7 +171,8 @@ class FaceSearch:
         """Search an enlarged part of the frame, where the neighbouring frames have the main face."""
         if self._main is None:
             return
-        places = fill_gaps(self._main.track, self._without_main())
+        near = self.timeline.frame_indices[self.timeline.covers(self._main.track)]
+        places = fill_gaps(self._main.track, np.intersect1d(self._without_main(), near))
         for batch in self._source.batches(places.frame_indices):
             for row, number in enumerate(batch[0].frame_indices.tolist()):
                 box = places.boxes_xyxy[np.searchsorted(places.frame_indices, number)]
@@ -166,12 +191,8 @@ class FaceSearch:
         known = self._seen[number].faces
         new = [replace(face, found_by=found_by) for face in faces if not any(_covers(one, face) for one in known)]
         merged = [*known, *new]
-        self._seen[number] = FrameFaces(
-            frame_index=number,
-            faces=merged,
-            mask_shares=mask_shares(merged, batch[1], row),
-            is_masked=self._seen[number].is_masked,
-        )
+        shares = mask_shares(merged, batch[1], row)
+        self._seen[number] = replace(self._seen[number], faces=merged, mask_shares=shares)
 
 
 def _frames_in_common(before: SeenTrack, person: SeenTrack) -> int:

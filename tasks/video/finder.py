@@ -4,6 +4,7 @@ Detection is the most expensive stage. If frames follow each other without a gap
 on each n-th frame of a batch, and on the first and last. For the frames in between, boxes are interpolated, and the
 landmarker runs in these boxes. The detector runs on a frame in between as well if
 - the two detections around it do not show the same people,
+- the picture jumps to or from it, as at a cut,
 - its landmarks are farther from where they should be in the box than the tracker allows for the same person, or
 - the scores of its landmarks are much lower than in the frames where the face was detected.
 """
@@ -21,6 +22,7 @@ import numpy.typing as npt
 from tasks.detect.detector import FaceDetector
 from tasks.landmarks.landmarker import Landmarker
 from tasks.media import FaceDetection, Faces, FoundBy, FrameBatch
+from tasks.track.cuts import difference, thumbnail
 from tasks.track.tracker import MAX_SHIFT_DIAGONALS, FaceTracker
 
 # A landmarker returns landmarks for any box, even without a face. If their mean score is less than half of that in a
@@ -37,6 +39,7 @@ class FaceFinder:
         every: the detector runs on every n-th frame of a batch.
         max_side_px: longer side that frames are shrunk to before detector and landmarker; 0: no shrinking.
         accepts: returns whether a face can be aligned; other faces are ignored.
+        cut_threshold: difference of two frames from which there may be a cut between them; 0: never.
     """
 
     def __init__(
@@ -46,18 +49,20 @@ class FaceFinder:
         every: int = 1,
         max_side_px: int = 0,
         accepts: Callable[[FaceDetection], bool] = lambda _: True,
+        cut_threshold: float = 0.0,
     ) -> None:
-        self._detector = detector
+        self.detector = detector
         self._landmarker = landmarker
         self._every = every
         self._max_side_px = max_side_px
         self._accepts = accepts
+        self._cut_threshold = cut_threshold
 
     def find(self, frames: FrameBatch) -> Faces:
         """Return the faces of each of the T frames with their landmarks, full-frame pixels."""
         looked_at, scale = shrunk(frames, self._max_side_px)
         if self._every == 1 or len(frames) < 2:
-            found = self._landmarker.locate(looked_at, self._detector.detect(looked_at))
+            found = self._landmarker.locate(looked_at, self.detector.detect(looked_at))
         else:
             found = self._find_sparsely(looked_at)
         if looked_at is not frames:
@@ -66,7 +71,7 @@ class FaceFinder:
 
     def _find_sparsely(self, frames: FrameBatch) -> Faces:
         """Detect in some frames, interpolate boxes between them, locate landmarks, and detect where the checks fail."""
-        visited = visited_rows(frames.frame_indices, self._every)
+        visited = visited_rows(frames.frame_indices, self._every, self._jumps(frames))
         faces: Faces = [[] for _ in range(len(frames))]
         self._detect(frames, visited, faces)
         unclear: list[int] = []
@@ -82,21 +87,34 @@ class FaceFinder:
         unsteady = [row for row in range(len(frames)) if row not in looked_at and not _is_steady(located, visited, row)]
         if unsteady:
             again = frames.rows(unsteady)
-            for row, found in zip(unsteady, self._landmarker.locate(again, self._detector.detect(again)), strict=True):
+            for row, found in zip(unsteady, self._landmarker.locate(again, self.detector.detect(again)), strict=True):
                 located[row] = found
         return located
+
+    def _jumps(self, frames: FrameBatch) -> npt.NDArray[np.bool_]:
+        """Return for each of the T frames whether there may be a cut between it and the frame before, (T,) bool."""
+        if not self._cut_threshold:
+            return np.zeros(len(frames), dtype=np.bool_)
+        pictures = [thumbnail(image) for image in frames.data]
+        return np.array([False, *(difference(*pair) >= self._cut_threshold for pair in pairwise(pictures))])
 
     def _detect(self, frames: FrameBatch, rows: Sequence[int], faces: Faces) -> None:
         """Set the faces of some rows to those that the detector finds there."""
         if rows:
-            for row, found in zip(rows, self._detector.detect(frames.rows(rows)), strict=True):
+            for row, found in zip(rows, self.detector.detect(frames.rows(rows)), strict=True):
                 faces[row] = found
 
 
-def visited_rows(frame_indices: npt.NDArray[np.int64], every: int) -> list[int]:
-    """Return the rows of (T,) increasing frames that the detector runs on: every n-th, and both sides of each gap."""
-    starts = np.diff(frame_indices, prepend=frame_indices[0] - 2) > 1
-    ends = np.diff(frame_indices, append=frame_indices[-1] + 2) > 1
+def visited_rows(frame_indices: npt.NDArray[np.int64], every: int, jumps: npt.NDArray[np.bool_]) -> list[int]:
+    """Return the rows that the detector runs on: every n-th, and both sides of each gap and jump.
+
+    Args:
+        frame_indices: (T,) the frames, increasing.
+        every: distance between two rows without a gap or jump.
+        jumps: (T,) whether there may be a cut between a frame and the one before.
+    """
+    starts = (np.diff(frame_indices, prepend=frame_indices[0] - 2) > 1) | jumps
+    ends = np.append(starts[1:], True)
     return np.flatnonzero(starts | ends | (np.arange(len(frame_indices)) % every == 0)).tolist()
 
 

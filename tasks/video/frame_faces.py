@@ -1,11 +1,16 @@
-"""The faces in each frame of a batch, and the share of its manipulation mask that each one covers."""
+"""The faces in each frame of a batch, the share of its manipulation mask that each one covers, and their tracks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from tasks.media import FaceDetection, MaskBatch
-from tasks.track.tracker import mask_share
+from tasks.track.cuts import Thumbnail, thumbnail
+from tasks.track.timeline import Timeline
+from tasks.track.tracker import FaceTracker, mask_share
 from tasks.video.finder import FaceFinder
 from tasks.video.frames import Batch
 from tasks.video.job import Tally
@@ -27,18 +32,30 @@ class FrameFaces:
     is_masked: bool
     """Whether the frame has a mask that is not empty."""
 
+    pts_seconds: float = 0.0
+    """Presentation time in seconds."""
 
-def faces_of_frames(batch: Batch, finder: FaceFinder, tally: Tally) -> list[FrameFaces]:
+    thumbnail: Thumbnail | None = None
+    """The frame as a thumbnail; None if cuts are not looked for."""
+
+
+def faces_of_frames(
+    batch: Batch, finder: FaceFinder, tally: Tally, *, with_thumbnails: bool = False
+) -> list[FrameFaces]:
     """Return the faces of each frame of a batch."""
     frames, masks = batch
     with tally.timed("detect"):
         found = finder.find(frames)
+    with tally.timed("track"):
+        thumbnails = [thumbnail(image) if with_thumbnails else None for image in frames.data]
     return [
         FrameFaces(
             frame_index=int(number),
             faces=faces,
             mask_shares=mask_shares(faces, masks, row),
             is_masked=masks is not None and bool(masks.data[row].any()),
+            pts_seconds=float(frames.pts_seconds[row]),
+            thumbnail=thumbnails[row],
         )
         for row, (number, faces) in enumerate(zip(frames.frame_indices, found, strict=True))
     ]
@@ -47,6 +64,33 @@ def faces_of_frames(batch: Batch, finder: FaceFinder, tally: Tally) -> list[Fram
 def mask_shares(faces: list[FaceDetection], masks: MaskBatch | None, row: int) -> list[float]:
     """Return the share of one row's mask inside the box of each face; empty without masks."""
     return [] if masks is None else [mask_share(masks.data[row], face.box_xyxy) for face in faces]
+
+
+def tracked(seen: Iterable[FrameFaces], cuts: Sequence[int], max_gap_s: float | None) -> FaceTracker:
+    """Return a tracker of the people in some frames.
+
+    Args:
+        seen: the frames in their order.
+        cuts: frames with which a shot begins, increasing; each ends all tracks.
+        max_gap_s: longest absence of a person, seconds; None: no limit.
+    """
+    tracker, coming = FaceTracker(max_gap_s), list(reversed(cuts))
+    for one in seen:
+        while coming and coming[-1] <= one.frame_index:
+            coming.pop()
+            tracker.end_shot()
+        tracker.add(one.frame_index, one.faces, one.mask_shares, one.pts_seconds)
+    return tracker
+
+
+def timeline_of(seen: Sequence[FrameFaces], cuts: tuple[int, ...], max_gap_s: float | None) -> Timeline:
+    """Return the timeline of frames that were searched for faces, in their order."""
+    return Timeline(
+        frame_indices=np.array([one.frame_index for one in seen], dtype=np.int64),
+        pts_seconds=np.array([one.pts_seconds for one in seen], dtype=np.float64),
+        cuts=cuts,
+        max_gap_s=max_gap_s,
+    )
 
 
 def no_face_detail(num_frames: int) -> str:

@@ -38,14 +38,18 @@ class FrameSource:
         stages: the decoder for frames and masks, and its time limit in seconds.
         time_limit: guards each call into the decoder.
         tally: counts frames and decoding time.
+        max_bytes: size of the frames in memory at once; default: MAX_WINDOW_BYTES.
     """
 
-    def __init__(self, job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally) -> None:
+    def __init__(
+        self, job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally, max_bytes: int | None = None
+    ) -> None:
         self._job = job
         self._decoder = stages.decoder
         self._timeout_s = stages.settings.decode.timeout_s
         self._time_limit = time_limit
         self._tally = tally
+        self._max_bytes = max_bytes or MAX_WINDOW_BYTES
         self._mask_path = job.entry.mask_path or job.choice_mask
         self._kept: Batch | None = None
 
@@ -87,14 +91,14 @@ class FrameSource:
                 window = frames, masks if with_masks else None
                 del frames, masks
                 for first in range(0, len(window[0]), FRAMES_PER_BATCH):
-                    yield _rows(window, slice(first, first + FRAMES_PER_BATCH))
+                    yield rows_of(window, slice(first, first + FRAMES_PER_BATCH))
                 del window  # else these frames would stay in memory while the next ones are read
 
     def _frames_per_window(self, with_masks: bool) -> int:
         has_masks = with_masks and self._mask_path is not None
         bytes_per_pixel = BYTES_PER_MASKED_PIXEL if has_masks else BYTES_PER_PIXEL
         entry = self._job.entry
-        return max(1, MAX_WINDOW_BYTES // max(1, (entry.width or 0) * (entry.height or 0) * bytes_per_pixel))
+        return max(1, self._max_bytes // max(1, (entry.width or 0) * (entry.height or 0) * bytes_per_pixel))
 
     def _window(self, decoder: Decoder, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
         """Return some frames, decoded in one pass over the file unless all are in memory."""
@@ -105,7 +109,7 @@ class FrameSource:
             if np.array_equal(kept, wanted):
                 return self._kept
             if np.array_equal(kept[rows], wanted):
-                return _rows(self._kept, rows)
+                return rows_of(self._kept, rows)
         self._kept = None  # frees the memory before the next window is read
         self._kept = self._decode(decoder, wanted, with_masks)
         return self._kept
@@ -200,7 +204,7 @@ class _Visit:
     def __exit__(self, *exc_info: object) -> None: ...
 
 
-def _rows(batch: Batch, rows: slice | npt.NDArray[np.int64]) -> Batch:
+def rows_of(batch: Batch, rows: slice | npt.NDArray[np.int64]) -> Batch:
     """Return some rows; those of a slice are views."""
     frames, masks = batch
     return frames.rows(rows), None if masks is None else MaskBatch(

@@ -128,7 +128,9 @@ class Stages:
         detect, aligner = settings.detect, ALIGNERS[settings.crop.kind].from_settings(settings.crop)
 
         def finder(detector: FaceDetector, every: int = 1) -> FaceFinder:
-            return FaceFinder(detector, models.landmarker, every, detect.max_side_px, aligner.accepts)
+            return FaceFinder(
+                detector, models.landmarker, every, detect.max_side_px, aligner.accepts, settings.track.cut_threshold
+            )
 
         return cls(
             settings=settings,

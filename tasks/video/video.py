@@ -25,6 +25,7 @@ from tasks.masks import difference_masks
 from tasks.media import FaceTrack, FrameBatch, MaskBatch, Reason, Stage
 from tasks.track.main_face import ChosenTrack
 from tasks.video.context import VideoContext
+from tasks.video.frames import rows_of
 from tasks.video.geometry import Geometry, find_geometry
 from tasks.video.job import TimeLimit, VideoJob
 from tasks.video.records import EncodedFrame, encode_frames, pack_record
@@ -158,6 +159,8 @@ class _Video(VideoContext):
             original = next(original_batches, None)
             for number in list(encoded):
                 chosen = geometry.tracks[number]
+                if not np.isin(frames.frame_indices, chosen.track.frame_indices).any():
+                    continue
                 try:
                     encoded[number] += self._cut(frames, masks, chosen, None if number else original)
                 except VideoRejected as rejection:
@@ -171,12 +174,19 @@ class _Video(VideoContext):
     def _cut(
         self, frames: FrameBatch, masks: MaskBatch | None, chosen: ChosenTrack, original: FrameBatch | None
     ) -> list[EncodedFrame]:
-        """Align and encode one batch of one track; masks are those given, or the difference from the original's frames.
+        """Align and encode the frames of a batch that a track covers.
+
+        Masks are those given, or the difference from the original's frames.
 
         Raises:
             VideoRejected: the face cannot be aligned.
         """
         aligner, track = self.stages.aligner, chosen.track
+        covered = np.isin(frames.frame_indices, track.frame_indices)
+        if not covered.all():
+            if original is not None:  # it may end earlier
+                original = original.rows(np.flatnonzero(covered[: len(original)]))
+            frames, masks = rows_of((frames, masks), np.flatnonzero(covered))
         with self.tally.timed("align"):
             clip = aligner.align(frames, track, None if masks is None else masks.data)
             has_mask = np.zeros(len(frames), dtype=np.bool_) if masks is None else masks.is_present
@@ -216,6 +226,9 @@ class _Video(VideoContext):
         records = []
         frames = {frame.frame_index: frame for frame in encoded}
         for indices in geometry.samples.records:
+            if not all(int(number) in frames for number in indices):  # a cut, or a long time without the face
+                self.tally.num_dropped += chosen.choice != "bystander"
+                continue
             members = [frames[int(number)] for number in indices]
             share_seen = float(np.mean([not frames[int(number)].interpolated for number in np.unique(indices)]))
             if len(members) > 1 and share_seen < self.settings.track.min_coverage:

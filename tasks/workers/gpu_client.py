@@ -136,11 +136,13 @@ class RemoteDetector(FaceDetector):
     Args:
         client: the connection to the service.
         model: the field of `tasks.video.stages.Models` that it replaces.
+        sure_score: that of the detector in the service.
     """
 
-    def __init__(self, *, client: NetworkClient, model: str) -> None:
+    def __init__(self, *, client: NetworkClient, model: str, sure_score: float = 0.0) -> None:
         self._client = client
         self._model = model
+        self.sure_score = sure_score
 
     def detect(self, frames: FrameBatch) -> Faces:
         """Return the faces of each of the T frames, the largest first.
@@ -178,7 +180,9 @@ def remote_models(settings: StageSettings, client: NetworkClient) -> Models:
     """
     landmarks_on_gpu = LANDMARKERS[settings.landmark.kind].uses_gpu
     detectors = {
-        name: RemoteDetector(client=client, model=name) if kind.uses_gpu else load_detector(settings, name, "cpu")
+        name: RemoteDetector(client=client, model=name, sure_score=kind.sure_score)
+        if kind.uses_gpu
+        else load_detector(settings, name, "cpu")
         for name, kind in detector_classes(settings).items()
     }
     return Models(

@@ -16,7 +16,7 @@ from manifests.rejected import Reason
 from manifests.row import ManifestRow
 from manifests.videos_table import read_table
 from storage.files.layout import GEOMETRY_DIR
-from storage.format.record import FoundBy, Record
+from storage.format.record import Record
 from storage.store import RecordStore
 from storage.verify import verify_store
 
@@ -120,12 +120,11 @@ def test_the_real_clips_and_the_odd_ones(samples_dir: Path, tmp_path: Path, conf
     assert rows["folder/real/no_face"].reason is Reason.NO_FACE
     (short,) = records["folder/real/single_face"]  # 2.4 s: the last frame is shown again
     assert short.frame_indices[-1] == short.frame_indices[-2] == 71
-    leaves = rows["folder/real/face_noface"]  # the face is gone after 2.5 of 6.4 s
-    assert (leaves.status, leaves.num_dropped) == ("stored", 1)
-    (gap,) = records["folder/real/face_noface"]
-    assert 0 < gap.interpolated.sum() < len(gap.interpolated)
-    assert gap.found_by is not None
-    assert (gap.found_by[gap.interpolated] == FoundBy.NOT_FOUND).all()
+    leaves = rows["folder/real/face_noface"]  # a cut after 2.4 of 6.4 s, to a scene without a face
+    assert (leaves.status, leaves.num_dropped) == ("stored", 0)
+    (before_cut,) = records["folder/real/face_noface"]
+    assert before_cut.frame_indices[-1] == before_cut.frame_indices[-2] == 71
+    assert not before_cut.interpolated.any()
     assert [record.num_frames for record in records["folder/real/634"]] == [10, 10, 10, 10]
     assert verify_store(out).problems == ()
 

@@ -15,6 +15,7 @@ from manifests.rejected import Reason, Stage
 from storage.format.record import TrackChoice
 from tasks.media import FaceTrack
 from tasks.track.main_face import ChosenTrack, choose_main, stored_tracks
+from tasks.track.timeline import Timeline
 from tasks.track.tracker import SeenTrack
 
 SIDE_PX = 80
@@ -119,9 +120,16 @@ FRAMES = np.arange(10, dtype=np.int64)
 
 
 def stored(
-    people: list[SeenTrack], main: int, *, max_tracks: int = 1, min_coverage: float = 0.5, choice: TrackChoice = "mask"
+    people: list[SeenTrack],
+    main: int,
+    *,
+    max_tracks: int = 1,
+    min_coverage: float = 0.5,
+    choice: TrackChoice = "mask",
+    max_gap_s: float | None = None,
 ) -> tuple[ChosenTrack, ...]:
-    return stored_tracks(people, people[main], choice, FRAMES, min_coverage=min_coverage, max_tracks=max_tracks)
+    timeline = Timeline(frame_indices=FRAMES, pts_seconds=FRAMES / 10, max_gap_s=max_gap_s)
+    return stored_tracks(people, people[main], choice, timeline, min_coverage=min_coverage, max_tracks=max_tracks)
 
 
 @pytest.mark.parametrize(

@@ -156,3 +156,31 @@ def test_mask_share(box: tuple[float, ...], share: float) -> None:
     mask = np.zeros((60, 60), dtype=np.uint8)
     mask[20:40, 20:40] = 255
     assert mask_share(mask, np.array(box, dtype=np.float32)) == share
+
+
+def test_a_cut_ends_all_tracks() -> None:
+    tracker = FaceTracker()
+    for number in range(6):
+        if number == 4:
+            tracker.end_shot()
+        tracker.add(number, [face(100, 100, 120)])
+    assert [person.track.frame_indices.tolist() for person in tracker.tracks()] == [[0, 1, 2, 3], [4, 5]]
+
+
+@pytest.mark.parametrize(
+    ("max_gap_s", "seen", "tracks"),
+    [
+        (2.0, [0, 1, 5, 6], [[0, 1], [5, 6]]),  # away for 4 s
+        (4.0, [0, 1, 5, 6], [[0, 1, 5, 6]]),
+        (None, [0, 1, 8], [[0, 1, 8]]),
+        (0.5, [0, 2, 4], [[0, 2, 4]]),  # missing in one searched frame only
+    ],
+)
+def test_who_returns_after_a_long_absence_has_a_new_track(
+    max_gap_s: float | None, seen: list[int], tracks: list[list[int]]
+) -> None:
+    """One frame a second is searched; the face is always at the same place."""
+    tracker = FaceTracker(max_gap_s)
+    for number in range(9):
+        tracker.add(number, [face(100, 100, 120)] if number in seen else [], pts_seconds=float(number))
+    assert [person.track.frame_indices.tolist() for person in tracker.tracks()] == tracks

@@ -277,3 +277,12 @@ def test_a_store_records_the_decoder_that_auto_stands_for(out: Path, named: tupl
     assert made.settings["decode"]["backend"] == "pyav"
     for again in ((), ("decode.backend=auto",), ("decode.backend=pyav",)):
         assert store_config(load(out, *again)).digest == made.digest
+
+
+def test_a_store_from_before_cuts_were_found_is_completed_without_them(out: Path) -> None:
+    made = write_store(out)
+    change_index(out, dict.fromkeys(("track.cut_threshold", "track.max_gap_s", "track.turned")))
+    track = store_config(load(out)).run.track
+    assert (track.cut_threshold, track.max_gap_s, track.turned) == (0.0, None, "store")
+    assert store_config(load(out)).digest == made.digest
+    assert refusal(load(out, "track.max_gap_s=2")) == ["track.max_gap_s: None → 2.0"]

@@ -11,6 +11,7 @@ Label = Literal["real", "fake"]
 Split = Literal["train", "val", "test"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
+MINIATURE: Final = "miniature-"  # before the name of the dataset that a miniature imitates
 # Names of splits in users' lists.
 SPLIT_OF_WORD: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 FAKE: Final = "fake"  # label of a manipulated video
@@ -37,7 +38,9 @@ class VideoEntry:
     """POSIX path of the manipulation-mask video relative to the dataset root."""
 
     dataset: str
-    """Registry name of the dataset: `ffpp`, `celeb_df`, …; two layouts of one dataset share it."""
+    """Registry name of the dataset: `ffpp`, `celeb_df`, …; two layouts of one dataset share it. `miniature-ffpp` for a
+    miniature that `faceshards sample` made.
+    """
 
     label: Label
     """As an integer: real 0, fake 1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,11 +10,16 @@ from pathlib import Path
 from manifests.datasets.dataset import Claim, Dataset
 from manifests.datasets.ignored import IN_PLACE_OF_VIDEOS, Ignored, IgnoredReason, describe, num_files_of
 from manifests.datasets.tree_dataset import TreeDataset
-from manifests.entry import FAKE, LABEL_AS_INTEGER, REAL, Label, VideoEntry
+from manifests.entry import FAKE, LABEL_AS_INTEGER, MINIATURE, REAL, Label, VideoEntry
 from manifests.errors import DatasetError
+from manifests.files import open_regular
 from manifests.probe.probe import is_unchanged, probe_all
 from manifests.rejected import Reason, Rejected, Stage
 from manifests.row import ManifestRow
+
+MINIATURE_MARKER = "miniature.json"  # in the root of a miniature: the parameters that it was made with
+MAKER = "faceshards sample"  # its `made_by`
+MAX_MARKER_BYTES = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +99,8 @@ def survey_dataset(
     """
     found = list(dataset.survey(root))
     videos = [item for item in found if isinstance(item, VideoEntry)]
+    if is_miniature(root):  # its figures must not pass for those of the real dataset
+        videos = [replace(video, dataset=f"{MINIATURE}{video.dataset}") for video in videos]
     entries = _selected(videos, manipulations, compressions)
     if only_listed:
         entries = [entry for entry in entries if entry.listed_split == "test"]
@@ -117,6 +125,16 @@ def survey_dataset(
         without_videos=without_videos,
         missing_label=next((label for label in LABEL_AS_INTEGER if label not in labels), None),
     )
+
+
+def is_miniature(root: Path) -> bool:
+    """Return whether `faceshards sample` made the dataset in a folder."""
+    try:
+        with open_regular(root / MINIATURE_MARKER, MAX_MARKER_BYTES) as file:
+            marker = json.load(file)
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(marker, dict) and marker.get("made_by") == MAKER
 
 
 def index_dataset(
@@ -161,6 +179,7 @@ def _identified_anew(earlier: VideoEntry, found: VideoEntry) -> VideoEntry:
     """Return an earlier entry's measurements with the identity that names and lists give now."""
     return replace(
         earlier,
+        dataset=found.dataset,
         target_id=found.target_id,
         target_identity=found.target_identity,
         source_id=found.source_id,

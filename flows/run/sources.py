@@ -10,7 +10,7 @@ from flows.config.preprocess import AUTO, DatasetSettings, HeldOutSettings
 from manifests.datasets import DATASETS
 from manifests.datasets.ignored import Ignored
 from manifests.datasets.recognise import NAMING, NAMING_HELD_OUT, recognise_layout
-from manifests.entry import VideoEntry
+from manifests.entry import MINIATURE, VideoEntry
 from manifests.errors import ConfigError
 from manifests.indexing import Survey, index_dataset, survey_dataset
 from manifests.row import ManifestRow
@@ -149,6 +149,6 @@ def require_apart(indexed: Indexed, earlier: Iterable[str]) -> tuple[str, ...]:
 
 def _with_layout_prefix(row: ManifestRow, layout: str, datasets: set[str]) -> ManifestRow:
     """Return the row; without a video_id, its path gets the layout as prefix, since two folders may share paths."""
-    if row.entry is not None or row.video_id.partition("/")[0] in datasets:
+    if row.entry is not None or row.video_id.partition("/")[0] in {name.removeprefix(MINIATURE) for name in datasets}:
         return row
     return replace(row, video_id=f"{layout}:{row.video_id}")

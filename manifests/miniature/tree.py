@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 from manifests.errors import ConfigError
+from manifests.indexing import MAKER
 from manifests.miniature.forgeries import MANIPULATIONS
 
 GENERATOR_VERSION = 1  # raised when the same parameters give other pictures
@@ -65,7 +66,7 @@ class Parameters:
     def as_json(self) -> dict[str, object]:
         """Return the content of the file that identifies a miniature, by which it can be completed later."""
         return {
-            "made_by": "faceshards sample",
+            "made_by": MAKER,
             "generator_version": GENERATOR_VERSION,
             **asdict(self),
             "seconds": [float(length) for length in self.seconds],

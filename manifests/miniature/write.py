@@ -15,10 +15,10 @@ from pathlib import Path
 
 from manifests.errors import ConfigError, DatasetError
 from manifests.files import write_atomically
+from manifests.indexing import MINIATURE_MARKER
 from manifests.miniature.clips import PARTIAL_FOLDER, write_clip
 from manifests.miniature.tree import LAYOUTS, ClipPlan, Parameters
 
-MARKER = "miniature.json"  # the parameters with which the folder was made
 README = "README.txt"
 
 README_TEXT = """\
@@ -121,7 +121,7 @@ def _claim(root: Path, parameters: Parameters) -> None:
     """
     if root.exists() and not root.is_dir():
         raise DatasetError(f"folder of the sample: got {root}, which is a file, expected a new or empty folder")
-    marker = root / MARKER
+    marker = root / MINIATURE_MARKER
     if marker.is_file():
         _require_same_parameters(root, parameters)
         return
@@ -148,10 +148,10 @@ def _require_same_parameters(root: Path, parameters: Parameters) -> None:
         DatasetError: it has others, or its parameters cannot be read.
     """
     try:
-        there = json.loads((root / MARKER).read_text(encoding="utf-8"))
+        there = json.loads((root / MINIATURE_MARKER).read_text(encoding="utf-8"))
     except ValueError as error:
         raise DatasetError(
-            f"folder of the sample: got {root / MARKER}, which is not JSON ({error}); name another folder"
+            f"folder of the sample: got {root / MINIATURE_MARKER}, which is not JSON ({error}); name another folder"
         ) from error
     found = there if isinstance(there, dict) else {}
     differing = [
@@ -177,7 +177,7 @@ def _readme(parameters: Parameters) -> str:
         shortest=shortest,
         longest=longest,
         seed=parameters.seed,
-        marker=MARKER,
+        marker=MINIATURE_MARKER,
     )
 
 

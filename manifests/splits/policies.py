@@ -25,7 +25,7 @@ from pathlib import Path
 
 from manifests.datasets import DATASETS, recordings_of
 from manifests.datasets.dataset import listed_splits
-from manifests.entry import SPLITS, Split, VideoEntry
+from manifests.entry import MINIATURE, SPLITS, Split, VideoEntry
 from manifests.errors import SplitError
 from manifests.groups import connected_groups
 from manifests.splits.balance import Ratios, place
@@ -219,7 +219,7 @@ def _official(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
         if entry.dataset not in rule.test_datasets:
             by_dataset[entry.dataset].append(entry)
     for dataset, members in by_dataset.items():
-        known = DATASETS.get(dataset)
+        known = DATASETS.get(dataset.removeprefix(MINIATURE))
         listed = known.official_splits(members, rule.official_dir) if known else listed_splits(members)
         assigned = {video_id: split for video_id, split in listed.items() if split is not None}
         open_to_training = [entry for entry in members if listed.get(entry.video_id, "test") is None]

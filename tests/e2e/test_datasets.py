@@ -94,8 +94,8 @@ def test_train_on_one_dataset_test_on_another(
     preprocess_ffpp(configure(miniature, out, other))
     assert verify_store(out).problems == ()
     splits = {(row.entry.dataset, row.entry.split) for row in read_table(out / "videos.parquet") if row.entry}
-    assert splits == {("ffpp", "train"), ("ffpp", "val"), ("celeb_df", "test")}
-    assert read_index(out).test_datasets == ("celeb_df",)
+    assert splits == {("miniature-ffpp", "train"), ("miniature-ffpp", "val"), ("miniature-celeb_df", "test")}
+    assert read_index(out).test_datasets == ("miniature-celeb_df",)
     # What was asked for is the share of the dataset that is divided.
     shares = {split["split"]: split["share"] for split in report_of(out)["splits"]}
     assert shares == {"train": 0.5, "val": 0.5, "test": 0.0}

@@ -15,8 +15,9 @@ from manifests.datasets.ffpp import FaceForensicsPP
 from manifests.datasets.ignored import Ignored
 from manifests.entry import VideoEntry
 from manifests.errors import ConfigError, DatasetError
+from manifests.indexing import MINIATURE_MARKER as MARKER
 from manifests.miniature import write_miniature
-from manifests.miniature.write import MARKER, README
+from manifests.miniature.write import README
 
 SECONDS = (0.4, 0.6)
 

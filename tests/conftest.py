@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
+import training  # noqa: F401 - as `flows` does: sets how threads wait, before torch is imported
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 # Examples are timed by the wall clock, and slower where their lines are counted.

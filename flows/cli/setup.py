@@ -41,10 +41,12 @@ def fetch_weights(options: Options) -> int:
     """
     from flows.run.bars import bytes_bar, shown
     from manifests.errors import StageMissing
-    from tasks.models.weights import fetch
+    from tasks.models.weights import fetch, find
 
     status = EXIT_OK
     for weights in _chosen(options.names):
+        if find(weights.name, options.weights_dir) is None:
+            complain(f"{weights.name}: {weights.size} from {weights.url}; licence: {weights.licence}")
         try:
             with shown(bytes_bar(transient=True), f"fetching {weights.file_name}", weights.num_bytes) as on_bytes:
                 path = fetch(weights.name, options.weights_dir, on_bytes)
@@ -72,8 +74,7 @@ def list_weights(options: Options) -> int:
     table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for weights in _chosen(options.names):
         path = find(weights.name, options.weights_dir)
-        num_bytes = path.stat().st_size if path else weights.num_bytes
-        size = "unknown" if num_bytes is None else f"{num_bytes / 1e6:,.1f}"
+        size = f"{path.stat().st_size / 1e6:,.1f}" if path else weights.size.removesuffix(" MB")
         where = str(path.parent) if path else MISSING
         table.add_row(weights.name, weights.file_name, size, where, weights.used_by, weights.licence)
     say(table)

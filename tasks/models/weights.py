@@ -72,7 +72,7 @@ class WeightFile:
     """Its length in bytes; None if it is not known."""
 
     sha256: str
-    """Hex digest of its bytes."""
+    """Hex digest of its bytes, or its first digits if no more are published, as in the file names of torch hub."""
 
     licence: str
     """Licences of code and training data, for a person."""
@@ -80,7 +80,18 @@ class WeightFile:
     used_by: str
     """The setting that needs it."""
 
+    about_mb: int | None = None
+    """Its size to the next megabyte, where its length is not published."""
 
+    @property
+    def size(self) -> str:
+        """Its size, for a person."""
+        if self.num_bytes is not None:
+            return f"{self.num_bytes / 1e6:,.1f} MB"
+        return "unknown size" if self.about_mb is None else f"about {self.about_mb} MB"
+
+
+_TIMM: Final = "https://github.com/rwightman/pytorch-image-models/releases/download"
 _PUBLISHED = (
     # URLs and the digests' first ten digits: face_alignment 1.5's api.py and detection/sfd/sfd_detector.py.
     WeightFile(
@@ -100,6 +111,37 @@ _PUBLISHED = (
         sha256="619a31681264d3f7f7fc7a16a42cbbe8b23f31a256f75a366e5a1bcd59b33543",
         licence="code BSD-3-Clause; trained on WIDER FACE (research terms)",
         used_by="detect.kind=s3fd",
+    ),
+    # Backbones of training presets, by timm's names; URLs and licences are those of timm 1.0 (tests compare them).
+    WeightFile(
+        name="tf_efficientnet_b4.ap_in1k",
+        file_name="tf_efficientnet_b4_ap-dedb23e6.pth",
+        url=f"{_TIMM}/v0.1-weights/tf_efficientnet_b4_ap-dedb23e6.pth",
+        num_bytes=None,
+        about_mb=78,
+        sha256="dedb23e6",
+        licence="Apache-2.0; trained on ImageNet (research terms) with AdvProp",
+        used_by="model.name=m2tr",
+    ),
+    WeightFile(
+        name="legacy_xception.tf_in1k",
+        file_name="xception-43020ad28.pth",
+        url=f"{_TIMM}/v0.1-cadene/xception-43020ad28.pth",
+        num_bytes=None,
+        about_mb=92,
+        sha256="43020ad28",
+        licence="Apache-2.0; trained on ImageNet (research terms)",
+        used_by="model.name=xception",
+    ),
+    WeightFile(
+        name="tf_efficientnetv2_b0.in1k",
+        file_name="tf_efficientnetv2_b0-c7cc451f.pth",
+        url=f"{_TIMM}/v0.1-effv2-weights/tf_efficientnetv2_b0-c7cc451f.pth",
+        num_bytes=None,
+        about_mb=29,
+        sha256="c7cc451f",
+        licence="Apache-2.0; trained on ImageNet (research terms)",
+        used_by="model.name=ff_attribution",
     ),
 )
 WEIGHTS: dict[str, WeightFile] = {weights.name: weights for weights in _PUBLISHED}
@@ -200,7 +242,7 @@ def verify(path: Path, name: str) -> str | None:
     """
     expected = weight_file(name).sha256
     found = sha256_of(path)
-    return None if found == expected else f"got SHA-256 {found}, expected {expected}"
+    return None if found.startswith(expected) else f"got SHA-256 {found}, expected {expected}"
 
 
 def load_state(path: Path, what: str) -> dict[str, Tensor]:

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from torch import nn
 
 MAX_SUGGESTIONS = 5
+# Weights from which the papers of the presets start: timm's names with tags; `tasks.models.weights` knows the files.
+# M2TR's authors start from AdvProp weights (arXiv 1911.09665), and feed them images normalised as ImageNet's.
+PAPER_WEIGHTS: dict[str, str] = {
+    "m2tr": "tf_efficientnet_b4.ap_in1k",
+    "xception": "legacy_xception.tf_in1k",
+    "ff_attribution": "tf_efficientnetv2_b0.in1k",
+}
 
 
 def lazy(target: str, *arguments: object) -> ModelBuilder:
@@ -43,6 +50,11 @@ MODELS = Registry[ModelBuilder](
     },
     needs=("__call__",),
 )
+
+
+def paper_weights(name: str, backbone: str = BACKBONE) -> str | None:
+    """Return the weights from which the paper of a model starts; None if there is no paper of it with this backbone."""
+    return None if name == "m2tr" and backbone != BACKBONE else PAPER_WEIGHTS.get(name)
 
 
 def require_model(name: str) -> None:

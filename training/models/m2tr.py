@@ -30,7 +30,7 @@ from torch.nn import functional as F  # noqa: N812 - its name in the documentati
 
 from manifests.errors import ConfigError
 from training.models.deepfake_detector import BACKBONE, ModelOptions, ModelOutput
-from training.models.weight_files import read_state, require_same
+from training.models.weight_files import read_state, require_same, without_missing_counters
 
 BACKBONE_BN_MOMENTUM = 0.01  # B4 (TensorFlow's 0.99); timm's own default is 0.1
 BACKBONE_DROP_PATH = 0.2  # B4: probability of skipping the last block; that of block i is 0.2·i/32
@@ -416,5 +416,5 @@ def load_backbone(backbone: Backbone, path: Path) -> None:
     """
     state = {key: tensor for key, tensor in read_state(path).items() if not key.startswith("classifier.")}
     expected = {key: value for key, value in backbone.net.state_dict().items() if not key.startswith("classifier.")}
-    require_same(path, state, expected)
+    require_same(path, state, without_missing_counters(expected, state))
     backbone.net.load_state_dict(state, strict=False)

@@ -10,7 +10,7 @@ import timm
 from torch import Tensor, nn
 
 from training.models.deepfake_detector import ModelOptions, ModelOutput
-from training.models.weight_files import read_state, require_same
+from training.models.weight_files import read_state, require_same, without_missing_counters
 
 XCEPTION_OLD_HEAD = "last_linear."  # name of timm's `fc` in other checkpoints of Xception
 
@@ -62,7 +62,7 @@ def load_weights(net: nn.Module, path: Path) -> None:
     if any(key not in ours or ours[key].shape != state[key].shape for key in state if key.startswith(head)):
         state = {key: tensor for key, tensor in state.items() if not key.startswith(head)}
         ours = {key: tensor for key, tensor in ours.items() if not key.startswith(head)}
-    require_same(path, state, ours)
+    require_same(path, state, without_missing_counters(ours, state))
     net.load_state_dict(state, strict=False)
 
 

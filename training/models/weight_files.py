@@ -28,6 +28,10 @@ UNREADABLE = (
 MAX_REASON = 200  # characters quoted from the message of torch
 MAX_NAMED = 8  # keys named in a message; the others are counted
 
+COUNTER = (
+    ".num_batches_tracked"  # of batch normalisation; nothing here reads it, and files before PyTorch 0.4.1 lack it
+)
+
 
 def read_weights(path: Path) -> object:
     """Read the content of a torch or `.safetensors` file; no code in it is executed.
@@ -57,6 +61,11 @@ def read_state(path: Path) -> dict[str, Tensor]:
         what = f"a dict of {sorted(map(str, state))[:MAX_NAMED]}" if isinstance(state, dict) else type(state).__name__
         raise ConfigError(f"{path}: got {what}, expected a state dict or one under `model_state`; name another file")
     return state
+
+
+def without_missing_counters(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the expected tensors without the counters that a file lacks."""
+    return {key: value for key, value in expected.items() if key in found or not key.endswith(COUNTER)}
 
 
 def require_same(path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:

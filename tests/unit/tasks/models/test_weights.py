@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 
 from manifests.errors import ConfigError, StageMissing
@@ -34,6 +35,7 @@ from tasks.models.weights import (
     verify,
 )
 from tests.helpers.servers import WebServer, answers, drops_after, without_length
+from training.models import PAPER_WEIGHTS
 
 NAME = "2dfan4"
 FILE = WEIGHTS[NAME].file_name
@@ -100,8 +102,9 @@ def test_what_is_published() -> None:
         assert published.name == name
         assert published.url.startswith("https://")
         assert published.url.endswith("/" + published.file_name)
-        assert len(published.sha256) == 64
-        assert f"-{published.sha256[:10]}." in published.file_name  # torch hub's convention
+        digits = published.file_name.partition(".")[0].rpartition("-")[2]  # torch hub's convention
+        assert len(digits) >= 8
+        assert published.sha256.startswith(digits)
         assert published.licence
         assert published.used_by
 
@@ -111,6 +114,33 @@ def test_the_urls_are_those_of_face_alignment() -> None:
     sfd = pytest.importorskip("face_alignment.detection.sfd.sfd_detector")
     assert WEIGHTS["2dfan4"].url == api.models_urls["2DFAN-4"]
     assert WEIGHTS["s3fd"].url == sfd.models_urls["s3fd"]
+
+
+@pytest.mark.parametrize("name", PAPER_WEIGHTS.values())
+def test_backbones_are_those_of_timm(name: str) -> None:
+    published, known = WEIGHTS[name], timm.get_pretrained_cfg(name)
+    assert (published.url, published.licence.partition(";")[0].lower()) == (known.url, known.license)
+    with torch.device("meta"):
+        tensors = timm.create_model(name).state_dict().values()
+    num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    assert published.about_mb == pytest.approx(num_bytes / 1e6, rel=0.02)
+
+
+@pytest.mark.parametrize(("digits", "is_right"), [(8, True), (64, True), (0, False)])
+def test_a_digest_of_which_only_the_first_digits_are_published(
+    monkeypatch: pytest.MonkeyPatch, served: WebServer, tmp_path: Path, digits: int, is_right: bool
+) -> None:
+    right = hashlib.sha256(BYTES).hexdigest()
+    publish_at(
+        monkeypatch, f"{served.url}/{FILE}", sha256=right[:digits] if is_right else f"{~int(right[0], 16) & 15:x}"
+    )
+    if is_right:
+        assert fetch(NAME, tmp_path).read_bytes() == BYTES
+        assert verify(tmp_path / FILE, NAME) is None
+    else:
+        with pytest.raises(StageMissing, match="got bytes with SHA-256"):
+            fetch(NAME, tmp_path)
+        assert names_in(tmp_path) == []
 
 
 @pytest.mark.parametrize("variables", [{}, {"XDG_CACHE_HOME": "/x"}, {"TORCH_HOME": "~/t", "XDG_CACHE_HOME": "/x"}])

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import logging
+
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from flows.run.task_runs import enable_own_loggers
 from tasks.workers.devices import resolve_devices
 from training.config import EvaluateConfig
+
+logger = logging.getLogger(__name__)
 
 
 @flow(name="evaluate", flow_run_name="{config.out.name}", persist_result=False)
@@ -32,7 +36,7 @@ def evaluate_model(config: EvaluateConfig) -> str:
 
     enable_own_loggers()
     (device, *_) = resolve_devices(config.device, "device")
-    page, _ = evaluate(config, device)
+    page, _ = evaluate(config, device, logger.info)
     text = (config.out / MARKDOWN_NAME).read_text(encoding="utf-8")
     create_markdown_artifact(text, key="evaluation", description=str(page))
     return str(page)

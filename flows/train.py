@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import TypedDict
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.config.training import backbone_file
 from flows.run.task_runs import enable_own_loggers
 from storage.files.layout import lock_store
 from training.config import TrainConfig
+
+logger = logging.getLogger(__name__)
 
 
 class TrainedModel(TypedDict):
@@ -22,7 +27,7 @@ class TrainedModel(TypedDict):
     """Path of the model file."""
 
     val_auc: float | None
-    """0..1, AUC of frames (or clips) on the validation split; None without such a split."""
+    """0..1, AUC of frames (or clips) on the validation split; None: it could not be measured."""
 
     num_steps: int
     """Optimiser steps of the whole run."""
@@ -46,9 +51,16 @@ def train_m2tr(config: TrainConfig) -> TrainedModel:
 
     enable_own_loggers()
     with lock_store(config.run):
-        result = train(config)
-    auc = "no validation split" if result.val_auc is None else f"AUC {result.val_auc:.4f} on val"
+        result = train(config, _tell, backbone_file(config))
     done = "already complete: " if result.had_nothing_to_do else ""
-    text = f"{done}{auc} after {result.num_steps:,} steps: `{result.model}`"
+    text = f"{done}{result.in_a_line}: `{result.model}`"
     create_markdown_artifact(text, key="training-summary", description=str(config.run))
     return {"model": str(result.model), "val_auc": result.val_auc, "num_steps": result.num_steps}
+
+
+def _tell(line: str) -> None:
+    """Show a line of progress in the run's log, or on stderr in a process that Prefect does not know."""
+    if logger.isEnabledFor(logging.INFO):
+        logger.info(line)
+    else:
+        sys.stderr.write(f"{line}\n")

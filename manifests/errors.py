@@ -3,6 +3,7 @@
     FaceshardsError
     ├── UserError               user input is wrong; the command line prints it and exits with 2
     │   ├── ConfigError         a setting, an option or a YAML file (also `short_names.AmbiguousDeploymentError`)
+    │   │   └── NoItems         no record of a store's split is selected (training/data/items)
     │   ├── DatasetError        the dataset's folder
     │   ├── SplitError          the split cannot be made, or a leakage group would cross it
     │   └── ArchiveError        an archive has members that must not be extracted (tasks/download/archives)

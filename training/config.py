@@ -42,10 +42,12 @@ class ModelSettings(Section):
     """Names of the classes: Real first, then manipulations; default: the two classes real and fake."""
 
     pretrained: bool = False
-    """Download the ImageNet weights of the backbone from timm's hub."""
+    """Start from pretrained weights: those that the model's paper starts from (see `faceshards weights list`), or else
+    those of timm's hub. A missing file is downloaded.
+    """
 
     weights: Path | None = None
-    """File with weights of the backbone, in place of a download."""
+    """File with weights of the backbone, in place of these."""
 
     start_from: Path | None = None
     """Model file, or checkpoint of M2TR's authors, with whose weights training starts."""
@@ -88,6 +90,9 @@ class DataSettings(Section):
 
     compressions: tuple[str, ...] | None = Field(None, min_length=1)
     """Use videos of these compressions only."""
+
+    allow_upsampling: bool = False
+    """Accept stored crops that are smaller than the input of the model, and enlarge them."""
 
 
 class LossSettings(Section):
@@ -201,6 +206,9 @@ class EvaluateConfig(Section):
 
     split: str = Field("test", pattern="^(train|val|test)$")
     """Split of the stores that is scored: train, val or test."""
+
+    allow_upsampling: bool = False
+    """Accept stored crops that are smaller than the input of a model, and enlarge them."""
 
     perturbations: tuple[str, ...] = ()
     """Names of perturbations; all crops are scored again under each of them, at every level."""

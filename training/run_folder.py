@@ -26,7 +26,10 @@ from training.config import TrainConfig
 CONFIG_NAME, RESUME_NAME, CURVE_NAME = "config.yaml", "last.ckpt", "curve.jsonl"
 MODEL_NAME, STATE_NAME, TENSORBOARD_DIR = "model.pt", "state.json", "tensorboard"
 # Settings that may change between two starts of a run.
-MAY_CHANGE = {"trainer": {"accelerator", "devices", "max_minutes", "save_every_steps", "epochs"}, "data": {"workers"}}
+MAY_CHANGE = {
+    "trainer": {"accelerator", "devices", "max_minutes", "save_every_steps", "epochs"},
+    "data": {"workers", "allow_upsampling"},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +46,16 @@ class RunState:
     """Whether patience ended the run, before `trainer.epochs`."""
 
     val_auc: float | None
-    """0..1, AUC of the saved model on the validation split, frames (or clips); None without one."""
+    """0..1, AUC of the saved model on the validation split, frames (or clips); None: see `no_auc`."""
 
     threshold: float | None = None
-    """0..1, score from which a video is called fake; None: not chosen yet, or no validation split."""
+    """0..1, score from which a video is called fake; None: not chosen yet, or not possible."""
+
+    no_auc: str | None = None
+    """Reason why there is no AUC, for a person; None if there is one."""
+
+    started_from: str | None = None
+    """Weights from which the run started, for a person; None: not recorded."""
 
     def is_complete(self, epochs: int) -> bool:
         """Return whether a run of this number of epochs is complete."""

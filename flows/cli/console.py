@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from manifests.errors import EXIT_FAILED
@@ -49,6 +50,11 @@ def complain(text: str, *, error: Exception | None = None) -> None:
 
     line = text if error is None else Text.assemble((text, "red"), f" {error}")
     stderr().print(line, soft_wrap=True, highlight=False)
+
+
+def progress_of(status: Status) -> Callable[[str], None]:
+    """Return what shows a line of progress: the status on a terminal, otherwise a line of its own."""
+    return status.update if status.console.is_terminal else complain
 
 
 def working(what: str) -> Status:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from flows.cli.command import CONFIG, DEVICE, Argument, Command, Options, path, setting, several
-from flows.cli.console import say, working
+from flows.cli.command import CONFIG, DEVICE, Argument, Command, Options, flag, path, setting, several
+from flows.cli.console import complain, progress_of, say, working
 from manifests.entry import SPLITS
 from manifests.errors import EXIT_OK
 
@@ -14,6 +14,7 @@ ALL = "all"
 # Groups of perturbations for `--robustness`: name on the command line → `Perturbation.belongs_to`.
 GROUPS = {"study": "study", "five-levels": "deeperforensics"}
 RUNS_DIR = Path("runs")
+UPSAMPLING = flag("--allow-upsampling", "accept crops that are smaller than the input of the model")
 
 
 def commands() -> Iterator[Command]:
@@ -35,6 +36,7 @@ def commands() -> Iterator[Command]:
         ),
         CONFIG,
         setting("trainer.epochs=3"),
+        UPSAMPLING,
     )
     layers = "layers for Grad-CAM: last, fine (the last stage of M2TR) or a module's name (default: last)"
     yield Command(
@@ -48,6 +50,7 @@ def commands() -> Iterator[Command]:
         path("--beside", "CHECKPOINT", "other models to compare with CHECKPOINT", nargs="+", default=[]),
         Argument("--robustness", "also score crops with this set of perturbations", choices=(*GROUPS, ALL)),
         several("--explain-layer", layers, default=[], metavar="NAME"),
+        UPSAMPLING,
         Argument("--workers", "number of processes that decode (default: 2)", type=int, default=2, metavar="N"),
         DEVICE,
     )
@@ -57,28 +60,29 @@ def commands() -> Iterator[Command]:
         predict,
         path("checkpoint", "CHECKPOINT", "trained model (model.pt)"),
         path("video", "VIDEO", "video file"),
-        path("--out", "DIR", "folder of the results (default: VIDEO.scores)"),
+        path("--out", "DIR", "folder of the results (default: VIDEO's name with .scores, in the current folder)"),
         DEVICE,
     )
 
 
 def train(options: Options) -> int:
     """Train a model, and print where it is."""
-    from flows.config.training import load_train_config
+    from flows.config.training import backbone_file, load_train_config
     from storage.files.layout import lock_store
 
     run = _run_folder(options)
     base: dict[str, object] = {"stores": [str(store) for store in options.stores], "run": str(run)}
+    if options.allow_upsampling:
+        base["data"] = {"allow_upsampling": True}
     config = load_train_config(options.config, options.set, base, options.preset)
     with working("loading PyTorch"):
         from training.fit.train import train as train_model
     with lock_store(config.run):
-        result = train_model(config)
-    auc = "no validation split" if result.val_auc is None else f"AUC {result.val_auc:.4f} on val"
+        result = train_model(config, complain, backbone_file(config))
     outcome = "" if result.is_complete else "; run it again to resume"
     if result.had_nothing_to_do:
         outcome = "; it was finished before: raise trainer.epochs to resume it, or name another --run"
-    say(f"{auc} after {result.num_steps:,} steps{outcome}")
+    say(f"{result.in_a_line}{outcome}")
     say(f"Model: {result.model}")
     return EXIT_OK
 
@@ -113,6 +117,7 @@ def evaluate(options: Options) -> int:
             "stores": options.stores,
             "out": out,
             "split": options.split,
+            "allow_upsampling": options.allow_upsampling,
             "perturbations": perturbations,
             "explain_layers": options.explain_layer,
             "workers": options.workers,
@@ -121,7 +126,7 @@ def evaluate(options: Options) -> int:
     )
     (device, *_) = resolve_devices(config.device, "device")
     with working("evaluating") as status:
-        page, _ = evaluate_models(config, device, status.update)
+        page, _ = evaluate_models(config, device, progress_of(status))
     say((out / MARKDOWN_NAME).read_text(encoding="utf-8"))
     say(f"Page: {page}")
     return EXIT_OK
@@ -134,7 +139,7 @@ def predict(options: Options) -> int:
         from flows.config.training import PredictConfig
         from flows.run.prediction import predict as predict_video
         from flows.run.prediction import summary
-    out = options.out or options.video.with_name(f"{options.video.name}.scores")
+    out = options.out or Path(f"{options.video.name}.scores")  # a dataset's folder is not written to
     values = {"checkpoint": options.checkpoint, "video": options.video, "out": out, "device": options.device}
     config = validate(PredictConfig, values)
     for line in summary(predict_video(config)):

@@ -11,7 +11,10 @@ from pydantic import AfterValidator
 from flows.config.preprocess import merged, put_together, validate
 from flows.config.presets import TRAINING_PRESETS_DIR, load_preset
 from manifests.files import folder_to_be
+from tasks.models.weights import fetch
 from training.config import Section, TrainConfig
+from training.models import paper_weights
+from training.run_folder import RESUME_NAME
 
 
 class PredictConfig(Section):
@@ -46,3 +49,19 @@ def load_train_config(
     """
     lowest = load_preset(preset, TRAINING_PRESETS_DIR).settings if preset else {}
     return validate(TrainConfig, merged(lowest, put_together(path, assignments, base)))
+
+
+def backbone_file(config: TrainConfig) -> Path | None:
+    """Return the file with the pretrained weights that a run starts from; it is downloaded if no folder has it.
+
+    Returns:
+        None if the run starts from other weights, is resumed, or its model has no paper: timm's hub has its weights.
+
+    Raises:
+        StageMissing: the file is missing and cannot be downloaded.
+    """
+    model = config.model
+    name = paper_weights(model.name, model.backbone)
+    if not model.pretrained or model.weights or model.start_from or name is None:
+        return None
+    return None if (config.run / RESUME_NAME).exists() else fetch(name)

@@ -19,7 +19,7 @@ Item = TypeVar("Item")
 TASKS_PER_WINDOW = 256
 
 # Prefect shows a logger's records in its run's log (PREFECT_LOGGING_EXTRA_LOGGERS), but does not set its level.
-OWN_LOGGERS = ("flows", "manifests", "storage", "tasks")
+OWN_LOGGERS = ("flows", "manifests", "storage", "tasks", "training")
 
 
 def enable_own_loggers() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ def write_forgeries(
     seed: int = 0,
     kinds: Mapping[str, str | None] = KINDS,
     are_named: bool = True,
+    splits: Collection[str] = tuple(VIDEOS),
 ) -> Path:
     """Write a store of noise of one colour; a fake has a redder square in the middle, where its mask is white.
 
@@ -42,10 +43,11 @@ def write_forgeries(
         seed: of the noise.
         kinds: folder → manipulation, None for real.
         are_named: whether records say their manipulation; DFDC's do not.
+        splits: those that have records.
     """
     rng = np.random.default_rng(seed)
     shards = []
-    for split, count in VIDEOS.items():
+    for split, count in ((name, VIDEOS[name]) for name in splits):
         records = [
             _record(rng, f"{dataset}/{folder}/c23/{split}-{number}", kind, row, split, num_frames, are_named)
             for folder, kind in kinds.items()

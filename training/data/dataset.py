@@ -150,6 +150,15 @@ class StoreDataset(Dataset[Sample]):
         found = np.bincount(self.methods, minlength=len(self.method_names))
         return dict(zip(self.method_names, found.tolist(), strict=True))
 
+    def sides(self) -> dict[Path, int]:
+        """Return the side of the stored crops of each store that has items, pixels."""
+        stores, firsts = np.unique(self._places[:, 0], return_index=True)
+        return {
+            self._stores[store].path: size_of(image_of(data, header["crops"][0]))[0]
+            for store, item in zip(stores.tolist(), firsts.tolist(), strict=True)
+            for data, header, _ in [self._record(item)]
+        }
+
     def _record(self, item: int) -> tuple[bytes, RecordHeader, range]:
         """Return the record of an item, its header, and the positions of the item's frames in it.
 

@@ -26,6 +26,10 @@ UNKNOWN = -1  # class of a manipulation that is not among the classes of a model
 Frames = Literal["single", "clip"]
 
 
+class NoItems(ConfigError):
+    """No record of a split is selected."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """Selection of the records that become items."""
@@ -78,7 +82,8 @@ def read_plan(stores: Sequence[RecordStore], wanted: Wanted) -> Plan:
 
     Raises:
         StoreCorrupt: a table does not match its store.
-        ConfigError: no record is selected, or clips have different lengths.
+        NoItems: no record is selected.
+        ConfigError: clips have different lengths.
     """
     if wanted.frames not in ("single", "clip"):
         raise ConfigError(f"frames: got {wanted.frames!r}, expected 'single' or 'clip'")
@@ -96,7 +101,7 @@ def read_plan(stores: Sequence[RecordStore], wanted: Wanted) -> Plan:
                 methods.append(method)
     if not methods:
         shown = {"manipulations": wanted.manipulations, "compressions": wanted.compressions}
-        raise ConfigError(
+        raise NoItems(
             f"records of {stores}: got none with {shown}, expected at least one; "
             "list them with `python -m storage.inspect OUT`"
         )

@@ -13,6 +13,7 @@ third as long as decoding.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,8 @@ PREFETCH = 2  # batches that each worker prepares ahead
 NUM_SLOTS = PREFETCH + 1
 # Shared memory of Linux; 64 MB in Docker by default.
 SHARED_MEMORY_DIR = Path("/dev/shm")  # noqa: S108 - only its free space is read
+# Torch warns of more workers than cores at each loader and epoch; the number is the user's choice.
+warnings.filterwarnings("ignore", message="This DataLoader will create")
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 T = TypeVar("T")

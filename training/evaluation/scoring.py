@@ -121,11 +121,20 @@ def score(model: nn.Module, dataset: StoreDataset, settings: ScoringSettings) ->
 
 def probabilities(model: nn.Module, images: torch.Tensor) -> npt.NDArray[np.float64]:
     """Compute class probabilities: (B,3,S,S) or (B,T,3,S,S) normalised images → (B,C) float64 0..1."""
-    half = images.device.type == "cuda"
-    with torch.inference_mode(), torch.autocast(images.device.type, dtype=torch.bfloat16, enabled=half):
-        output = cast(ModelOutput, model(images))
-    found: npt.NDArray[np.float64] = output.logits.double().softmax(dim=1).cpu().numpy()
+    with torch.inference_mode():
+        found: npt.NDArray[np.float64] = softmax_of(model, images).cpu().numpy()
     return found
+
+
+def softmax_of(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Compute class probabilities in float32 on any device, also within autocast: (B,3,S,S) → (B,C) float64 0..1.
+
+    Logits of bfloat16 have three digits: scores would be tied, and would differ between a GPU and a CPU. TF32, which
+    cuDNN uses for convolutions by default, has as few.
+    """
+    with torch.autocast(images.device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        output = cast(ModelOutput, model(images))
+    return output.logits.double().softmax(dim=1)
 
 
 def _scored(model: nn.Module, batch: Batch, dataset: StoreDataset) -> Scores:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import TypedDict, cast
 
@@ -19,6 +21,7 @@ from torch import Tensor, distributed, nn
 
 from manifests.errors import ConfigError
 from manifests.files import publish, write_atomically
+from training.data.batch import Batch
 from training.models.checkpoint import AboutModel, save_model
 from training.run_folder import read_curve
 
@@ -194,6 +197,60 @@ class Curve(Callback):
         with self._path.open("a", encoding="utf-8") as file:
             for name, value in sorted(values.items()):
                 file.write(json.dumps({"step": trainer.global_step, "name": name, "value": value}) + "\n")
+
+
+class EpochLines(Callback):
+    """Callback that says a line per epoch, where there is no terminal for a progress bar.
+
+    Args:
+        say: called with each line.
+        clock: returns seconds.
+    """
+
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._say, self._clock = say, clock
+        self._start = self._start_of_epoch = self._end_of_steps = 0.0
+        self._num_batches = self._num_crops = 0  # batches of this start, crops of this epoch on all devices
+        self._losses: list[float] = []  # of this epoch
+
+    def on_train_start(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Say how long the run is."""
+        self._start = self._start_of_epoch = self._clock()
+        resumed = f", resumed after step {trainer.global_step:,}" if trainer.global_step else ""
+        self._tell(
+            trainer, f"epochs: {trainer.max_epochs}, each of {int(trainer.num_training_batches):,} batches{resumed}"
+        )
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        _module: lightning.LightningModule,
+        _outputs: object,
+        batch: Batch,
+        _batch_idx: int,
+    ) -> None:
+        """Count the crops, and keep the loss."""
+        self._num_batches += 1
+        self._num_crops += batch.pixels.shape[:-3].numel() * trainer.world_size
+        self._losses.append(float(trainer.callback_metrics["train_loss"]))
+        self._end_of_steps = self._clock()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        """Say loss, AUC, crops per second and the time that is left."""
+        now, metrics = self._clock(), trainer.callback_metrics
+        epoch, epochs = trainer.current_epoch + 1, trainer.max_epochs or 0
+        left = (epochs - epoch) * int(trainer.num_training_batches) * (now - self._start) / max(self._num_batches, 1)
+        rate = self._num_crops / max(self._end_of_steps - self._start_of_epoch, 1e-9)
+        auc = f", AUC {float(metrics['val_auc']):.4f} on val" if "val_auc" in metrics else ""
+        loss = sum(self._losses) / max(len(self._losses), 1)
+        time_left = timedelta(seconds=round(left))
+        self._tell(trainer, f"epoch {epoch}/{epochs}: loss {loss:.4f}{auc}, {rate:.1f} crops/s, {time_left} left")
+        self._num_crops, self._start_of_epoch = 0, now
+        self._losses.clear()
+
+    def _tell(self, trainer: lightning.Trainer, line: str) -> None:
+        if trainer.is_global_zero:
+            self._say(line)
 
 
 class TimeLimit(Callback):

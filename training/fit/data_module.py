@@ -9,14 +9,16 @@ from typing import cast
 
 import lightning
 
-from manifests.errors import ConfigError, StoreError
+from manifests.errors import ConfigError
 from storage.files.layout import RECORDS_NAME
 from storage.index import read_index
 from storage.records_table import read_rows
 from training.config import DataSettings, TrainConfig
 from training.data.augment import PaperAugmentation, Resize, Transform
 from training.data.batch import Batch
+from training.data.crops import disagreements, resized
 from training.data.dataset import StoreDataset
+from training.data.items import NoItems
 from training.data.loader import Loader, make_loader
 from training.data.order import BlockShuffle, InOrder, SamplerState
 from training.models.checkpoint import AboutModel
@@ -44,7 +46,7 @@ class StoreData(lightning.LightningDataModule):
         super().__init__()
         self._config = config
         self.train_set = self._dataset("train", transform_for(config.data, config.model.img_size))
-        self._val_set = self._val_dataset()
+        self._val_set, self.no_auc = self._val_dataset()
         self._train_loader: Loader | None = None
         self._val_loader: Loader | None = None
         self._resume: SamplerState | None = None
@@ -53,6 +55,25 @@ class StoreData(lightning.LightningDataModule):
     def has_val(self) -> bool:
         """Whether there is a validation split with real and fake items."""
         return self._val_set is not None
+
+    def remarks(self, *, enlarges_crops: bool) -> Iterator[str]:
+        """Yield lines about the stores: their items, how they differ, and crops that the model gets in another size.
+
+        Args:
+            enlarges_crops: whether the model's own recipe enlarges smaller crops.
+
+        Raises:
+            ConfigError: crops would be enlarged, which nobody has accepted.
+        """
+        sides = {str(store): side for store, side in self.train_set.sides().items()}
+        img_size = self._config.model.img_size
+        may_enlarge = enlarges_crops or self._config.data.allow_upsampling
+        yield from (f"crops are {line}" for line in resized(sides, img_size, may_enlarge=may_enlarge))
+        configs = {str(store): read_index(store).config for store in self._config.stores}
+        yield from (f"stores differ in {line}" for line in disagreements(configs))
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.train_set.counts().items())
+        val = self.no_auc if self._val_set is None else f"{len(self._val_set):,} of val"
+        yield f"{'clips' if self.train_set.clip_length else 'crops'} of train: {counts}; {val}"
 
     def about_model(self) -> AboutModel:
         """Return the description of the model that is trained on this data."""
@@ -137,14 +158,18 @@ class StoreData(lightning.LightningDataModule):
             seed=config.trainer.seed,
         )
 
-    def _val_dataset(self) -> StoreDataset | None:
+    def _val_dataset(self) -> tuple[StoreDataset | None, str | None]:
+        """Return the validation items; without reals and fakes among them None, and why there is no AUC."""
+        if not any(read_index(store).num_records["val"] for store in self._config.stores):
+            return None, "no validation split"
         try:
             found = self._dataset("val", Resize(self._config.model.img_size))
-        except StoreError:
-            raise
-        except ConfigError:  # the split is empty
-            return None
-        return found if len(set((found.labels != 0).tolist())) == 2 else None
+        except NoItems:
+            return None, "no AUC, since data.manipulations and data.compressions select nothing of val"
+        kinds = {bool(label) for label in found.labels.tolist()}
+        if len(kinds) == 2:
+            return found, None
+        return None, f"no AUC, since all {len(found):,} items of val are {'fake' if kinds.pop() else 'real'}"
 
 
 def datasets_of(stores: Sequence[Path], split: str) -> tuple[str, ...]:

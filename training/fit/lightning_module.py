@@ -14,6 +14,7 @@ from manifests.entry import REAL_CLASS
 from manifests.errors import ConfigError
 from training.config import OptimSettings, TrainConfig
 from training.data.batch import Batch
+from training.evaluation.scoring import softmax_of
 from training.fit.losses import ForgeryLoss
 from training.models.clips import ClipDetector
 from training.models.deepfake_detector import ModelOutput
@@ -63,8 +64,7 @@ class ForgeryModule(lightning.LightningModule):
         Raises:
             ConfigError: a score is not finite, which torchmetrics would not notice.
         """
-        logits = cast(ModelOutput, self.model(batch.images)).logits
-        p_fake = 1.0 - logits.float().softmax(dim=1)[:, REAL_CLASS]
+        p_fake = 1.0 - softmax_of(self.model, batch.images)[:, REAL_CLASS].float()
         if not p_fake.isfinite().all():
             raise ConfigError(
                 f"scores on val: got {p_fake.tolist()[:4]}, expected numbers; train into another --run with a smaller "

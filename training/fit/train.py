@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,10 +31,11 @@ from training.config import TrainConfig
 from training.evaluation.scores import to_videos
 from training.evaluation.scoring import ScoringSettings, dataset_for, score
 from training.evaluation.statistics.metrics import choose_threshold
-from training.fit.callbacks import Curve, ModelKeeper, RandomState, ResumePoint, TimeIsUp, TimeLimit
+from training.fit.callbacks import Curve, EpochLines, ModelKeeper, RandomState, ResumePoint, TimeIsUp, TimeLimit
 from training.fit.data_module import StoreData
 from training.fit.lightning_module import ForgeryModule
 from training.fit.ranks import run_on_ranks
+from training.models import paper_weights
 from training.models.checkpoint import AboutModel, load_model, make_model, save_model
 from training.run_folder import (
     CONFIG_NAME,
@@ -49,6 +50,8 @@ from training.run_folder import (
     write_state,
 )
 
+Say = Callable[[str], None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainResult:
@@ -58,7 +61,13 @@ class TrainResult:
     """Path of the trained model."""
 
     val_auc: float | None
-    """0..1, AUC of frames (or clips) on the validation split; None without one."""
+    """0..1, AUC of frames (or clips) on the validation split; None: see `no_auc`."""
+
+    no_auc: str | None
+    """Reason why there is no AUC, for a person; None if there is one."""
+
+    started_from: str | None
+    """Weights from which the run started, for a person; None: not recorded."""
 
     threshold: float | None
     """0..1, score from which a video is called fake, chosen on the validation split; None without one."""
@@ -72,9 +81,21 @@ class TrainResult:
     had_nothing_to_do: bool
     """Whether an earlier start had completed the run."""
 
+    @property
+    def in_a_line(self) -> str:
+        """Return AUC, steps and starting weights, for a person."""
+        auc = self.no_auc if self.val_auc is None else f"AUC {self.val_auc:.4f} on val"
+        start = f"; started from {self.started_from}" if self.started_from else ""
+        return f"{auc} after {self.num_steps:,} steps{start}"
 
-def train(config: TrainConfig) -> TrainResult:
+
+def train(config: TrainConfig, say: Say = lambda _: None, weights: Path | None = None) -> TrainResult:
     """Train a model on stores, or resume the run in its folder.
+
+    Args:
+        config: the settings of the run.
+        say: called with a line of progress; picklable if there are several processes.
+        weights: file with the pretrained weights that `model.pretrained` asks for; None: they come from timm's hub.
 
     Raises:
         ConfigError: a setting does not fit the stores, the folder holds a run with other settings, or the loss is not
@@ -88,9 +109,9 @@ def train(config: TrainConfig) -> TrainResult:
     num_processes = count_processes(config)
     config.run.mkdir(parents=True, exist_ok=True)
     if num_processes == 1:
-        fit(0, config, 1)
+        fit(0, config, 1, say, weights)
     else:
-        run_on_ranks(fit, (config, num_processes), num_processes)
+        run_on_ranks(fit, (config, num_processes, say, weights), num_processes)
     state = read_state(config.run)
     if state is None:
         raise ConfigError(
@@ -116,28 +137,35 @@ def count_processes(config: TrainConfig) -> int:
     return asked or num_gpus or 1
 
 
-def fit(rank: int, config: TrainConfig, num_processes: int) -> None:
+def fit(rank: int, config: TrainConfig, num_processes: int, say: Say, weights: Path | None) -> None:
     """Train in this process, one of several; the first one writes `state.json`.
 
     Args:
         rank: number of this process.
         config: settings of the run.
         num_processes: number of processes.
+        say: called with a line of progress by the first process.
+        weights: file with the pretrained weights, as for `train`.
     """
     lightning.seed_everything(config.trainer.seed, verbose=False)
     torch.set_flush_denormal(True)  # peaked attention produces denormals, which halve the speed on a CPU
     data = StoreData(config)
-    about = data.about_model()
-    module = ForgeryModule(_starting_model(config, about), config)
+    start, advice = starting_weights(config)
+    about = replace(data.about_model(), started_from=start)
+    resume = config.run / RESUME_NAME
+    model = _starting_model(config, about, weights, is_fresh=not resume.exists())
+    module = ForgeryModule(model, config)
+    remarks = [f"starts from {start}{advice}", *data.remarks(enlarges_crops=getattr(model, "enlarges_crops", False))]
     if rank:  # processes draw different dropout; the first one draws as a single process does
         torch.manual_seed(config.trainer.seed + rank)
     if not rank:
         settings = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         write_atomically(config.run / CONFIG_NAME, settings.encode())
+        for remark in remarks:
+            say(f"{config.model.name}: {remark}")
     keeper = ModelKeeper(config.run / MODEL_NAME, about, has_val=data.has_val)
-    resume = config.run / RESUME_NAME
     with _quiet(), contextlib.closing(data):
-        trainer = _trainer(config, keeper, module, num_processes, has_val=data.has_val)
+        trainer = _trainer(config, keeper, module, num_processes, say, has_val=data.has_val)
         with _interruptible(trainer), contextlib.suppress(TimeIsUp):
             trainer.fit(module, datamodule=data, ckpt_path=resume if resume.exists() else None, weights_only=True)
     if not rank:
@@ -146,6 +174,8 @@ def fit(rank: int, config: TrainConfig, num_processes: int) -> None:
             num_steps=trainer.global_step,
             stopped_early=trainer.should_stop,  # only set by patience
             val_auc=keeper.best,
+            no_auc=data.no_auc or (None if keeper.best is not None else "no AUC yet, stopped before validation"),
+            started_from=start,
         )
         write_state(config.run, state)
 
@@ -162,6 +192,8 @@ def _result(config: TrainConfig, state: RunState, *, had_nothing_to_do: bool) ->
     return TrainResult(
         model=model,
         val_auc=state.val_auc,
+        no_auc=state.no_auc or (None if state.val_auc is not None else "no AUC on val"),
+        started_from=state.started_from,
         threshold=state.threshold,
         num_steps=state.num_steps,
         is_complete=state.is_complete(config.trainer.epochs),
@@ -194,9 +226,28 @@ def _count_gpus(config: TrainConfig) -> int:
     return torch.cuda.device_count() if wants_gpu and torch.cuda.is_available() else 0
 
 
-def _starting_model(config: TrainConfig, about: AboutModel) -> nn.Module:
-    model = make_model(about, pretrained=config.model.pretrained, weights=config.model.weights)
-    if config.model.start_from is None:
+def starting_weights(config: TrainConfig) -> tuple[str, str]:
+    """Return the weights from which a run starts, for a person, and advice if its paper starts from others."""
+    settings = config.model
+    paper = paper_weights(settings.name, settings.backbone)
+    file = settings.start_from or settings.weights
+    if file is None and settings.pretrained:
+        return paper or "the weights of timm's hub", ""
+    if file is not None or paper is None:
+        return "random weights" if file is None else file.name, ""
+    return (
+        f"random weights (model.pretrained: false), while its paper starts from {paper}",
+        f": expect lower figures; run `faceshards weights fetch {paper}`, and train with --set model.pretrained=true "
+        "into another --run",
+    )
+
+
+def _starting_model(config: TrainConfig, about: AboutModel, weights: Path | None, *, is_fresh: bool) -> nn.Module:
+    """Build the model with its starting weights; a resumed run loads its own weights afterwards."""
+    file = config.model.weights or (weights if config.model.pretrained else None)
+    pretrained = config.model.pretrained and file is None
+    model = make_model(about, pretrained=pretrained and is_fresh, weights=file if is_fresh else None)
+    if config.model.start_from is None or not is_fresh:
         return model
     loaded, found = load_model(config.model.start_from)
     try:
@@ -211,7 +262,7 @@ def _starting_model(config: TrainConfig, about: AboutModel) -> nn.Module:
 
 
 def _trainer(
-    config: TrainConfig, keeper: ModelKeeper, module: ForgeryModule, num_processes: int, *, has_val: bool
+    config: TrainConfig, keeper: ModelKeeper, module: ForgeryModule, num_processes: int, say: Say, *, has_val: bool
 ) -> lightning.Trainer:
     settings, has_gpu = config.trainer, _count_gpus(config) > 0
     resume_point = ResumePoint(config.run / RESUME_NAME, settings.save_every_steps)
@@ -220,6 +271,8 @@ def _trainer(
         # Updated before the checkpoint of the epoch is written, so that it includes the count.
         patience = EarlyStopping("val_auc", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
         callbacks.append(patience)
+    if not sys.stderr.isatty():
+        callbacks.append(EpochLines(say))
     if settings.max_minutes is not None:
         callbacks.append(TimeLimit(settings.max_minutes, resume_point, keeper))
     precision = settings.precision

@@ -64,6 +64,9 @@ class AboutModel:
     trained_on: tuple[str, ...] = ()
     """Names of the training datasets."""
 
+    started_from: str | None = None
+    """Weights from which training started, for a person; None: not recorded."""
+
     distribution: str | None = None
     """Name and version of the distribution whose entry point builds the model; None: faceshards or timm."""
 

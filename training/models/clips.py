@@ -108,6 +108,7 @@ class ClipDetector(nn.Module):
         super().__init__()
         self.frame_model = frame_model
         self.img_size, self.num_classes = cast(int, frame_model.img_size), cast(int, frame_model.num_classes)
+        self.enlarges_crops = getattr(frame_model, "enlarges_crops", False)
         num_features = cast(int, frame_model.num_features)
         if head == "mean":
             classifier = getattr(frame_model, "classifier", None)

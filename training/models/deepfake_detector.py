@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +65,9 @@ class DeepfakeDetector(Protocol):
 
     num_features: int
     """F, length of the features."""
+
+    enlarges_crops: ClassVar[bool] = False
+    """Whether its published recipe enlarges smaller crops, as DFD-FCG's does from 150 to 224 px. It may be missing."""
 
     def __call__(self, images: Tensor) -> ModelOutput:
         """Return the output for (B,3,S,S) float32 images, normalised with ImageNet's mean and deviation."""

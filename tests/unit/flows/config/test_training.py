@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from flows.config.presets import TRAINING_PRESETS_DIR, load_preset, preset_names
-from flows.config.training import PredictConfig, load_train_config
+from flows.config.training import PredictConfig, backbone_file, load_train_config
 from flows.run.prediction import stages_of
 from manifests.errors import ConfigError
+from tasks.models.weights import WEIGHTS
 from training.config import EvaluateConfig, Section, TrainConfig
+from training.fit.train import starting_weights
+from training.models import paper_weights
 
 BASE = {"stores": ["/store"], "run": "/run"}
 
@@ -24,6 +27,35 @@ def test_a_recipe_is_a_configuration_with_a_source(name: str) -> None:
             assert config[section][setting] == value
     assert preset.about
     assert preset.source
+
+
+@pytest.mark.parametrize("name", preset_names(TRAINING_PRESETS_DIR))
+def test_the_backbone_of_a_recipe_is_found_without_a_network(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACESHARDS_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("tasks.models.weights.Fetcher", None)  # a download would fail
+    base = BASE | {"run": str(tmp_path / "run")}
+    plain = load_train_config(None, [], base, name)
+    asking = load_train_config(None, ["model.pretrained=true"], base, name)
+    paper = paper_weights(plain.model.name, plain.model.backbone)
+    assert backbone_file(plain) is None
+    if name == "m2tr-small":  # of no paper: its backbone is tiny
+        assert paper is None
+        assert starting_weights(plain) == ("random weights", "")
+        return
+    assert paper is not None
+    file = tmp_path / WEIGHTS[paper].file_name
+    file.write_bytes(b"weights")
+    assert backbone_file(asking) == file
+    assert backbone_file(load_train_config(None, ["model.pretrained=true", "model.weights=/own"], base, name)) is None
+    start, advice = starting_weights(plain)
+    assert start == f"random weights (model.pretrained: false), while its paper starts from {paper}"
+    assert f"`faceshards weights fetch {paper}`" in advice
+    assert starting_weights(asking) == (paper, "")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "last.ckpt").touch()
+    assert backbone_file(asking) is None  # a resumed run has its own weights
 
 
 def test_a_file_wins_over_a_recipe_and_a_setting_over_both(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,14 @@ import pytest
 import torch
 
 from manifests.errors import ConfigError
+from storage.index import read_index, write_index
 from tests.helpers.stores import write_forgeries
 from training.config import TrainConfig
 from training.fit import train as train_module
-from training.fit.callbacks import Curve, TimeLimit
+from training.fit.callbacks import Curve, EpochLines, TimeLimit
 from training.fit.train import train
 from training.models.checkpoint import AboutModel, load_model, make_model, save_model
+from training.models.timm_detector import TimmDetector
 from training.run_folder import CURVE_NAME, MODEL_NAME, RESUME_NAME, read_curve, read_state
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
@@ -140,6 +143,98 @@ def test_a_finished_run_has_nothing_to_do(store: Path, tmp_path: Path, monkeypat
     (tmp_path / "run" / MODEL_NAME).unlink()
     with pytest.raises(ConfigError, match=r"got no model\.pt"):
         train(config)
+
+
+def test_without_a_terminal_each_epoch_is_a_line(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = itertools.count()
+    monkeypatch.setattr(EpochLines.__init__, "__defaults__", (lambda: float(next(ticks)),))
+    lines: list[str] = []
+    result = train(configured(store, tmp_path / "run", trainer={"epochs": 2}), lines.append)
+    assert lines[0] == "test_resnet: starts from random weights"
+    assert lines[1] == "test_resnet: crops of train: 16 Real, 16 Deepfakes, 16 FaceSwap; 24 of val"
+    assert lines[2] == "epochs: 2, each of 6 batches"
+    # The clock ticks at the start, after each batch and at the end of an epoch: 6 s for 48 crops, 7 s for an epoch.
+    loss, auc = mean_loss(tmp_path / "run", range(1, 7)), val_aucs(tmp_path / "run")
+    assert lines[3] == f"epoch 1/2: loss {loss:.4f}, AUC {auc[0]:.4f} on val, 8.0 crops/s, 0:00:07 left"
+    loss = mean_loss(tmp_path / "run", range(7, 13))
+    assert lines[4] == f"epoch 2/2: loss {loss:.4f}, AUC {auc[1]:.4f} on val, 8.0 crops/s, 0:00:00 left"
+    assert len(lines) == 5
+    assert result.in_a_line == f"AUC {result.val_auc:.4f} on val after 12 steps; started from random weights"
+
+
+def test_on_a_terminal_a_bar_is_shown_instead(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    lines: list[str] = []
+    train(configured(store, tmp_path / "run", trainer={"epochs": 1}, data={"epoch_items": 8}), lines.append)
+    assert len(lines) == 2
+    assert "Epoch 0" in capsys.readouterr().out
+
+
+def mean_loss(run: Path, steps: range) -> float:
+    return sum(losses(run)[step] for step in steps) / len(steps)
+
+
+def val_aucs(run: Path) -> list[float]:
+    return [point["value"] for point in read_curve(run) if point["name"] == "val_auc"]
+
+
+@pytest.mark.parametrize(
+    ("splits", "data", "why"),
+    [
+        (("train",), {}, "no validation split"),
+        (("train", "val"), {"manipulations": ["Face2Face"]}, "no AUC, since all 8 items of val are real"),
+        (("train", "val"), {"compressions": ["raw"]}, None),
+    ],
+)
+def test_it_is_said_why_there_is_no_auc(
+    tmp_path: Path, splits: tuple[str, ...], data: dict[str, Any], why: str | None
+) -> None:
+    path = write_forgeries(tmp_path / "store", splits=splits)
+    config = configured(
+        path, tmp_path / "run", data=data | {"balance": "none", "epoch_items": 8}, trainer={"epochs": 1}
+    )
+    if why is None:
+        with pytest.raises(ConfigError, match="expected at least one"):
+            train(config)
+        return
+    result = train(config)
+    assert (result.val_auc, result.no_auc) == (None, why)
+    assert result.in_a_line.startswith(f"{why} after 1 steps")
+    assert train(config).no_auc == why  # of the finished run
+
+
+def test_a_run_that_is_stopped_before_validation_says_so(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TimeLimit, "_is_over", lambda _, trainer: trainer.global_step == 1)
+    result = train(configured(store, tmp_path / "run", trainer={"max_minutes": 1}))
+    assert (result.val_auc, result.no_auc) == (None, "no AUC yet, stopped before validation")
+
+
+def test_smaller_crops_are_enlarged_only_if_it_is_asked_for_or_the_recipe(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    larger = {"model": {"img_size": 64}, "trainer": {"epochs": 1}}
+    with pytest.raises(ConfigError, match=r"got 32 px, expected at least 64 px"):
+        train(configured(store, tmp_path / "run", **larger))
+    lines: list[str] = []
+    few = {"epoch_items": 8}
+    train(configured(store, tmp_path / "run", data=few | {"allow_upsampling": True}, **larger), lines.append)
+    assert f"test_resnet: crops are enlarged from 32 to 64 px ({store})" in lines
+    monkeypatch.setattr(TimmDetector, "enlarges_crops", True, raising=False)
+    assert train(configured(store, tmp_path / "own", data=few, **larger)).is_complete
+
+
+def test_stores_that_differ_in_their_crops_are_named(store: Path, tmp_path: Path) -> None:
+    other = write_forgeries(tmp_path / "other", dataset="dfdc")
+    index = read_index(other)
+    write_index(other, replace(index, config={**index.config, "crop": {"kind": "five_point", "size_px": 32}}))
+    config = configured(store, tmp_path / "run", data={"epoch_items": 8}, trainer={"epochs": 1})
+    lines: list[str] = []
+    train(config.model_copy(update={"stores": (store, other)}), lines.append)
+    assert f"test_resnet: stores differ in crop.kind: square ({store}), five_point ({other})" in lines
 
 
 def test_patience_ends_a_run_for_good(store: Path, tmp_path: Path) -> None:

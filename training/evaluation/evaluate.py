@@ -14,9 +14,12 @@ from manifests.errors import ConfigError
 from manifests.videos_table import read_table
 from storage.files.layout import VIDEOS_NAME
 from storage.format.images import encode_rgb
+from storage.index import read_index
 from training.config import EvaluateConfig
 from training.data.batch import normalise
+from training.data.crops import disagreements, resized
 from training.data.dataset import StoreDataset
+from training.data.items import NoItems
 from training.evaluation.explanations.grad_cam import LAST, Layer, SheetItem, find_layer, grad_cam, sheet
 from training.evaluation.perturbations import PERTURBATIONS, require_perturbations
 from training.evaluation.report.write import write_evaluation
@@ -26,6 +29,7 @@ from training.evaluation.results import (
     Example,
     Extras,
     RobustnessRow,
+    Scored,
     confusable,
     cross_dataset,
     robustness_row,
@@ -69,11 +73,13 @@ def evaluate(config: EvaluateConfig, device: str = "cpu", say: Say = lambda _: N
     for model in models:
         model.score()
     rows = [row for model in models for row in model.robustness()]
+    names = [model.title if len(models) > 1 else "" for model in models]
     evaluations = {model.trained_on: model.evaluation for model in models}
     say("writing the page")
     extras = Extras(
+        beside=[Scored(evaluation=model.evaluation, scores=model.scores) for model in models[1:]],
         examples=first.examples(),
-        curves=curve_points(config.checkpoints[0].parent),
+        curves=[point for model, name in zip(models, names, strict=True) for point in curve_points(model.path, name)],
         cam_sheets=first.cam_sheets(layers),
         robustness=rows,
         strips=first.strips,
@@ -82,11 +88,17 @@ def evaluate(config: EvaluateConfig, device: str = "cpu", say: Say = lambda _: N
     return write_evaluation(config.out, first.evaluation, first.scores, extras), first.evaluation
 
 
-def curve_points(run: Path) -> list[CurvePoint]:
-    """Return the curves of a training run; none if the folder holds no run."""
+def curve_points(checkpoint: Path, model: str = "") -> list[CurvePoint]:
+    """Return the curves of the training run that made a model; none for a file that no run of ours made.
+
+    Args:
+        checkpoint: file of the model.
+        model: its title before the name of each curve, where several models are compared.
+    """
+    run = checkpoint.resolve()
     return [
-        CurvePoint(step=point["step"], name=CURVES[point["name"]], value=point["value"])
-        for point in read_curve(run)
+        CurvePoint(step=point["step"], name=f"{model} {CURVES[point['name']]}".lstrip(), value=point["value"])
+        for point in (read_curve(run.parent) if run.name == MODEL_NAME else ())
         if point["name"] in CURVES and np.isfinite(point["value"])
     ]
 
@@ -94,16 +106,21 @@ def curve_points(run: Path) -> list[CurvePoint]:
 def titles(checkpoints: Sequence[Path]) -> dict[Path, str]:
     """Return a distinct title for each model: its folder, with as many parent folders as needed.
 
-    Raises:
-        ConfigError: a checkpoint is given twice.
+    A model that is given twice, as by `--beside runs/*/model.pt`, counts once.
     """
-    places = [path.resolve().parent if path.name == MODEL_NAME else path.resolve() for path in checkpoints]
-    if len(set(places)) < len(places):
-        raise ConfigError(f"checkpoints: got {', '.join(map(str, checkpoints))}, expected each once")
+    found: dict[Path, Path] = {}
+    for path in checkpoints:
+        place = path.resolve()
+        found.setdefault(place.parent if place.name == MODEL_NAME else place, path)
+    return dict(zip(found.values(), short_names(list(found)), strict=True))
+
+
+def short_names(places: Sequence[Path]) -> list[str]:
+    """Return the last parts of different paths, as many as are needed to tell them apart."""
     depth = 1
     while len({place.parts[-depth:] for place in places}) < len(places):
         depth += 1
-    return {path: "/".join(place.parts[-depth:]) for path, place in zip(checkpoints, places, strict=True)}
+    return ["/".join(place.parts[-depth:]) for place in places]
 
 
 class _ModelEvaluation:
@@ -119,11 +136,15 @@ class _ModelEvaluation:
         self._config, self._say = config, say
         self._scoring = ScoringSettings(batch_size=config.batch_size, workers=config.workers, device=device)
         self._model, self._about = load_model(checkpoint)
-        self._checkpoint = checkpoint
+        self.path = checkpoint
         self.title = f"{self._about.name} ({title})"
         self.trained_on = f"{self.title}: {', '.join(self._about.trained_on) or 'unknown'}"
         self.threshold: float | None = None
         self._dataset = dataset_for(self._about, config.stores, config.split)
+        self._stores = dict(zip(config.stores, short_names([store.resolve() for store in config.stores]), strict=True))
+        sides = {self._stores[store]: side for store, side in self._dataset.sides().items()}
+        may_enlarge = config.allow_upsampling or getattr(self._model, "enlarges_crops", False)
+        self._resized = list(resized(sides, self._about.img_size, may_enlarge=may_enlarge))
         self._cam = "not asked for"  # layers of the Grad-CAM sheets, or why there are none
         self.strips: dict[str, bytes] = {}  # perturbation → a crop at each of its levels, JPEG
 
@@ -230,7 +251,7 @@ class _ModelEvaluation:
             return self._about.threshold
         try:
             dataset = dataset_for(self._about, self._config.stores, "val")
-        except ConfigError:  # the split is empty
+        except NoItems:
             return None
         self._say(f"choosing the threshold on {len(dataset):,} crops of val")
         videos = to_videos(score(self._model, dataset, self._scoring))
@@ -239,13 +260,19 @@ class _ModelEvaluation:
     def _facts(self) -> dict[str, str]:
         facts = {
             "model": self.title,
-            "checkpoint": self._checkpoint.name,
-            "stores": ", ".join(store.name for store in self._config.stores),
+            "checkpoint": self.path.name,
+            "stores": ", ".join(self._stores.values()),
             "split": self._config.split,
-            "crops": f"{self._about.img_size} px",
+            "crops": ", ".join((f"{self._about.img_size} px", *self._resized)),
             "trained on": ", ".join(self._about.trained_on) or "unknown",
+            "started from": self._about.started_from or "not recorded",
             "Grad-CAM": self._cam,
         }
+        crops = {name: read_index(store).config for store, name in self._stores.items()}
+        trained = {"the training data": self._about.crops} if self._about.crops else {}
+        differences = disagreements(crops | trained)
+        if differences:
+            facts["crops differ in"] = "; ".join(differences)
         if self._about.clip_length is not None:
             facts["clips"] = f"{self._about.clip_length} frames, head {self._about.head}"
         return facts

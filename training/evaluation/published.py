@@ -6,9 +6,10 @@ Crops, frames per video, level and split differ between papers, so differences o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from manifests.entry import MINIATURE
 from training.evaluation.statistics.metrics import Figure, GroupMetrics
 
 M2TR_PAPER = "arXiv 2104.09770"
@@ -129,16 +130,16 @@ PUBLISHED: tuple[PublishedFigure, ...] = (
 )
 
 
-def beside_published(model: str, groups: Sequence[GroupMetrics]) -> list[Comparison]:
+def beside_published(models: Mapping[str, Sequence[GroupMetrics]]) -> list[Comparison]:
     """Return measured and published results of unperturbed images by data, measured ones first.
 
-    Published results are limited to the measured data, unless there are none for these: then all are shown.
+    Published results are limited to the measured data, unless there are none for these: then all are shown. Results on
+    a miniature are compared with nothing.
 
     Args:
-        model: name of the evaluated model.
-        groups: its metrics; those of single manipulations are ignored.
+        models: name of each evaluated model → its metrics; those of single manipulations are ignored.
     """
-    ours = list(_ours(model, groups))
+    ours = [line for model, groups in models.items() for line in _ours(model, groups)]
     measured = {line.data for line in ours}
     theirs = [
         Comparison(
@@ -152,6 +153,8 @@ def beside_published(model: str, groups: Sequence[GroupMetrics]) -> list[Compari
         for found in PUBLISHED
         if found.perturbation is None
     ]
+    if any(models.values()) and not ours:
+        return []
     known = [line for line in theirs if line.data in measured]
     return sorted([*ours, *(known or theirs)], key=lambda line: line.data)
 
@@ -179,7 +182,7 @@ def data_name(dataset: str | None, compression: str | None) -> str:
 
 def _ours(model: str, groups: Sequence[GroupMetrics]) -> Iterator[Comparison]:
     for group in groups:
-        if group.manipulation is None and group.dataset is not None:
+        if group.manipulation is None and group.dataset is not None and not group.dataset.startswith(MINIATURE):
             yield Comparison(
                 model=model,
                 data=data_name(group.dataset, group.compression),

@@ -92,6 +92,11 @@ class Evaluation:
         """Return the name of the model."""
         return self.about.get("model", "model")
 
+    @property
+    def has_intervals(self) -> bool:
+        """Whether any figure has an interval."""
+        return any(figure.low is not None for group in self.groups for figure in group.figures.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
@@ -160,8 +165,22 @@ class CrossDataset:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A model that is compared with the evaluated one."""
+
+    evaluation: Evaluation
+    """Its metrics."""
+
+    scores: Scores
+    """Its scores of frames."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Extras:
     """Parts of the page beside the metrics of one model; each may be missing."""
+
+    beside: Sequence[Scored] = ()
+    """The models that the evaluated one is compared with, in every table and plot."""
 
     examples: Sequence[Example] = ()
     """Crops with the largest errors, the largest first; see `confusable`."""

@@ -6,16 +6,17 @@ Files use the light colours of the page. On the page, CSS variables replace the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from training.evaluation.perturbations import PERTURBATIONS
 from training.evaluation.results import NO_EXTRAS, UNPERTURBED, Evaluation, Extras, RobustnessRow
-from training.evaluation.scores import Scores
+from training.evaluation.scores import Scores, to_videos
 from training.evaluation.statistics.calibration import FloatArray
 from training.evaluation.statistics.metrics import LEVELS, Level, roc
 from training.run_folder import CurvePoint
@@ -68,28 +69,31 @@ class Plot:
         return text
 
 
-def draw_figures(evaluation: Evaluation, frames: Scores, videos: Scores, extras: Extras = NO_EXTRAS) -> list[Plot]:
+def draw_figures(evaluation: Evaluation, frames: Scores, extras: Extras = NO_EXTRAS) -> list[Plot]:
     """Return the plots for which there are data.
 
     Args:
         evaluation: metrics of the model.
         frames: scores of frames that it was computed from.
-        videos: scores of videos; see `to_videos`.
-        extras: training curves and robustness, if any.
+        extras: models beside it, training curves and robustness, if any.
     """
-    levels = dict(zip(LEVELS, (frames, videos), strict=True))
+    models = [evaluation, *(model.evaluation for model in extras.beside)]
+    tables = (frames, *(model.scores for model in extras.beside))
+    levels = [dict(zip(LEVELS, (rows, to_videos(rows)), strict=True)) for rows in tables]
+    titles = [f", {model.model}" if len(models) > 1 else "" for model in models]
     plots = []
     if 0 < frames.label.sum() < len(frames):
-        plots.append(_plot("roc", "Receiver operating characteristic", 1, 2, lambda axes: _rocs(axes, levels)))
+        title = "Receiver operating characteristic"
+        plots.append(_plot("roc", title, 1, 2, lambda axes: _rocs(axes, levels, titles)))
     if len(frames):
-        num_confusions = len(evaluation.confusions)
+        num, num_confusions = len(models), max(len(model.confusions) for model in models)
         plots += [
-            _plot("histograms", "Scores", 1, 2, lambda axes: _histograms(axes, levels), 2.9),
-            _plot("confusion", "Confusion", 1, num_confusions, lambda axes: _confusions(axes, evaluation), 2.4),
-            _plot("calibration", "Calibration", 1, 2, lambda axes: _calibrations(axes, evaluation)),
+            _plot("histograms", "Scores", num, 2, lambda axes: _histograms(axes, levels, titles), 2.9),
+            _plot("confusion", "Confusion", num, num_confusions, lambda axes: _confusions(axes, models, titles), 2.4),
+            _plot("calibration", "Calibration", 1, 2, lambda axes: _calibrations(axes, models)),
         ]
-    if evaluation.classes:
-        plots.append(_plot("classes", "Classes", 1, 2, lambda axes: _classes(axes, evaluation), 3.8))
+    if any(model.classes for model in models):
+        plots.append(_plot("classes", "Classes", len(models), 2, lambda axes: _classes(axes, models, titles), 3.8))
     return [*plots, *_draw_curves(extras.curves), *_draw_robustness(extras.robustness)]
 
 
@@ -159,19 +163,20 @@ def _legend(axes: Axes, place: Literal["best", "lower left", "lower right", "upp
     axes.legend(loc=place, frameon=False, labelcolor=INK, fontsize=_TEXT_PT - 0.5)
 
 
-def _rocs(axes: list[Axes], levels: dict[Level, Scores]) -> None:
-    """Draw a ROC per dataset and level, over a linear and over a logarithmic false positive rate."""
-    datasets = sorted(set(levels["frame"].dataset))
-    num_reals = max(int((levels["frame"].label == 0).sum()), 1)
+def _rocs(axes: list[Axes], models: Sequence[Mapping[Level, Scores]], titles: Sequence[str]) -> None:
+    """Draw a ROC per model, dataset and level, over a linear and over a logarithmic false positive rate."""
+    datasets = sorted(set(models[0]["frame"].dataset))
+    num_reals = max(int((models[0]["frame"].label == 0).sum()), 1)
     left = min(LOWEST_FPR, 1.0 / num_reals)
-    for number, dataset in enumerate(datasets):
+    curves = list(product(zip(models, titles, strict=True), datasets))
+    for number, ((levels, title), dataset) in enumerate(curves):
         for level, rows in levels.items():
             chosen = rows.where(rows.dataset == dataset)
             if not 0 < chosen.label.sum() < len(chosen):
                 continue
-            colour = SERIES[(number if len(datasets) > 1 else LEVELS.index(level)) % len(SERIES)]
+            colour = SERIES[(number if len(curves) > 1 else LEVELS.index(level)) % len(SERIES)]
             style = "-" if level == "video" else (0, (4, 2))
-            label = f"{dataset}, {level}s" if len(datasets) > 1 else f"{level}s"
+            label = (f"{dataset}, {level}s" if len(datasets) > 1 else f"{level}s") + title
             fpr, tpr = _thinned(*roc(chosen.label, chosen.p_fake), left)
             for one in axes:
                 one.plot(fpr, tpr, color=colour, linestyle=style, linewidth=1.6, label=label)
@@ -195,28 +200,37 @@ def _thinned(fpr: FloatArray, tpr: FloatArray, left: float) -> tuple[FloatArray,
     return at, np.interp(at, fpr, tpr)
 
 
-def _histograms(axes: list[Axes], levels: dict[Level, Scores]) -> None:
+def _histograms(axes: list[Axes], models: Sequence[Mapping[Level, Scores]], titles: Sequence[str]) -> None:
+    """Draw the scores of frames and of videos, a row per model."""
     edges = np.linspace(0.0, 1.0, NUM_HISTOGRAM_BINS + 1)
-    for one, (level, rows) in zip(axes, levels.items(), strict=True):
+    panels = [
+        (level, rows, title) for levels, title in zip(models, titles, strict=True) for level, rows in levels.items()
+    ]
+    for one, (level, rows, title) in zip(axes, panels, strict=True):
         for label, name, colour in ((0, "real", REAL), (1, "fake", FAKE)):
             counts = np.histogram(rows.p_fake[rows.label == label], edges)[0]
             one.stairs(counts, edges, color=colour, linewidth=1.4, label=f"{name}, {counts.sum():,}")
             one.stairs(counts, edges, color=colour, fill=True, alpha=0.25)
-        one.set(title=f"Scores of {level}s", xlabel="p(fake)", ylabel=f"{level}s", xlim=(-0.01, 1.01))
+        one.set(title=f"Scores of {level}s{title}", xlabel="p(fake)", ylabel=f"{level}s", xlim=(-0.01, 1.01))
         _legend(one, "upper center")
 
 
-def _confusions(axes: list[Axes], evaluation: Evaluation) -> None:
-    for one, found in zip(axes, evaluation.confusions, strict=False):
-        counts = ((found.real_as_real, found.real_as_fake), (found.fake_as_real, found.fake_as_fake))
-        _matrix(one, counts, ("real", "fake"))
-        one.set_title(f"{found.level}s, threshold {found.threshold:.3g}")
+def _confusions(axes: list[Axes], models: Sequence[Evaluation], titles: Sequence[str]) -> None:
+    """Draw the confusion matrices, a row per model."""
+    width = len(axes) // len(models)
+    for row, (model, title) in enumerate(zip(models, titles, strict=True)):
+        for one, found in zip(axes[row * width :], model.confusions, strict=False):
+            counts = ((found.real_as_real, found.real_as_fake), (found.fake_as_real, found.fake_as_fake))
+            _matrix(one, counts, ("real", "fake"))
+            one.set_title(f"{found.level}s, threshold {found.threshold:.3g}{title.replace(', ', chr(10), 1)}")
 
 
-def _classes(axes: list[Axes], evaluation: Evaluation) -> None:
-    for one, found in zip(axes, evaluation.classes, strict=False):
-        _matrix(one, found.confusion, found.class_names)
-        one.set_title(f"{found.level}s")
+def _classes(axes: list[Axes], models: Sequence[Evaluation], titles: Sequence[str]) -> None:
+    """Draw the confusion of classes of frames and of videos, a row per model that has several classes."""
+    for row, (model, title) in enumerate(zip(models, titles, strict=True)):
+        for one, found in zip(axes[2 * row :], model.classes, strict=False):
+            _matrix(one, found.confusion, found.class_names)
+            one.set_title(f"{found.level}s{title}")
 
 
 def _matrix(axes: Axes, counts: Sequence[Sequence[int]], names: Sequence[str]) -> None:
@@ -246,16 +260,21 @@ def _matrix(axes: Axes, counts: Sequence[Sequence[int]], names: Sequence[str]) -
         spine.set_visible(False)
 
 
-def _calibrations(axes: list[Axes], evaluation: Evaluation) -> None:
-    for one, (level, bins) in zip(axes, evaluation.calibrations.items(), strict=True):
-        filled = [found for found in bins if found.count]
-        predicted = [found.mean_p_fake or 0.0 for found in filled]
-        true = [found.share_fake or 0.0 for found in filled]
-        total = sum(found.count for found in filled)
-        areas = [14.0 + 160.0 * found.count / total for found in filled]
+def _calibrations(axes: list[Axes], models: Sequence[Evaluation]) -> None:
+    """Draw the reliability of frames and of videos, a line per model."""
+    for one, level in zip(axes, LEVELS, strict=True):
         one.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=":")
-        one.plot(predicted, true, color=SERIES[0], linewidth=1.2)
-        one.scatter(predicted, true, s=areas, color=SERIES[0], alpha=0.75, linewidths=0)
+        for number, model in enumerate(models):
+            filled = [found for found in model.calibrations[level] if found.count]
+            predicted = [found.mean_p_fake or 0.0 for found in filled]
+            true = [found.share_fake or 0.0 for found in filled]
+            total = sum(found.count for found in filled)
+            areas = [14.0 + 160.0 * found.count / total for found in filled]
+            colour = SERIES[number % len(SERIES)]
+            one.plot(predicted, true, color=colour, linewidth=1.2, label=model.model)
+            one.scatter(predicted, true, s=areas, color=colour, alpha=0.75, linewidths=0)
+        if len(models) > 1:
+            _legend(one, "best")
         one.set(title=f"{level.capitalize()}s: predicted and true share of fakes", xlabel="mean p(fake) of the bin")
         one.set(ylabel="share of fakes in the bin", xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
 

@@ -26,6 +26,7 @@ HEADS: dict[str, str] = {
     "ece": "ECE",
 }
 MARKDOWN_METRICS = ("auc", "accuracy", "accuracy_at_threshold", "eer", "ap", "tpr_at_1_fpr", "ece")
+NOT_COMPARED = "Results on a miniature are not comparable with published ones."
 
 
 def evaluation_markdown(evaluation: Evaluation, extras: Extras = NO_EXTRAS) -> str:
@@ -33,10 +34,16 @@ def evaluation_markdown(evaluation: Evaluation, extras: Extras = NO_EXTRAS) -> s
     lines = [f"# Evaluation of {escaped(evaluation.model)}", ""]
     lines += [f"- {escaped(name)}: {escaped(value)}" for name, value in evaluation.about.items()]
     lines += [f"- {sentence}" for sentence in remarks(evaluation)]
+    models = [evaluation, *(model.evaluation for model in extras.beside)]
+    for model in models[1:]:
+        lines += ["", f"Beside it, {escaped(model.model)}:", ""]
+        lines += [f"- {escaped(name)}: {escaped(value)}" for name, value in model.about.items() if name != "model"]
+        lines += [f"- {sentence}" for sentence in remarks(model)]
     for level in LEVELS:
-        lines += ["", f"## By {level}", "", *_group_table(evaluation, level)]
+        lines += ["", f"## By {level}", "", *_group_table(models, level)]
     lines += ["", "## Comparison with published results", ""]
-    lines += [*published_table(beside_published(evaluation.model, evaluation.groups)), ""]
+    comparisons = beside_published({model.model: model.groups for model in models})
+    lines += [*(published_table(comparisons) if comparisons else [NOT_COMPARED]), ""]
     if extras.cross is not None:
         title = f"## Trained on (rows), tested on (columns): {HEADS[extras.cross.metric]} by {extras.cross.level}"
         lines += [title, "", *_cross_table(extras.cross)]
@@ -54,7 +61,9 @@ def remarks(evaluation: Evaluation) -> Iterator[str]:
             f"The threshold chosen on the validation split is {evaluation.threshold:.4f}; metrics with an asterisk are "
             f"decided there, the others at {DEFAULT_THRESHOLD}."
         )
-    if evaluation.num_resamples:
+    if not evaluation.has_intervals:
+        yield "There are no intervals: the videos are too few, or none were asked for."
+    else:
         yield (
             f"Intervals are {evaluation.confidence:.0%} bootstrap intervals over videos: {evaluation.num_resamples:,} "
             f"resamples, seed {evaluation.seed}, real and fake videos resampled separately."
@@ -92,15 +101,17 @@ def percent(figure: Figure) -> str:
     return f"{text} [{100 * figure.low:.1f}, {100 * figure.high:.1f}]"
 
 
-def _group_table(evaluation: Evaluation, level: Level) -> Iterator[str]:
-    """Return the lines of a level's table."""
+def _group_table(models: Sequence[Evaluation], level: Level) -> Iterator[str]:
+    """Return the lines of a level's table; with several models, the first column names them."""
     rows = []
-    for group in evaluation.groups:
-        if group.level == level:
+    for model in models:
+        for group in (group for group in model.groups if group.level == level):
             names = (escaped(name or "all") for name in (group.dataset, group.compression, group.manipulation))
             values = (percent(group.figures[name]) for name in MARKDOWN_METRICS)
-            rows.append((*names, f"{group.num_reals:,}", f"{group.num_fakes:,}", *values))
+            row = (*names, f"{group.num_reals:,}", f"{group.num_fakes:,}", *values)
+            rows.append((escaped(model.model), *row) if len(models) > 1 else row)
     heads = (
+        *(("Model",) if len(models) > 1 else ()),
         "Dataset",
         "Compression",
         "Manipulation",
@@ -108,7 +119,7 @@ def _group_table(evaluation: Evaluation, level: Level) -> Iterator[str]:
         "Fake",
         *(escaped(HEADS[name]) for name in MARKDOWN_METRICS),
     )
-    return table(heads, "lllr", rows)
+    return table(heads, "lllr" if len(models) == 1 else "llllr", rows)
 
 
 def _cross_table(cross: CrossDataset) -> Iterator[str]:

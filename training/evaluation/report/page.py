@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from manifests.entry import MINIATURE
 from storage.pages.environment import page_environment
 from training.evaluation.perturbations import PERTURBATIONS
 from training.evaluation.published import beside_published, published_robustness
 from training.evaluation.report.figures import Plot
-from training.evaluation.report.markdown import HEADS, remarks
+from training.evaluation.report.markdown import HEADS, NOT_COMPARED, remarks
 from training.evaluation.results import NO_EXTRAS, UNPERTURBED, Evaluation, Extras, RobustnessRow
 from training.evaluation.statistics.bootstrap import DEFAULT_THRESHOLD
 from training.evaluation.statistics.metrics import LEVELS, LOWER_IS_BETTER, METRICS, Figure, GroupMetrics, Level
@@ -50,35 +51,43 @@ def render_page(evaluation: Evaluation, figures: Sequence[Plot], extras: Extras 
     """
     environment = page_environment(TEMPLATES_DIR)
     environment.filters["points"] = _points
+    has_miniature = any(name.startswith(MINIATURE) for name in evaluation.datasets)
     return environment.get_template(TEMPLATE_NAME).render(
         evaluation=evaluation,
         extras=extras,
         plots={plot.name: plot for plot in figures},
         headline=next((group for group in evaluation.groups if group.level == "video"), None),
-        levels=[_level(evaluation, level) for level in reversed(LEVELS)],
+        models=(models := [evaluation, *(model.evaluation for model in extras.beside)]),
+        levels=[_level(models, level) for level in reversed(LEVELS)],
         heads=HEADS,
         meanings=METRICS,
         lower_is_better=LOWER_IS_BETTER,
-        remarks=list(remarks(evaluation)),
-        comparisons=beside_published(evaluation.model, evaluation.groups),
+        remarks=[
+            f"{model.model}: {sentence}" if len(models) > 1 else sentence
+            for model in models
+            for sentence in remarks(model)
+        ],
+        comparisons=beside_published({model.model: model.groups for model in models}),
+        not_compared=NOT_COMPARED,
         threshold=DEFAULT_THRESHOLD,
         robustness=_robustness(extras.robustness),
         robustness_levels=sorted({0} | {row.level for row in extras.robustness}),
-        published_robustness=[
-            found
-            for model in dict.fromkeys(row.model for row in extras.robustness)
-            for found in published_robustness(model)
-        ],
+        published_robustness=list(
+            dict.fromkeys(
+                found for row in extras.robustness for found in published_robustness(row.model) if not has_miniature
+            )
+        ),
     )
 
 
 def _level(
-    evaluation: Evaluation, level: Level
-) -> tuple[Level, list[str], list[tuple[str | None, list[GroupMetrics]]]]:
-    """Return a level, the metrics that have a value in one of its groups, and its groups by dataset."""
-    groups = [group for group in evaluation.groups if group.level == level]
-    columns = [name for name in METRICS if any(group.figures[name].value is not None for group in groups)]
-    return level, columns, [(name, list(found)) for name, found in groupby(groups, key=lambda group: group.dataset)]
+    models: Sequence[Evaluation], level: Level
+) -> tuple[Level, list[str], list[tuple[str, str | None, list[GroupMetrics]]]]:
+    """Return a level, the metrics that have a value in one of its groups, and its groups by model and dataset."""
+    groups = [(model.model, group) for model in models for group in model.groups if group.level == level]
+    columns = [name for name in METRICS if any(group.figures[name].value is not None for _, group in groups)]
+    parts = groupby(groups, key=lambda pair: (pair[0], pair[1].dataset))
+    return level, columns, [(model, name, [group for _, group in found]) for (model, name), found in parts]
 
 
 def _robustness(rows: Sequence[RobustnessRow]) -> list[RobustnessTable]:

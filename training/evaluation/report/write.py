@@ -4,6 +4,7 @@
     ├── evaluation.json     every number: `read_evaluation`
     ├── scores.parquet      scores of frames: `training.evaluation.scores`
     ├── videos.parquet      scores per person of a video
+    ├── scores.2.parquet …  both for each model that is compared, in their order
     ├── evaluation.md       main tables, beside published figures
     ├── evaluation.html     the page: `training.evaluation.report.page`
     └── figures/            plots of the page as SVG without background, for papers
@@ -42,17 +43,21 @@ def write_evaluation(out_dir: Path, evaluation: Evaluation, scores: Scores, extr
         scores: scores of frames that it was computed from.
         extras: further parts of the page.
     """
-    videos = to_videos(scores)
     out_dir.mkdir(parents=True, exist_ok=True)
     plain = asdict(evaluation) | {
         "robustness": [asdict(row) for row in extras.robustness],
         "cross_dataset": extras.cross and asdict(extras.cross),
+        "beside": [asdict(model.evaluation) for model in extras.beside],
     }
     text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    figures = draw_figures(evaluation, scores, videos, extras)
+    figures = draw_figures(evaluation, scores, extras)
     page = render_page(evaluation, figures, extras)
-    write_scores(out_dir / SCORES_NAME, scores)
-    write_scores(out_dir / VIDEOS_NAME, videos)
+    for earlier in (*out_dir.glob("scores.*.parquet"), *out_dir.glob("videos.*.parquet")):
+        earlier.unlink()
+    for number, table in enumerate((scores, *(model.scores for model in extras.beside)), start=1):
+        suffix = ".parquet" if number == 1 else f".{number}.parquet"
+        write_scores((out_dir / SCORES_NAME).with_suffix(suffix), table)
+        write_scores((out_dir / VIDEOS_NAME).with_suffix(suffix), to_videos(table))
     write_atomically(out_dir / EVALUATION_NAME, text.encode())
     write_atomically(out_dir / MARKDOWN_NAME, evaluation_markdown(evaluation, extras).encode())
     (out_dir / FIGURES_DIR).mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from manifests.errors import ConfigError
+from storage.index import read_index, write_index
 from tests.helpers.stores import SIDE_PX, write_forgeries
 from training.config import EvaluateConfig
 from training.data.dataset import BINARY_CLASSES
@@ -20,7 +21,7 @@ from training.evaluation.evaluate import evaluate, titles
 from training.evaluation.perturbations import PERTURBATIONS
 from training.evaluation.scores import read_scores
 from training.evaluation.scoring import Perturbed, ScoringSettings, dataset_for, score
-from training.models.checkpoint import AboutModel, load_model, save_model
+from training.models.checkpoint import AboutModel, load_model, make_model, save_model
 from training.models.deepfake_detector import ModelOutput
 
 TINY = AboutModel(name="test_resnet", img_size=SIDE_PX, class_names=BINARY_CLASSES, trained_on=("ffpp",))
@@ -89,13 +90,65 @@ def test_models_are_called_by_what_tells_them_apart(tmp_path: Path) -> None:
     assert list(titles([one, three]).values()) == ["run", "other"]
     assert list(titles([one, two, three]).values()) == ["a/run", "b/run", "b/other"]
     assert list(titles([one, one.with_name("official.pth")]).values()) == ["run", "official.pth"]
-    with pytest.raises(ConfigError, match="expected each once"):
-        titles([one, tmp_path / "a" / "." / "run" / "model.pt"])
+
+
+def test_a_model_that_is_given_twice_counts_once(tmp_path: Path) -> None:
+    one, two = (tmp_path / name / "model.pt" for name in ("a", "b"))
+    one.parent.mkdir()
+    one.touch()
+    (tmp_path / "link").symlink_to(one.parent)
+    again = (tmp_path / "a" / ".." / "a" / "model.pt", tmp_path / "link" / "model.pt", two)
+    assert titles([one, two, *again]) == {one: "a", two: "b"}
+
+
+def test_the_models_beside_are_in_every_table_and_plot_once(store: Path, tmp_path: Path) -> None:
+    runs = [tmp_path / name / "model.pt" for name in ("first", "second")]
+    for run in runs:
+        save_model(run, make_model(TINY), replace(TINY, started_from=f"weights of {run.parent.name}"))
+        (run.parent / "curve.jsonl").write_text('{"step": 1, "name": "train_loss", "value": 0.5}\n')
+    (tmp_path / "first" / "other.pt").write_bytes(runs[0].read_bytes())  # the run did not make it
+    out = tmp_path / "out"
+    models = [*runs, tmp_path / "first" / "other.pt", runs[0]]
+    page, _ = evaluate(configured(models, [store], out, explain=False, perturbations=["noise"]))
+    names = [f"test_resnet ({name})" for name in ("first", "second", "other.pt")]
+    text, html = (out / "evaluation.md").read_text(), page.read_text()
+    for name in names:
+        written = name.replace("_", r"\_")
+        # Frames and videos: all, and each of two manipulations.
+        assert text.count(f"\n| {written} | ffpp |") == 2 * 3
+        assert text.count(f"| FF++ c23 | **{written}** |") == 2
+        assert text.count(f" {written} AUC |") == 1  # robustness
+        assert html.count('<tr class="model"><th scope="rowgroup"') == 2 * len(names)
+        for plot in ("roc", "histograms", "calibration", "confusion", "robustness"):
+            assert name in (out / "figures" / f"{plot}.svg").read_text(), plot
+    curves = (out / "figures" / "training.svg").read_text()
+    assert [name in curves for name in names] == [True, True, False]
+    assert html.count(f">{'weights of second'}<") == 1
+    beside = json.loads((out / "evaluation.json").read_text())["beside"]
+    assert [found["about"]["model"] for found in beside] == names[1:]
+    assert len(read_scores(out / "scores.3.parquet")) == 24
+    evaluate(configured(runs[:1], [store], out, explain=False))
+    assert sorted(path.name for path in out.glob("*.parquet")) == ["scores.parquet", "videos.parquet"]
+
+
+def test_smaller_crops_are_refused_and_others_told(store: Path, tmp_path: Path) -> None:
+    other = write_forgeries(tmp_path / "other", dataset="dfdc")
+    index = read_index(other)
+    write_index(other, replace(index, config={**index.config, "crop": {"kind": "lrw", "size_px": SIDE_PX}}))
+    larger, smaller = (replace(TINY, img_size=size, crops=index.config) for size in (2 * SIDE_PX, SIDE_PX // 2))
+    for name, about in (("large", larger), ("small", smaller)):
+        save_model(tmp_path / name / "model.pt", make_model(about), about)
+    config = configured([tmp_path / "large" / "model.pt"], [store, other], tmp_path / "out", explain=False)
+    with pytest.raises(ConfigError, match=r"crops of store: got 32 px, expected at least 64 px.*--allow-upsampling"):
+        evaluate(config)
+    _, found = evaluate(config.model_copy(update={"allow_upsampling": True}))
+    assert found.about["crops"] == "64 px, enlarged from 32 to 64 px (store), enlarged from 32 to 64 px (other)"
+    assert found.about["crops differ in"] == "crop.kind: square (store, the training data), lrw (other)"
+    _, found = evaluate(config.model_copy(update={"checkpoints": (tmp_path / "small" / "model.pt",)}))
+    assert found.about["crops"] == "16 px, reduced from 32 to 16 px (store), reduced from 32 to 16 px (other)"
 
 
 def test_sheets_are_of_the_layers_asked_for(store: Path, tmp_path: Path) -> None:
-    from training.models.checkpoint import make_model
-
     save_model(tmp_path / "run" / "model.pt", make_model(TINY), TINY)
     checkpoints, layers = [tmp_path / "run" / "model.pt"], ("net.layer1", "net.layer4")
     page, found = evaluate(configured(checkpoints, [store], tmp_path / "out", explain_layers=layers))
@@ -122,8 +175,6 @@ def test_a_perturbation_is_the_same_each_time_and_changes_scores(store: Path) ->
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 def test_an_evaluation_is_written_whole(store: Path, tmp_path: Path) -> None:
-    from training.models.checkpoint import make_model
-
     torch.manual_seed(0)
     for name in ("first", "second"):
         save_model(tmp_path / name / "model.pt", make_model(TINY), TINY)
@@ -146,8 +197,6 @@ def test_an_evaluation_is_written_whole(store: Path, tmp_path: Path) -> None:
 
 
 def test_the_threshold_of_the_model_is_used(store: Path, tmp_path: Path) -> None:
-    from training.models.checkpoint import make_model
-
     save_model(tmp_path / "model.pt", make_model(TINY), replace(TINY, threshold=0.123))
     assert load_model(tmp_path / "model.pt")[1].threshold == 0.123
     _, evaluation = evaluate(configured([tmp_path / "model.pt"], [store], tmp_path / "out", explain=False))
@@ -157,3 +206,13 @@ def test_the_threshold_of_the_model_is_used(store: Path, tmp_path: Path) -> None
 def test_an_unknown_perturbation_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="perturbations: got 'fog', expected some of noise"):
         evaluate(configured([tmp_path / "none.pt"], [tmp_path], tmp_path / "out", perturbations=("fog",)))
+
+
+def test_scores_are_of_float32_within_autocast_too(store: Path) -> None:
+    """Under bfloat16 the logits have three digits, and many scores are tied."""
+    model, dataset = make_model(TINY).eval(), dataset_for(TINY, [store], "test")
+    plain = score(model, dataset, ScoringSettings())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert model(dataset[0].images[None]).logits.dtype == torch.bfloat16
+        found = score(model, dataset, ScoringSettings())
+    assert np.array_equal(found.p_fake, plain.p_fake)

@@ -8,7 +8,6 @@ from training.evaluation.report.figures import CSS_VARIABLES, draw_figures
 from training.evaluation.results import (
     Evaluation,
 )
-from training.evaluation.scores import to_videos
 
 
 def test_plots_take_the_pages_colours_and_keep_their_own_as_files(out_dir: Path) -> None:
@@ -25,5 +24,5 @@ def test_plots_take_the_pages_colours_and_keep_their_own_as_files(out_dir: Path)
 
 def test_a_roc_of_many_frames_stays_small(evaluation: Evaluation) -> None:
     many = made(num_videos=4000)
-    plots = {plot.name: plot for plot in draw_figures(evaluation, many, to_videos(many))}
+    plots = {plot.name: plot for plot in draw_figures(evaluation, many)}
     assert len(plots["roc"].svg) < 100_000

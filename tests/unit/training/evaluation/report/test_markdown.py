@@ -32,7 +32,7 @@ def test_markdown_has_both_levels_and_the_robustness(evaluation: Evaluation, sco
 
 
 def test_published_results_stand_beside_ours(evaluation: Evaluation) -> None:
-    text = "\n".join(published_table(beside_published("m2tr", evaluation.groups)))
+    text = "\n".join(published_table(beside_published({"m2tr": evaluation.groups})))
     assert "| FF++ c23 | M2TR | – | 97.93 | 99.51 | arXiv 2104.09770 |" in text
     assert "| FF++ c23 | M2TR | – | 91.90 | – |" in text
     assert text.count("**m2tr**") == 2

@@ -137,11 +137,13 @@ def predict(options: Options) -> int:
     with working("loading PyTorch"):
         from flows.config.preprocess import validate
         from flows.config.training import PredictConfig
+        from flows.run.prediction import PREDICTION_NAME, summary
         from flows.run.prediction import predict as predict_video
-        from flows.run.prediction import summary
     out = options.out or Path(f"{options.video.name}.scores")  # a dataset's folder is not written to
     values = {"checkpoint": options.checkpoint, "video": options.video, "out": out, "device": options.device}
     config = validate(PredictConfig, values)
+    if (config.out / PREDICTION_NAME).exists():  # of this video, or of another one of the same name
+        complain(f"{config.out}: replaces the prediction in it; --out names another folder")
     for line in summary(predict_video(config)):
         say(line)
     return EXIT_OK

@@ -20,7 +20,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize(("words", "out"), [([], "clip.mp4.scores"), (["--out", "other"], "other")])
 def test_scores_are_not_written_into_the_dataset(
-    words: list[str], out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str], out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found: list[PredictConfig] = []
 
@@ -30,10 +30,14 @@ def test_scores_are_not_written_into_the_dataset(
 
     monkeypatch.setattr("flows.run.prediction.predict", stop)
     monkeypatch.chdir(tmp_path)
+    if words:
+        (tmp_path / out).mkdir()
+        (tmp_path / out / "prediction.json").touch()
     options = _parser().parse_args(["predict", "model.pt", "/data/ffpp/clip.mp4", *words])
     with pytest.raises(Stopped):
         options.run(options)
     assert [config.out.resolve() for config in found] == [tmp_path / out]
+    assert ("other: replaces the prediction in it" in capsys.readouterr().err) == bool(words)
 
 
 @pytest.mark.parametrize(("user", "policy"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

@@ -119,6 +119,7 @@ def test_the_urls_are_those_of_face_alignment() -> None:
 @pytest.mark.parametrize("name", PAPER_WEIGHTS.values())
 def test_backbones_are_those_of_timm(name: str) -> None:
     published, known = WEIGHTS[name], timm.get_pretrained_cfg(name)
+    assert known is not None
     assert (published.url, published.licence.partition(";")[0].lower()) == (known.url, known.license)
     with torch.device("meta"):
         tensors = timm.create_model(name).state_dict().values()

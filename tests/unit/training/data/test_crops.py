@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from manifests.errors import ConfigError
 from training.data.crops import disagreements, resized
 
-ONE = {
+ONE: dict[str, Any] = {
     "frames": {"mode": "uniform", "count": 32},
     "decode": {"backend": "pyav"},
     "detect": {"kind": "mtcnn", "every": 5},

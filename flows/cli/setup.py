@@ -19,7 +19,9 @@ def commands() -> Iterator[Command]:
     """Yield the commands."""
     searched = "folder of weight files, searched before $FACESHARDS_WEIGHTS and torch hub's cache; fetch writes there"
     arguments = (
-        Argument("names", "weight files, such as 2dfan4 (default: all)", nargs="*", metavar="NAME"),
+        Argument(
+            "names", "weight files, such as 2dfan4, or training presets (default: all)", nargs="*", metavar="NAME"
+        ),
         path("--weights-dir", "DIR", searched),
     )
     actions = (
@@ -102,14 +104,16 @@ def verify_weights(options: Options) -> int:
 
 
 def _chosen(names: Sequence[str]) -> list[WeightFile]:
-    """Return the named weight files, each once, or all of them.
+    """Return the named weight files, each once, or all of them; a recipe for training stands for its backbone.
 
     Raises:
         ConfigError: no weight file has that name.
     """
+    from flows.config.presets import TRAINING_PRESETS_DIR, load_preset, preset_names
     from tasks.models.weights import WEIGHTS, weight_file
 
-    return [weight_file(name) for name in dict.fromkeys(names or WEIGHTS)]
+    recipes = {name: load_preset(name, TRAINING_PRESETS_DIR).weights for name in preset_names(TRAINING_PRESETS_DIR)}
+    return [weight_file(name) for name in dict.fromkeys(recipes.get(name) or name for name in names or WEIGHTS)]
 
 
 def presets(_options: Options) -> int:
@@ -121,8 +125,9 @@ def presets(_options: Options) -> int:
     table = Table("preset", "what it makes, its source, the records to expect", show_lines=True)
     for command, folder in (("preprocess", PRESETS_DIR), ("train", TRAINING_PRESETS_DIR)):
         for preset in (load_preset(name, folder) for name in preset_names(folder)):
-            expected = [f"Expected: {preset.expected}"] if preset.expected else []
-            table.add_row(preset.name, "\n".join((f"{command}: {preset.about}", f"Source: {preset.source}", *expected)))
+            notes = {"Source": preset.source, "Expected": preset.expected, "Pretrained weights": preset.weights}
+            lines = (f"{what}: {note}" for what, note in notes.items() if note)
+            table.add_row(preset.name, "\n".join((f"{command}: {preset.about}", *lines)))
     say(table)
     return EXIT_OK
 

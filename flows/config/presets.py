@@ -9,6 +9,8 @@ import yaml
 
 from manifests.errors import ConfigError, did_you_mean
 from storage.index import JsonObject
+from training.models import paper_weights
+from training.models.deepfake_detector import BACKBONE
 
 PRESETS_DIR = Path(__file__).parent / "presets"
 TRAINING_PRESETS_DIR = Path(__file__).parents[2] / "training" / "presets"
@@ -32,6 +34,12 @@ class Preset:
 
     expected: str = ""
     """Preprocessing only: number of records that each dataset gives."""
+
+    @property
+    def weights(self) -> str | None:
+        """Return the weights from which the paper of a training recipe starts; None if there are none."""
+        model = self.settings.get("model", {})
+        return paper_weights(model["name"], model.get("backbone", BACKBONE)) if "name" in model else None
 
 
 def preset_names(folder: Path = PRESETS_DIR) -> list[str]:

@@ -12,7 +12,7 @@ from manifests.datasets.ignored import Ignored
 from manifests.datasets.recognise import NAMING, NAMING_HELD_OUT, recognise_layout
 from manifests.entry import MINIATURE, VideoEntry
 from manifests.errors import ConfigError
-from manifests.indexing import Survey, index_dataset, survey_dataset
+from manifests.indexing import Survey, index_dataset, is_miniature, survey_dataset
 from manifests.row import ManifestRow
 
 
@@ -45,7 +45,8 @@ class Source:
 
     def __str__(self) -> str:
         """Return folder and layout, for a person."""
-        return f"{self.survey.root}: {self.survey.dataset.title} ({self.why})"
+        what = "a miniature of " if is_miniature(self.survey.root) else ""
+        return f"{self.survey.root}: {what}{self.survey.dataset.title} ({self.why})"
 
 
 def survey_sources(main: DatasetSettings, held_out: Iterable[HeldOutSettings] = ()) -> tuple[Source, ...]:

@@ -89,7 +89,11 @@ class TrainResult:
         return f"{auc} after {self.num_steps:,} steps{start}"
 
 
-def train(config: TrainConfig, say: Say = lambda _: None, weights: Path | None = None) -> TrainResult:
+def silent(_line: str) -> None:
+    """Say nothing; unlike a lambda, it can be passed to another process."""
+
+
+def train(config: TrainConfig, say: Say = silent, weights: Path | None = None) -> TrainResult:
     """Train a model on stores, or resume the run in its folder.
 
     Args:
@@ -271,7 +275,8 @@ def _trainer(
         # Updated before the checkpoint of the epoch is written, so that it includes the count.
         patience = EarlyStopping("val_auc", mode="max", patience=settings.patience, check_on_train_epoch_end=False)
         callbacks.append(patience)
-    if not sys.stderr.isatty():
+    has_terminal = sys.stdout.isatty() and sys.stderr.isatty()  # the bar is drawn on stdout
+    if not has_terminal:
         callbacks.append(EpochLines(say))
     if settings.max_minutes is not None:
         callbacks.append(TimeLimit(settings.max_minutes, resume_point, keeper))
@@ -297,7 +302,7 @@ def _trainer(
         use_distributed_sampler=False,  # the samplers distribute items themselves
         enable_checkpointing=False,  # ResumePoint and ModelKeeper write files atomically
         enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
+        enable_progress_bar=has_terminal,
     )
 
 

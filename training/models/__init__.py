@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 MAX_SUGGESTIONS = 5
 # Weights from which the papers of the presets start: timm's names with tags; `tasks.models.weights` knows the files.
-# M2TR's authors start from AdvProp weights (arXiv 1911.09665), and feed them images normalised as ImageNet's.
+# M2TR's authors start from AdvProp weights (arXiv 1911.09665), and feed them images normalised as ImageNet's. Of the
+# detector of ff_attribution, arXiv 2404.18649 says that it was pretrained on ImageNet-1k.
 PAPER_WEIGHTS: dict[str, str] = {
     "m2tr": "tf_efficientnet_b4.ap_in1k",
     "xception": "legacy_xception.tf_in1k",

@@ -14,6 +14,7 @@ from flows.cli.parser import _parser
 from manifests.errors import ConfigError
 from tasks.models.weights import WEIGHTS, WEIGHTS_VARIABLE, WeightFile
 from tests.helpers.servers import WebServer, running
+from training.models import PAPER_WEIGHTS
 
 Output = pytest.CaptureFixture[str]
 
@@ -90,6 +91,16 @@ def test_fetch_goes_to_the_variables_folder(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(tmp_path / "variable"))
     assert weights("fetch", "two", "two") == 0
     assert capsys.readouterr().out == f"two: {tmp_path / 'variable' / 'two.pth'}\n"
+
+
+def test_the_name_of_a_recipe_stands_for_its_backbone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Output
+) -> None:
+    monkeypatch.setitem(PAPER_WEIGHTS, "m2tr", "two")
+    assert weights("fetch", "m2tr", "m2tr-code", "two", "--weights-dir", tmp_path) == 0
+    assert capsys.readouterr().out == f"two: {tmp_path / 'two.pth'}\n"
+    with pytest.raises(ConfigError, match="weights: got 'm2tr-small', expected one of one, two"):
+        weights("fetch", "m2tr-small")
 
 
 def test_fetch_goes_on_after_a_failure(web: WebServer, tmp_path: Path, capsys: Output) -> None:

@@ -55,6 +55,16 @@ def test_one_manifest_of_two_datasets(ffpp: Path, celeb_df: Path) -> None:
     assert indexed.test_datasets == ("celeb_df",)
 
 
+def test_a_miniature_to_test_on_has_its_own_name_and_the_same_video_ids(ffpp: Path, celeb_df: Path) -> None:
+    (celeb_df / "miniature.json").write_text('{"made_by": "faceshards sample"}')
+    sources = survey_sources(DatasetSettings(root=ffpp), (HeldOutSettings(root=celeb_df),))
+    assert str(sources[1]).startswith(f"{celeb_df}: a miniature of Celeb-DF v1, v2 or ++ (found ")
+    assert str(sources[0]).startswith(f"{ffpp}: FaceForensics++, official tree (found ")
+    indexed = index_sources(sources, probing=False)
+    assert indexed.test_datasets == ("miniature-celeb_df",)
+    assert {"celeb_df/YouTube-real/00009", "celeb_df:Celeb-real/odd.mp4"} <= {row.video_id for row in indexed.rows}
+
+
 def test_only_the_listed_videos_of_a_test_dataset(ffpp: Path, celeb_df: Path) -> None:
     indexed = index_sources(
         survey_sources(DatasetSettings(root=ffpp), (HeldOutSettings(root=celeb_df, only_listed=True),)), probing=False

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from manifests.errors import ConfigError
 from storage.index import read_index, write_index
@@ -19,7 +20,15 @@ from training.fit.callbacks import Curve, EpochLines, TimeLimit
 from training.fit.train import train
 from training.models.checkpoint import AboutModel, load_model, make_model, save_model
 from training.models.timm_detector import TimmDetector
-from training.run_folder import CURVE_NAME, MODEL_NAME, RESUME_NAME, read_curve, read_state
+from training.run_folder import (
+    CONFIG_NAME,
+    CURVE_NAME,
+    MODEL_NAME,
+    RESUME_NAME,
+    read_curve,
+    read_state,
+    require_same_run,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 
@@ -165,7 +174,8 @@ def test_without_a_terminal_each_epoch_is_a_line(store: Path, tmp_path: Path, mo
 def test_on_a_terminal_a_bar_is_shown_instead(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    for stream in ("stdout", "stderr"):
+        monkeypatch.setattr(f"sys.{stream}.isatty", lambda: True)
     lines: list[str] = []
     train(configured(store, tmp_path / "run", trainer={"epochs": 1}, data={"epoch_items": 8}), lines.append)
     assert len(lines) == 2
@@ -258,6 +268,15 @@ def test_another_configuration_is_refused_with_the_difference(store: Path, tmp_p
     train(configured(store, tmp_path / "run", trainer={"epochs": 1}))
     with pytest.raises(ConfigError, match=r"optim\.lr: 0\.003 → 0\.1"):
         train(configured(store, tmp_path / "run", trainer={"epochs": 1}, optim={"lr": 0.1}))
+
+
+def test_a_run_from_before_crops_were_refused_is_resumed(store: Path, tmp_path: Path) -> None:
+    config = configured(store, tmp_path / "run", data={"allow_upsampling": True})
+    settings = config.model_dump(mode="json")
+    del settings["data"]["allow_upsampling"]
+    config.run.mkdir()
+    (config.run / CONFIG_NAME).write_text(yaml.safe_dump(settings))
+    require_same_run(config)
 
 
 def test_m2tr_with_all_its_losses(store: Path, tmp_path: Path) -> None:

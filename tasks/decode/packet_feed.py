@@ -1,6 +1,7 @@
 """Feed of a file's packets into FFmpeg's decoder, which notes damage by every sign that FFmpeg gives.
 
-    packet    marked corrupt: cut short, or others before it are lost, as counters of MPEG-TS tell
+    packet    marked corrupt: cut short, or others before it are lost, as counters of MPEG-TS tell; not just before a
+              key frame, where segments of a download or a broadcast are joined
     error     FFmpeg cannot read or decode the packet
     frame     marked corrupt, or parts of it are concealed
     log       a line of FFmpeg's log that has no other sign, see DAMAGE_LINES; `crccheck` compares checksums
@@ -11,6 +12,7 @@ a file counts as visibly damaged if a frame differs from the sound one by more t
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -25,13 +27,18 @@ from manifests.probe.ffmpeg_log import log_lines
 from tasks.media import Stage
 
 if TYPE_CHECKING:
+    from av.packet import Packet
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 # Lines of the decoders of HEVC, MJPEG, FFV1 and Microsoft's MPEG-4, and of the demuxers of Ogg and ASF.
 DAMAGE_LINES = re.compile(
     "mismatch|undecodable NALU|Could not find ref with POC|error y=|bad vlc|error count|overflow|concealing|"
     "fragment position invalid"
 )
+MAX_JOINED_PACKETS = 3  # from a mark to the key frame: FFmpeg marks the packet that it was putting together
+# Times of frames that a muxer wrote in a wrong order differ by a few frames, joined recordings by more.
+MAX_STEP_BACK_SECONDS = 0.5
 MAX_NAMED_RANGES = 5  # of damaged frames in one message
 
 
@@ -51,6 +58,7 @@ class PacketFeed:
         self.place = 0  # number of the next packet in decoding order
         self.is_over = False  # whether all packets are decoded, and the decoder has returned all frames
         self.damaged_times: list[float | None] = []  # seconds of each damaged packet or frame; None: unknown
+        self.marked: list[tuple[int, float | None]] = []  # (place, seconds) of packets that may be damaged, or joined
 
     def skip(self, is_needed: npt.NDArray[np.bool_]) -> None:
         """Go to the next packet that is needed, according to a (P,) mask."""
@@ -72,22 +80,36 @@ class PacketFeed:
                 packet = next(self._packets, None)
                 self.is_over = packet is None
                 frames = self._decoder.decode(packet)
-                is_damaged = packet is not None and packet.is_corrupt
+                is_damaged = False
             except av.error.FFmpegError as error:
                 if isinstance(error, OSError):
                     raise
                 is_damaged = True
         self.place += packet is not None
+        time = None if packet is None else _seconds_of(packet)
         if is_damaged or any(DAMAGE_LINES.search(text) for *_, text in lines):
-            time = None if packet is None else packet.dts if packet.pts is None else packet.pts
-            base = None if packet is None else packet.time_base
-            self.damaged_times.append(None if time is None or base is None else float(time * base))
+            self.damaged_times.append(time)
+        self._judge_marks(packet, time)
         self.damaged_times += [frame.time for frame in frames if frame.is_corrupt]
         return frames
+
+    def _judge_marks(self, packet: Packet[VideoStream] | None, time: float | None) -> None:
+        """Take packets that are marked corrupt as damaged, but those just before a key frame."""
+        if packet is not None and packet.is_keyframe:
+            self.marked.clear()
+        if packet is not None and packet.is_corrupt:
+            self.marked.append((self.place, time))
+        while self.marked and (packet is None or self.place - self.marked[0][0] >= MAX_JOINED_PACKETS):
+            self.damaged_times.append(self.marked.pop(0)[1])
 
     def close(self) -> None:
         """Free the decoder and close the file."""
         self._closing.close()
+
+
+def _seconds_of(packet: Packet[VideoStream]) -> float | None:
+    ticks = packet.dts if packet.pts is None else packet.pts
+    return None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
 
 
 def all_frames(path: Path) -> Iterator[VideoFrame]:
@@ -108,12 +130,17 @@ def require_sound(path: Path, pts_seconds: npt.NDArray[np.float64]) -> None:
         pts_seconds: (N,) float64 times of its frames.
 
     Raises:
-        Fault: frames are damaged, which the text names by their numbers; or their number is another one.
+        Fault: frames are damaged, which the text names by their numbers; or their number is another one; or their times
+            go back, as where two recordings are joined, so that they are not in the order of `pts_seconds`.
     """
-    feed, num_found, damaged = PacketFeed(path), 0, set[int]()
+    feed, num_found, latest, damaged = PacketFeed(path), 0, -math.inf, set[int]()
     try:
         while not feed.is_over:
-            num_found += len(feed.decode())
+            for frame in feed.decode():
+                now = latest if frame.pts is None else frame.time
+                if now < latest - MAX_STEP_BACK_SECONDS:
+                    raise Fault(f"times that go back from {latest:.1f} to {now:.1f} s at frame {num_found}")
+                latest, num_found = max(latest, now), num_found + 1
             for time in feed.damaged_times:
                 later = num_found if time is None else int(np.searchsorted(pts_seconds, time, side="right"))
                 damaged.add(min(max(later - 1, 0), len(pts_seconds) - 1))

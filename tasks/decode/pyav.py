@@ -123,7 +123,7 @@ class PyAvReader:
         try:
             data = self._take(frame_indices)
         except Fault as fault:
-            detail = f"{self._path.name}: got {fault}, expected every frame whole; copy it again"
+            detail = f"{self._path.name}: got {fault}, expected whole frames; copy or convert it again"
             raise VideoRejected(Stage.DECODE, Reason.DECODE_ERROR, detail) from fault
         self._position = int(frame_indices[-1]) + 1
         return FrameBatch(data=data, frame_indices=frame_indices, pts_seconds=self.pts_seconds[frame_indices])
@@ -216,6 +216,8 @@ class _PlannedWalk:
                 if number in wanted:
                     yield frame
             if self._feed.place > last_packet and all(packet > last_packet for _, packet in self._pending):
+                if self._feed.marked:
+                    raise Fault("packets marked corrupt")
                 return
             self._advance(is_needed)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tasks.decode.pyav import PyAvDecoder
 from tasks.media import Reason, Stage
 
 NUM_FRAMES = 24
+TS_PACKET_BYTES = 188
 HURT = 13  # the packet that is damaged
 X265 = "log-level=none:bframes=0"
 
@@ -34,13 +36,15 @@ CODINGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 }
 
 
-def encode(path: Path, codec: str, pixel_format: str, options: dict[str, str]) -> Path:
+def encode(path: Path, codec: str, pixel_format: str, options: dict[str, str], first_pts: int = 0) -> Path:
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 128, 96, pixel_format
         noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
         for number in range(NUM_FRAMES):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")))
+            frame = av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")
+            frame.pts = first_pts + number
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
 
@@ -74,7 +78,9 @@ def test_damage_names_the_frame(tmp_path: Path, coding: str) -> None:
     (detail,) = said
     # In HEVC the checksums of the frames that refer to it differ as well.
     named = f"frames {HURT}-{NUM_FRAMES - 1}" if "HEVC" in coding else f"frame {HURT}"
-    assert detail == f"{path.name}: got damage in {named} of {NUM_FRAMES}, expected every frame whole; copy it again"
+    assert (
+        detail == f"{path.name}: got damage in {named} of {NUM_FRAMES}, expected whole frames; copy or convert it again"
+    )
 
 
 def test_damage_in_frames_that_are_not_decoded_is_not_looked_at(tmp_path: Path) -> None:
@@ -85,6 +91,54 @@ def test_damage_in_frames_that_are_not_decoded_is_not_looked_at(tmp_path: Path) 
         assert np.array_equal(reader.read(others).data, whole[others])
     with PyAvDecoder().open(path) as reader, pytest.raises(VideoRejected, match=f"damage in frame {HURT} of"):
         reader.read(np.array([HURT], dtype=np.int64))
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_every_run_has_the_same_result(tmp_path: Path, is_damaged: bool) -> None:
+    """Runs in several threads, each in windows, so that some skip packets and some continue."""
+    path = encode(tmp_path / "clip.mp4", "libx264", "yuv420p", {"g": "8", "bf": "2"})
+    whole = read_all(path)
+    if is_damaged:
+        damage(path, HURT)
+
+    def outcome(window: int) -> bytes | str:
+        wanted = np.arange(0, NUM_FRAMES, 2, dtype=np.int64)
+        try:
+            with PyAvDecoder().open(path) as reader:
+                windows = (wanted[start : start + window] for start in range(0, len(wanted), window))
+                return b"".join(reader.read(numbers).data.tobytes() for numbers in windows)
+        except VideoRejected as rejection:
+            return rejection.detail
+
+    with ThreadPoolExecutor(4) as threads:
+        outcomes = set(threads.map(outcome, [1, 5, 12] * 4))
+    assert len(outcomes) == 1
+    assert isinstance(next(iter(outcomes)), str) is is_damaged
+    assert is_damaged or outcomes == {whole[::2].tobytes()}
+
+
+def test_joined_segments_of_a_transport_stream_are_read(tmp_path: Path) -> None:
+    """Each begins with a key frame and counts its packets anew, which FFmpeg takes for a loss."""
+    parts = [encode(tmp_path / f"{start}.ts", "libx264", "yuv420p", {}, start) for start in (0, NUM_FRAMES)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert np.array_equal(read_all(joined), np.concatenate([read_all(part) for part in parts]))
+
+
+def test_a_lost_packet_of_a_transport_stream_is_damage(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.ts", "libx265", "yuv420p", {"x265-params": X265})
+    content = path.read_bytes()
+    lost = len(content) // TS_PACKET_BYTES // 2 * TS_PACKET_BYTES
+    path.write_bytes(content[:lost] + content[lost + TS_PACKET_BYTES :])
+    with pytest.raises(VideoRejected, match=r"got damage in frame"):
+        read_all(path)
+
+
+def test_two_recordings_in_one_file_are_refused(tmp_path: Path) -> None:
+    path = encode(tmp_path / "clip.ts", "libx264", "yuv420p", {})
+    path.write_bytes(2 * path.read_bytes())
+    with pytest.raises(VideoRejected, match=r"got times that go back from \d\.\d to \d\.\d s at frame 24"):
+        read_all(path)
 
 
 def test_the_log_is_off_before_and_after(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-# Lines of the decoders of HEVC, MJPEG, FFV1 and Microsoft's MPEG-4, and of the demuxers of Ogg and ASF.
+# Codings and containers, by FFmpeg's names, whose damage has no other sign than a line of the log.
+TOLD_BY_LOG = {"hevc", "mjpeg", "ffv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "ogg", "asf"}
 DAMAGE_LINES = re.compile(
     "mismatch|undecodable NALU|Could not find ref with POC|error y=|bad vlc|error count|overflow|concealing|"
     "fragment position invalid"
@@ -53,6 +54,7 @@ class PacketFeed:
         self._closing = ExitStack()
         container, stream = self._closing.enter_context(open_video(path, Stage.DECODE))
         self._decoder = stream.codec_context
+        self._reads_log = bool(TOLD_BY_LOG & {self._decoder.codec.canonical_name, container.format.name})
         self._decoder.options = {**self._decoder.options, "err_detect": "crccheck"}
         self._packets = (packet for packet in container.demux(stream) if packet.size > 0)
         self.place = 0  # number of the next packet in decoding order
@@ -75,7 +77,7 @@ class PacketFeed:
         import av
 
         packet, frames = None, []
-        with log_lines(av.logging.WARNING) as lines:
+        with log_lines(av.logging.WARNING) if self._reads_log else nullcontext(()) as lines:
             try:
                 packet = next(self._packets, None)
                 self.is_over = packet is None
@@ -86,19 +88,18 @@ class PacketFeed:
                     raise
                 is_damaged = True
         self.place += packet is not None
-        time = None if packet is None else _seconds_of(packet)
         if is_damaged or any(DAMAGE_LINES.search(text) for *_, text in lines):
-            self.damaged_times.append(time)
-        self._judge_marks(packet, time)
+            self.damaged_times.append(_seconds_of(packet))
+        self._judge_marks(packet)
         self.damaged_times += [frame.time for frame in frames if frame.is_corrupt]
         return frames
 
-    def _judge_marks(self, packet: Packet[VideoStream] | None, time: float | None) -> None:
+    def _judge_marks(self, packet: Packet[VideoStream] | None) -> None:
         """Take packets that are marked corrupt as damaged, but those just before a key frame."""
         if packet is not None and packet.is_keyframe:
             self.marked.clear()
         if packet is not None and packet.is_corrupt:
-            self.marked.append((self.place, time))
+            self.marked.append((self.place, _seconds_of(packet)))
         while self.marked and (packet is None or self.place - self.marked[0][0] >= MAX_JOINED_PACKETS):
             self.damaged_times.append(self.marked.pop(0)[1])
 
@@ -107,7 +108,9 @@ class PacketFeed:
         self._closing.close()
 
 
-def _seconds_of(packet: Packet[VideoStream]) -> float | None:
+def _seconds_of(packet: Packet[VideoStream] | None) -> float | None:
+    if packet is None:
+        return None
     ticks = packet.dts if packet.pts is None else packet.pts
     return None if ticks is None or packet.time_base is None else float(ticks * packet.time_base)
 

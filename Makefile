@@ -13,9 +13,9 @@ export PREFECT_HOME := $(CURDIR)/build/prefect
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
-.PHONY: demo test test-long test-all coverage services bench install clean
+.PHONY: demo test test-long test-all coverage services bench install wheelhouse clean
 
-demo: install
+demo: .venv/pipeline build/prefect
 	test -e $(SAMPLE)/README.txt || $(BIN)/faceshards sample $(SAMPLE)
 	$(BIN)/faceshards preprocess ffpp $(SAMPLE) --out $(STORE) --set frames.count=8
 	$(BIN)/python -m storage.inspect $(STORE) --verify
@@ -58,11 +58,22 @@ install: .venv/installed build/prefect build/coverage
 build/prefect build/coverage:
 	mkdir -p $@
 
-.venv/installed: pyproject.toml
+$(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python: got %d.%d, expected 3.11 or newer" % sys.version_info[:2])'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(PYTHON) -m venv .venv
+
+.venv/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@ .venv/pipeline
+
+# What preprocessing needs, a part of the above. pip shows what it fetches, since that takes minutes.
+.venv/pipeline: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[pipeline]'
 	touch $@
+
+# Every wheel of faceshards[all] for this machine's Python, to carry to machines without internet: docs/clusters.md.
+wheelhouse: $(BIN)/python
+	$(BIN)/python -m pip wheel --constraint constraints.txt --wheel-dir build/wheelhouse '.[all]'
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

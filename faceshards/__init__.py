@@ -7,13 +7,17 @@
     dataset = faceshards.FaceDataset("OUT", "train")                 # for torch.utils.data.DataLoader
     loader = DataLoader(dataset, batch_size=32, collate_fn=faceshards.collate)
 
-`import faceshards` loads no other package; each name loads what it needs at its first use.
+`import faceshards` loads no other package; each name loads what it needs at its first use. `open` needs the base
+installation, `FaceDataset` and `collate` also torch, `preprocess` the extra `pipeline`.
 """
 
 from __future__ import annotations
 
 import os
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -49,9 +53,32 @@ def open(path: str | os.PathLike[str], split: str | None = None, *, allow_incomp
         StoreCorrupt: the index is broken.
         ValueError: an unknown split.
     """
-    from storage.store import RecordStore
+    store: RecordStore = imported("storage.store").RecordStore(path, split, allow_incomplete)
+    return store
 
-    return RecordStore(path, split, allow_incomplete)
+
+def imported(module: str) -> ModuleType:
+    """Import a module of faceshards.
+
+    Raises:
+        ImportError: another folder or distribution hides it, or it needs a package that is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or module).partition(".")[0]
+        own = Path(__file__).resolve().parents[1] / package
+        if own.is_dir():
+            spec = find_spec(package)
+            found = next(iter(spec.submodule_search_locations or ()), spec.origin) if spec else None
+            raise ImportError(
+                f"package {package}: got {found or 'nothing'}, expected {own}; another folder or distribution of this "
+                "name hides faceshards: run from another folder, or install it into an environment of its own"
+            ) from error
+        raise ImportError(
+            f"{module}: got an installation without the package {package}, expected it; pip install {package}, or "
+            "'faceshards[all]'"
+        ) from error
 
 
 if not TYPE_CHECKING:  # type checkers see the imports above, and refuse other names
@@ -64,7 +91,7 @@ if not TYPE_CHECKING:  # type checkers see the imports above, and refuse other n
             value: object = version("faceshards")
         elif name in _HOMES:
             module, attribute = _HOMES[name]
-            value = getattr(import_module(module), attribute)
+            value = getattr(imported(module), attribute)
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
         globals()[name] = value

@@ -8,11 +8,14 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from skimage import data
 
 from flows.cli.parser import _parser
@@ -35,6 +38,30 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 VERSION = PROJECT["version"]
 # Keep a Changelog 1.1.0's own.
 KINDS_OF_CHANGES = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+
+
+def test_the_constraints_pin_every_requirement_for_every_python_that_is_named() -> None:
+    """`scripts/constraints` writes the file; a requirement that was changed without it is found here."""
+    pins: dict[str, list[Requirement]] = defaultdict(list)
+    for line in text_of("constraints.txt").splitlines():
+        if line and not line.startswith("#"):
+            pins[Requirement(line).name].append(Requirement(line))
+    pythons = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    assert pythons == ["3.11", "3.12", "3.13"]
+    wanted = [
+        *PROJECT["dependencies"],
+        *(line for extra in PROJECT["optional-dependencies"].values() for line in extra),
+    ]
+    for requirement in map(Requirement, wanted):
+        for python in pythons if requirement.name != PROJECT["name"] else ():
+            here = {"python_version": python, "python_full_version": f"{python}.0"}
+            found = [
+                next(iter(pin.specifier)).version
+                for pin in pins[canonicalize_name(requirement.name)]
+                if pin.marker is None or pin.marker.evaluate(here)
+            ]
+            assert len(found) == 1, f"{requirement} on Python {python}: got {found}, expected one pin"
+            assert requirement.specifier.contains(found[0], prereleases=True), f"{requirement}: got {found[0]}"
 
 
 def text_of(name: str) -> str:

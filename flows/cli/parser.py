@@ -20,7 +20,7 @@ from typing import NoReturn
 from flows.cli import data, download, model, pipeline, preprocess, setup, store
 from flows.cli.command import add_commands
 from flows.cli.console import complain
-from flows.cli.guard import require_own_packages
+from flows.cli.guard import PACKAGES, missing_package, require_own_packages
 from manifests.errors import EXIT_OK, EXIT_USAGE, FaceshardsError, did_you_mean, exit_status
 
 # Telemetry is off: Prefect's client obeys the first variable, its server the second.
@@ -55,13 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (`| head`) has closed the pipe. Python would report it again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in PACKAGES:
+            raise
+        return _failed(missing_package(error))
     except (FaceshardsError, OSError) as error:
-        status = exit_status(error)
-        complain("error:" if status == EXIT_USAGE else "failed:", error=error)
-        return status
+        return _failed(error)
     except KeyboardInterrupt as interrupt:
         complain("interrupted; run the same command again to resume")
         return exit_status(interrupt)
+
+
+def _failed(error: Exception) -> int:
+    """Print an error in one line and return its exit status."""
+    status = exit_status(error)
+    complain("error:" if status == EXIT_USAGE else "failed:", error=error)
+    return status
 
 
 class StderrHandler(logging.Handler):

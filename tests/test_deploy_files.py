@@ -419,7 +419,7 @@ def test_hooks_use_the_tools_of_the_environment() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "got no such file"),
+        (None, "got No such file"),
         ("deployments: [}", "expected YAML"),
         ("- a list", "got the deployment names []"),
         ("deployments: []", "got the deployment names []"),

@@ -134,8 +134,15 @@ def presets(_options: Options) -> int:
 
 def deploy(_options: Options) -> int:
     """Register the deployments."""
+    from flows.server.deploy import CHECKOUT, default_folder
     from flows.server.deploy import deploy as deploy_all
 
-    names = deploy_all()
-    say(f"Registered {', '.join(names)}. Run one with `prefect deployment run {names[0]}`.")
+    names = deploy_all(folder := default_folder())
+    say(
+        f"Registered {', '.join(names)}; their runs work in {folder}. Run one with `prefect deployment run {names[0]}`."
+    )
+    if folder != CHECKOUT:
+        say(
+            "Prefect knows such short names where PREFECT_PLUGINS_ENABLED=true is set, and in a checkout of faceshards."
+        )
     return EXIT_OK

@@ -1,7 +1,9 @@
 """Registration of the deployments of prefect.yaml with a Prefect server, for `faceshards deploy`.
 
-The same by hand, in the checkout: `prefect work-pool create local --type process`, then `prefect --no-prompt deploy
---all`. That leaves out the automations by which the server starts dead runs again (flows/server/automations.py).
+The file lies beside this module, so that an installed wheel has it; the one in the root of a checkout is a link to it. A
+prefect.yaml in the current folder comes first. The same by hand, in the checkout: `prefect work-pool create local --type
+process`, then `prefect --no-prompt deploy --all`. That leaves out the automations by which the server starts dead runs
+again (flows/server/automations.py).
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.responses import DeploymentResponse
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
+FILE_NAME: Final = "prefect.yaml"
+PACKAGED_FILE: Final = Path(__file__).resolve().with_name(FILE_NAME)
 POOL_NAME: Final = "local"
 POOL_TYPE: Final = "process"
 
@@ -45,24 +49,32 @@ MESSAGE_LENGTH: Final = 400
 START_A_SERVER: Final = "start one with `prefect server start`, then `export PREFECT_API_URL=http://127.0.0.1:4200/api`"
 
 
-def deploy(checkout: Path = CHECKOUT) -> tuple[str, ...]:
-    """Register or update every deployment of `checkout`/prefect.yaml, and the automations.
+def default_folder() -> Path:
+    """Return the checkout that this module is part of; outside one, the current folder."""
+    return CHECKOUT if (CHECKOUT / FILE_NAME).exists() else Path.cwd()
+
+
+def deploy(folder: Path | None = None) -> tuple[str, ...]:
+    """Register or update every deployment of a folder's prefect.yaml, or of the packaged one, and the automations.
 
     Args:
-        checkout: the folder with prefect.yaml; flows run in it, and relative paths in their settings start there.
+        folder: the folder in which flows run, and where relative paths in their settings start; by default
+            `default_folder()`.
 
     Returns:
         The names of the deployments, in the file's order.
 
     Raises:
-        ConfigError: there is no prefect.yaml, no server answers, the work pool has another type, or Prefect failed.
+        ConfigError: prefect.yaml cannot be used, no server answers, the work pool has another type, or Prefect failed.
     """
-    names = deployment_names(checkout / "prefect.yaml")
+    folder = default_folder() if folder is None else folder
+    prefect_file = folder / FILE_NAME if (folder / FILE_NAME).exists() else PACKAGED_FILE
+    names = deployment_names(prefect_file)
     api_url = reachable_server()
     ensure_work_pool()
     switched_on = _active_schedules(names)
     try:
-        _register(checkout, api_url)
+        _register(folder, prefect_file, api_url)
     finally:
         _switch_on(names, switched_on)
     ensure_automations()
@@ -73,15 +85,12 @@ def deployment_names(prefect_file: Path) -> tuple[str, ...]:
     """Return the names of the deployments in `prefect_file`, in its order.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or has a deployment without a name or none at all.
+        ConfigError: the file cannot be read, is not YAML, or has a deployment without a name or none at all.
     """
     try:
         content = yaml.safe_load(prefect_file.read_text(encoding="utf-8"))
-    except FileNotFoundError as cause:
-        raise ConfigError(
-            f"prefect.yaml: got no such file in {prefect_file.parent}, expected the checkout of faceshards; "
-            "install with `pip install -e .` from a clone"
-        ) from cause
+    except OSError as cause:
+        raise ConfigError(f"{prefect_file}: got {cause.strerror}, expected a file that can be read") from cause
     except yaml.YAMLError as cause:
         raise ConfigError(f"{prefect_file}: got {_one_line(str(cause))}, expected YAML; correct the file") from cause
     deployments = content.get("deployments") if isinstance(content, dict) else None
@@ -216,19 +225,19 @@ def _read_deployments(names: Sequence[str]) -> list[DeploymentResponse]:
         return client.read_deployments(deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=list(names))))
 
 
-def _register(checkout: Path, api_url: str) -> None:
-    """Run `prefect deploy --all` in `checkout`.
+def _register(folder: Path, prefect_file: Path, api_url: str) -> None:
+    """Run `prefect deploy --all` in a folder.
 
     Raises:
         ConfigError: Prefect failed; the message quotes its error.
     """
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(prefect_file)]
     plain_output = {"PREFECT_CLI_COLORS": "false", "PREFECT_CLI_WRAP_LINES": "false"}
     environment = {**os.environ, **plain_output, "PREFECT_API_URL": api_url}
     try:
         finished = subprocess.run(
             command,
-            cwd=checkout,
+            cwd=folder,
             env=environment,
             capture_output=True,
             text=True,
@@ -244,7 +253,7 @@ def _register(checkout: Path, api_url: str) -> None:
         message = last_message(finished.stdout, finished.stderr)
         raise ConfigError(
             f"prefect deploy: got exit status {finished.returncode} ({message}), expected 0; "
-            f"run `prefect --no-prompt deploy --all` in {checkout} to see its whole output"
+            f"run `prefect --no-prompt deploy --all` in {folder} to see its whole output"
         )
 
 

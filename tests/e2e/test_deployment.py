@@ -199,6 +199,14 @@ def test_deploy_without_a_server_says_how_to_get_one(server: Server, api_url: st
     assert (finished.stderr.count("\n"), finished.returncode) == (1, 1)
 
 
+def test_a_folder_without_a_file_gets_the_packaged_deployments(server: Server, tmp_path: Path) -> None:
+    finished = server.deploy(str(tmp_path))
+
+    assert (finished.stdout, finished.stderr, finished.returncode) == (" ".join(NAMES) + "\n", "", 0)
+    (step,) = server.ask("GET", f"/deployments/name/{FULL_NAME}")["pull_steps"]
+    assert step == {"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}
+
+
 def test_deploy_says_what_prefect_refused(server: Server, tmp_path: Path) -> None:
     content = "deployments: [{name: one, entrypoint: no_such_module.flow, work_pool: {name: local}}]"
     (tmp_path / "prefect.yaml").write_text(content, encoding="utf-8")

@@ -1,9 +1,9 @@
 """Registration of the deployments of prefect.yaml with a Prefect server, for `faceshards deploy`.
 
-The file lies beside this module, so that an installed wheel has it; the one in the root of a checkout is a link to it. A
-prefect.yaml in the current folder comes first. The same by hand, in the checkout: `prefect work-pool create local --type
-process`, then `prefect --no-prompt deploy --all`. That leaves out the automations by which the server starts dead runs
-again (flows/server/automations.py).
+The file lies beside this module, so that an installed wheel has it; the one in the root of a checkout is a link to it.
+A prefect.yaml in the current folder comes first. The same by hand, in the checkout: `prefect work-pool create local
+--type process`, then `prefect --no-prompt deploy --all`. That leaves out the automations by which the server starts
+dead runs again (flows/server/automations.py).
 """
 
 from __future__ import annotations

@@ -33,6 +33,8 @@ def opened(path: Path) -> InputContainer:
     """
     import av
 
+    if int(av.__version__.partition(".")[0]) >= 19:  # it replaces what is not UTF-8, and has no option for it
+        return av.open(str(path))
     return av.open(str(path), metadata_errors="ignore")
 
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FaceDataset", "FaceshardsError", "__version__", "collate", "open", "preprocess"]
 
+_PACKAGES = ("manifests", "storage", "tasks", "training", "flows")  # what the names below come from
 _HOMES = {
     "FaceDataset": ("training.data.dataset", "StoreDataset"),
     "FaceshardsError": ("manifests.errors", "FaceshardsError"),
@@ -61,23 +62,22 @@ def imported(module: str) -> ModuleType:
     """Import a module of faceshards.
 
     Raises:
-        ImportError: another folder or distribution hides it, or it needs a package that is not installed.
+        ImportError: another folder or distribution hides a package, or one that the module needs is not installed.
     """
-    try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        package = (error.name or module).partition(".")[0]
-        own = Path(__file__).resolve().parents[1] / package
-        if own.is_dir():
-            spec = find_spec(package)
-            found = next(iter(spec.submodule_search_locations or ()), spec.origin) if spec else None
+    for package in _PACKAGES:
+        own, spec = Path(__file__).resolve().parents[1] / package, find_spec(package)
+        found = Path(spec.origin).resolve().parent if spec is not None and spec.origin else None
+        if found != own:
             raise ImportError(
                 f"package {package}: got {found or 'nothing'}, expected {own}; another folder or distribution of this "
                 "name hides faceshards: run from another folder, or install it into an environment of its own"
-            ) from error
+            )
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
         raise ImportError(
-            f"{module}: got an installation without the package {package}, expected it; pip install {package}, or "
-            "'faceshards[all]'"
+            f"{module}: got an installation without the package {error.name}, expected it; pip install {error.name}, "
+            "or 'faceshards[all]'"
         ) from error
 
 

@@ -20,15 +20,15 @@ RUN apt-get update \
 
 WORKDIR /app
 
-# The wheels, gigabytes of them, in a layer of their own: it lasts until pyproject.toml changes. The project's page is
+# The wheels, gigabytes of them, in a layer of their own: it lasts until these files change. The project's page is
 # metadata that nobody reads here; an empty one keeps an edit of it from making a new image.
 ARG TORCH_INDEX=https://pypi.org/simple
-COPY pyproject.toml LICENSE THIRD-PARTY.md ./
+COPY pyproject.toml constraints.txt LICENSE THIRD-PARTY.md ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     touch README.md \
     && sed --quiet --regexp-extended 's/^ *"(torch(vision)?[<>=][^"]*)".*/\1/p' pyproject.toml > /tmp/torch.txt \
-    && pip install --index-url "$TORCH_INDEX" --requirement /tmp/torch.txt \
-    && pip install --editable '.[server]' \
+    && pip install --index-url "$TORCH_INDEX" --constraint constraints.txt --requirement /tmp/torch.txt \
+    && pip install --constraint constraints.txt --editable '.[all,server]' \
     && rm /tmp/torch.txt
 
 

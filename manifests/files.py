@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from io import BufferedReader
+from io import BufferedReader, TextIOWrapper
 from pathlib import Path
 
 PARTIAL_PREFIX = ".partial-"
@@ -37,6 +37,21 @@ def open_regular(path: Path, max_bytes: int | None = None) -> Iterator[BufferedR
         if max_bytes is not None and found.st_size > max_bytes:
             raise OSError(errno.EFBIG, f"a file of {found.st_size:,} bytes, more than {max_bytes:,}", str(path))
         yield file
+
+
+@contextmanager
+def open_text(path: Path, errors: str = "strict") -> Iterator[TextIOWrapper]:
+    """Open a regular file for reading UTF-8, with or without a byte order mark; line ends are not translated.
+
+    Args:
+        path: a regular file, or a link to one.
+        errors: what happens to bytes that are no UTF-8, as for `open`.
+
+    Raises:
+        OSError: see `open_regular`.
+    """
+    with open_regular(path) as file, TextIOWrapper(file, encoding="utf-8-sig", errors=errors, newline="") as text:
+        yield text
 
 
 def sha256_of(path: Path) -> str:

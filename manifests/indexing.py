@@ -60,7 +60,7 @@ class Survey:
         )
         parts = (self.num_videos, num_rejected, num_company, sum(counts.values()))
         return (
-            f"{sum(parts):,} files in {self.root} = {parts[0]:,} videos + {parts[1]:,} rejected "
+            f"{sum(parts):,} files in {self.root} = {parts[0]:,} videos + {parts[1]:,} rejected by name or list "
             f"+ {parts[2]:,} beside them (masks, lists, .json) + {parts[3]:,} ignored"
         )
 

@@ -27,6 +27,7 @@ from manifests.datasets.tree_dataset import TreeDataset
 from manifests.datasets.walk import TreeFile, glance, is_utf_8, reject, reject_not_utf_8, tree_file
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
+from manifests.files import open_text
 from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected, Stage
 
@@ -189,7 +190,8 @@ def _read_list(path: Path) -> Iterator[tuple[str, str, bool]]:
         DatasetError: the list cannot be read, or a line is malformed or names a video twice.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        with open_text(path) as text:
+            lines = text.read().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(f"{path}: got {error}, expected a list of test videos") from error
     seen: set[str] = set()

@@ -14,13 +14,15 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
 from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
-from manifests.datasets.walk import TreeFile, Walk, is_utf_8, reject, reject_not_utf_8, tree_file
+from manifests.datasets.walk import TreeFile, Walk, is_utf_8, leads_to_folder, reject, reject_not_utf_8, tree_file
 from manifests.entry import FAKE, REAL, SPLIT_OF_WORD, Label, Split, VideoEntry
 from manifests.errors import DatasetError
+from manifests.files import open_text
 from manifests.rejected import Reason, Rejected
 
 METADATA = "metadata.json"
@@ -81,19 +83,26 @@ class DFDC(TreeDataset):
             yield reject(file.path, Reason.UNRECOGNISED_NAME, detail)
 
 
-def _metadata_below(root: Path) -> Iterator[Path]:
-    """Yield the paths of metadata files, down to the depth at which they may lie."""
-    for directory, subfolders, names in os.walk(root, followlinks=True):
-        depth = len(Path(directory).relative_to(root).parts)
-        subfolders[:] = sorted(subfolders) if depth < MAX_DEPTH else []
-        if METADATA in names:
-            yield Path(directory, METADATA)
+def _metadata_below(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """Yield the paths of metadata files, down to the depth at which they may lie; other names are not kept."""
+    folders: list[str] = []
+    has_metadata = False
+    with suppress(OSError), os.scandir(folder) as listing:
+        for item in listing:
+            has_metadata |= item.name == METADATA
+            if depth < MAX_DEPTH and leads_to_folder(item):
+                folders.append(item.name)
+    if has_metadata:
+        yield folder / METADATA
+    for name in sorted(folders):
+        yield from _metadata_below(folder / name, depth + 1)
 
 
 def _is_ours(path: Path) -> bool:
     """Whether a file has the structure of DFDC's metadata."""
     try:
-        metadata = json.loads(path.read_bytes())
+        with open_text(path) as text:
+            metadata = json.load(text)
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(metadata, dict) and any(
@@ -116,7 +125,8 @@ def _survey_part(root: Path, part: tuple[str, ...], videos: Sequence[TreeFile]) 
     """
     source = Path(root, *part, METADATA)
     try:
-        metadata = json.loads(source.read_bytes())
+        with open_text(source) as text:
+            metadata = json.load(text)
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{source}: got {error}, expected JSON; unpack the archive again") from error
     if not isinstance(metadata, dict):

@@ -29,6 +29,7 @@ from manifests.datasets.tree_dataset import TreeDataset
 from manifests.datasets.walk import TreeFile, glance, is_folder, reject, tree_file
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
+from manifests.files import open_text
 from manifests.rejected import Reason, Rejected, Stage
 
 COMPRESSION = "c23"
@@ -138,7 +139,7 @@ def _read_table(root: Path) -> dict[str, _Line]:
     table = root / TABLE
     lines: dict[str, _Line] = {}
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        with open_text(table) as file:
             reader = csv.DictReader(file)
             for row in reader:
                 video_id, line = _read_line(row, reader.line_num)

@@ -29,6 +29,7 @@ from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
 from manifests.datasets.walk import TreeFile, glance, is_folder, is_utf_8, reject, reject_not_utf_8, tree_file
 from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry
 from manifests.errors import DatasetError
+from manifests.files import open_text
 from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected, Stage
 
@@ -152,7 +153,7 @@ def _columns_of(path: Path) -> list[str]:
     """Return the column names in the first line of a CSV, in lower case; empty if it cannot be read."""
     try:
         # Broken characters in later lines are reported when these are read.
-        with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+        with open_text(path, errors="replace") as file:
             return [name.strip().lower() for name in next(csv.reader(file), [])]
     except (OSError, csv.Error):
         return []
@@ -201,7 +202,7 @@ def _read_table(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
         DatasetError: the file cannot be read.
     """
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        with open_text(table) as file:
             reader = csv.DictReader(file)
             for line in reader:
                 values = {(name or "").strip().lower(): value for name, value in line.items()}

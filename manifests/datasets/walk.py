@@ -110,9 +110,25 @@ def glance(root: Path) -> list[str]:
         return []
 
 
+def leads_to_folder(item: os.DirEntry[str]) -> bool:
+    """Whether an item is a folder that can be reached, or a link to one."""
+    try:
+        return item.is_dir()
+    except OSError:
+        return False
+
+
 def subfolders(root: Path) -> Iterator[Path]:
-    """Yield the first folders directly in a folder, in order; nothing if it cannot be listed."""
-    return islice((root / name for name in glance(root) if is_folder(root / name)), NUM_FOLDERS_SEARCHED)
+    """Yield the first folders directly in a folder, in order; nothing if it cannot be listed.
+
+    Names of files are not kept: there may be a million.
+    """
+    try:
+        with os.scandir(root) as listing:
+            names = sorted(item.name for item in listing if leads_to_folder(item))
+    except OSError:
+        return iter(())
+    return islice((root / name for name in names), NUM_FOLDERS_SEARCHED)
 
 
 def shown(names: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from manifests.entry import SPLIT_OF_WORD, SPLITS, Split, VideoEntry
 from manifests.errors import SplitError
+from manifests.files import open_text
 
 
 def splits_of_file(entries: Iterable[VideoEntry], split_file: Path) -> dict[str, Split]:
@@ -30,7 +31,7 @@ def splits_of_file(entries: Iterable[VideoEntry], split_file: Path) -> dict[str,
 def _read_file(path: Path) -> tuple[str, dict[str, Split]]:
     """Return the name of the column that names videos, and name → split."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_text(path) as file:
             lines = csv.DictReader(file)
             names = lines.fieldnames or []
             column = next((name for name in ("video_id", "path") if name in names), None)

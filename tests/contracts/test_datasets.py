@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from manifests.datasets.ignored import Ignored, IgnoredReason, num_files_of
 from manifests.datasets.recognise import recognise_layout
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
-from manifests.indexing import survey_dataset
-from manifests.rejected import Rejected, Stage
+from manifests.indexing import index_dataset, survey_dataset
+from manifests.rejected import Reason, Rejected, Stage
 
 NOT_UTF_8 = os.fsdecode(b"\xff\xfe.mp4")
 
@@ -364,7 +364,7 @@ def test_every_file_on_disk_is_accounted_for(tree: Tree, root: Path) -> None:
     num_files = sum(len(names) for _, _, names in os.walk(root))
     assert len(found.entries) + num_rejected + num_ignored == num_files
     assert found.accounts.startswith(
-        f"{num_files} files in {root} = {len(tree.videos)} videos + {num_rejected} rejected"
+        f"{num_files} files in {root} = {len(tree.videos)} videos + {num_rejected} rejected by name or list"
     )
 
 
@@ -409,3 +409,26 @@ def test_results_of_faceshards_are_no_videos(tree: Tree, root: Path) -> None:
     assert any(
         item.reason is IgnoredReason.COMPANY and item.path.endswith("clip.scores") for item in ignored(tree, root)
     )
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_a_list_that_is_no_file_is_not_waited_for(tree: Tree, root: Path, make: Callable[[Path], None]) -> None:
+    dataset = DATASETS[tree.layout]
+    for path in tree.texts:
+        (root / path).unlink()
+        make(root / path)
+    recognised = dataset.recognise(root)
+    assert (recognised is None) == (tree.layout == "dfdc" or "labels.csv" in tree.texts)
+    if tree.texts and recognised is not None:
+        with pytest.raises(DatasetError, match="not a regular file"):
+            list(dataset.survey(root))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"])
+def test_a_video_that_is_no_file_is_rejected(tree: Tree, root: Path, make: Callable[[Path], None]) -> None:
+    (root / tree.videos[0]).unlink()
+    make(root / tree.videos[0])
+    rows = index_dataset(survey_dataset(DATASETS[tree.layout], root))
+    (row,) = [row for row in rows if row.path == tree.videos[0]]
+    assert row.reason is Reason.UNREADABLE
+    assert (row.detail or "").endswith("a pipe or a device, not a regular file")

@@ -140,10 +140,8 @@ def test_a_class_without_videos_is_the_first_line_and_the_status(tmp_path: Path,
     assert index(tmp_path / "data", "--report", report) == 1
     said = capsys.readouterr()
     assert said.err.startswith(f"no video: {tmp_path}/data: no fake video: fake/ has no video, but 2 files (picture): ")
-    assert (
-        f"5 files in {tmp_path}/data = 2 videos + 0 rejected + 0 beside them (masks, lists, .json) + 3 ignored"
-        in said.out
-    )
+    parts = "2 videos + 0 rejected by name or list + 0 beside them (masks, lists, .json) + 3 ignored"
+    assert f"5 files in {tmp_path}/data = {parts}" in said.out
     assert "ignored 2 files (picture): fake/clip (2: 1.png, 2.png); pictures are not taken" in said.out
     assert "ignored 1 file (unfinished_download): fake/c.mp4.part; finish the download" in said.out
     assert json.loads(report.read_text())["ignored"] == [

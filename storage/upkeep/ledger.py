@@ -128,8 +128,18 @@ class Ledger:
         return replace(self._header, shards=tuple(self._shards.values()))
 
     def known_entries(self) -> dict[str, VideoEntry]:
-        """Return the probed entries of earlier runs by video_id."""
-        return {video_id: row.entry for video_id, row in self.rows.items() if row.entry is not None}
+        """Return the probed entries of earlier runs by video_id.
+
+        Videos still to process whose entry says nothing about their picture are not probed: versions that wrote such
+        entries counted packets as frames.
+        """
+        return {
+            video_id: replace(row.entry, sha256=None)
+            if row.status == "pending" and not row.entry.picture
+            else row.entry
+            for video_id, row in self.rows.items()
+            if row.entry is not None
+        }
 
     def stored_entries(self) -> list[VideoEntry]:
         """Return the entries whose records the store holds, with their splits."""

@@ -37,6 +37,7 @@ def entry_of(name: str, split: str | None = "train", content: str = CONTENT) -> 
         split=split,  # type: ignore[arg-type]  # a known word
         num_frames=50,
         fps=Fraction(25),
+        picture="yuv420p, no matrix stated, limited range",
         sha256=content,
     )
 

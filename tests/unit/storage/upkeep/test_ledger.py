@@ -97,6 +97,14 @@ def test_a_run_that_only_began_keeps_its_splits_and_measurements(tmp_path: Path)
         RecordStore(tmp_path)
 
 
+def test_what_an_older_version_measured_and_did_not_process_is_measured_again(tmp_path: Path) -> None:
+    older = replace(entry_of("001", "test"), picture=None)
+    Ledger(tmp_path, CONFIG, DIGEST).begin([pending(older), pending(entry_of("002"))])
+    known = reopened(tmp_path).known_entries()
+    assert [entry.is_probed for entry in known.values()] == [False, True]
+    assert known[older.video_id].split == "test"
+
+
 def test_what_is_said_of_a_split_is_said_until_it_is_made_anew(tmp_path: Path) -> None:
     make_store(tmp_path, [entry_of("001")])
     rows = list(reopened(tmp_path).rows.values())

@@ -7,6 +7,7 @@
     Ogg            the end of each page, and a last page of each stream
     ASF (WMV)      the file size, unless it is a broadcast
     MPEG-TS, -PS   the end of the last packet
+    IVF, GIF       the end of each frame, of each block
 
 Each format is known by its first bytes. Lengths that are 0 or unknown, as in recordings that were not finished, promise
 nothing, and so does what follows the last known part.
@@ -39,6 +40,7 @@ FLV_TAGS = {8, 9, 18}  # audio, video, script
 LEAST_FLV_SHARE = 0.9  # of size and duration: metadata of recorded streams is not exact
 OGG_LAST_PAGE = 4  # flag in a page's header (RFC 3533, section 6)
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+GIF_EXTENSION, GIF_PICTURE = 0x21, 0x2C  # first bytes of blocks
 TS_SYNC = 0x47
 TS_LAYOUTS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, offset of its first byte of MPEG-TS
 PS_PACK, PS_END, PS_LEAST_PACKET = 0xBA, 0xB9, 0xBB
@@ -231,6 +233,30 @@ def _asf(file: _File) -> Fault | None:
     return _short(file, int.from_bytes(header[at + 40 : at + 48], "little"), "header")
 
 
+def _ivf(file: _File) -> Fault | None:
+    start = int.from_bytes(file.at(6, 2), "little")
+    while start < file.size:
+        start += 12 + int.from_bytes(file.at(start, 4), "little")
+    return _short(file, start, "last frame")
+
+
+def _gif(file: _File) -> Fault | None:
+    start = 13 + _gif_colours(file.number(10, 1))
+    while (kind := file.number(start, 1)) in (GIF_EXTENSION, GIF_PICTURE):
+        start += 2 if kind == GIF_EXTENSION else 11 + _gif_colours(file.number(start + 9, 1))
+        while length := file.number(start, 1):
+            start += 1 + length
+        start += 1  # the block of length 0 that ends each
+        if fault := _short(file, start, "last block"):
+            return fault
+    return None
+
+
+def _gif_colours(flags: int) -> int:
+    """Return the bytes of the table of colours that flags announce (GIF89a, 18 and 20)."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
 def _ts(file: _File) -> Fault | None:
     start = file.at(0, 1024)
     num_bytes, offset = next(layout for layout in TS_LAYOUTS if _is_ts(start, *layout))
@@ -271,4 +297,6 @@ _FORMATS: tuple[tuple[Callable[[bytes], bool], Callable[[_File], Fault | None]],
     (lambda start: start[:8] == bytes.fromhex("3026b2758e66cf11"), _asf),
     (lambda start: any(_is_ts(start, *layout) for layout in TS_LAYOUTS), _ts),
     (lambda start: start[:4] == bytes([0, 0, 1, PS_PACK]), _ps),
+    (lambda start: start[:4] == b"DKIF", _ivf),
+    (lambda start: start[:4] == b"GIF8", _gif),
 )

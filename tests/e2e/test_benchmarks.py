@@ -92,6 +92,12 @@ def test_our_detector_finds_the_boxes_of_facenet_pytorch(run: Run) -> None:
             assert num_found == num_there > 0 or float(size) < 0.6
 
 
+def test_damage_is_counted(run: Run) -> None:
+    for figures in run("damage").values():
+        assert figures["num_trials"] == 5
+        assert figures["num_found"] <= figures["num_visible"] <= 5 - figures["num_rejected_unseen"]
+
+
 def test_every_way_to_keep_records_gives_the_same_bytes(run: Run) -> None:
     figures = run("store")
     assert [row["num_records"] for row in figures["writes"]] == [100] * len(figures["writes"])

@@ -434,7 +434,6 @@ def _hidden() -> dict[str, Odd]:
 UNSEEN = {
     *("zeroed: VP8 in webm", "zeroed: VP9 in webm", "zeroed: MJPEG in avi", "zeroed: HuffYUV in avi"),
     *("zeroed: raw in avi", "zeroed: QT animation in mov", "zeroed: UT in avi", "zeroed: GIF in gif"),
-    *("cut: AV1 in ivf", "cut: GIF in gif"),
 }
 
 

@@ -35,6 +35,8 @@ CONTAINERS: dict[str, tuple[str, str, dict[str, str]]] = {
     "MPEG-TS": ("mpegts", "mpeg2video", {}),
     "MPEG-TS of cameras": ("mpegts", "libx264", {"mpegts_m2ts_mode": "1"}),
     "MPEG-PS": ("mpeg", "mpeg2video", {}),
+    "IVF": ("ivf", "libvpx", {}),
+    "GIF": ("gif", "gif", {}),
     "VOB": ("vob", "mpeg2video", {}),
 }
 LIVE = ("MP4 in fragments", "MKV", "WebM", "AVI", "FLV", "Ogg", "WMV", "MPEG-TS", "MPEG-PS")
@@ -62,7 +64,7 @@ def made(name: str, file: Any) -> None:
     noise = np.random.default_rng(0)
     with av.open(file, "w", format=form, options=options) as container:
         stream: Any = container.add_stream(codec, rate=25, options={"g": "6"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "rgb8" if name == "GIF" else "yuv420p"
         for _ in range(NUM_FRAMES):
             picture = noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -181,5 +181,4 @@ def stored(totals: dict[str, Any]) -> str:
 
 def trained(model: TrainedModel) -> str:
     """Return the outcome of the training in words."""
-    auc = "no validation split" if model["val_auc"] is None else f"AUC {model['val_auc']:.4f} on val"
-    return f"{auc} after {model['num_steps']:,} steps: {model['model']}"
+    return f"{model['in_a_line']}: {model['model']}"

@@ -32,6 +32,9 @@ class TrainedModel(TypedDict):
     num_steps: int
     """Optimiser steps of the whole run."""
 
+    in_a_line: str
+    """AUC, or why there is none, steps and starting weights, for a person."""
+
 
 @flow(name="train-m2tr", flow_run_name="{config.run.name}", persist_result=False)
 def train_m2tr(config: TrainConfig) -> TrainedModel:
@@ -41,7 +44,7 @@ def train_m2tr(config: TrainConfig) -> TrainedModel:
         config: the settings of the run.
 
     Returns:
-        Path, validation AUC and number of steps of the model.
+        Path, validation AUC and number of steps of the model, and these in words.
 
     Raises:
         UserError: a setting does not fit the stores.
@@ -55,7 +58,12 @@ def train_m2tr(config: TrainConfig) -> TrainedModel:
     done = "already complete: " if result.had_nothing_to_do else ""
     text = f"{done}{result.in_a_line}: `{result.model}`"
     create_markdown_artifact(text, key="training-summary", description=str(config.run))
-    return {"model": str(result.model), "val_auc": result.val_auc, "num_steps": result.num_steps}
+    return {
+        "model": str(result.model),
+        "val_auc": result.val_auc,
+        "num_steps": result.num_steps,
+        "in_a_line": result.in_a_line,
+    }
 
 
 def _tell(line: str) -> None:

@@ -70,6 +70,8 @@ def evaluate(config: EvaluateConfig, device: str = "cpu", say: Say = lambda _: N
     models = [_ModelEvaluation(path, title, config, device, say) for path, title in titles(config.checkpoints).items()]
     first = models[0]
     layers = first.layers() if config.explain else []
+    for model in models[1:]:
+        model.cam = "only of the first model"
     for model in models:
         model.score()
     rows = [row for model in models for row in model.robustness()]
@@ -145,7 +147,7 @@ class _ModelEvaluation:
         sides = {self._stores[store]: side for store, side in self._dataset.sides().items()}
         may_enlarge = config.allow_upsampling or getattr(self._model, "enlarges_crops", False)
         self._resized = list(resized(sides, self._about.img_size, may_enlarge=may_enlarge))
-        self._cam = "not asked for"  # layers of the Grad-CAM sheets, or why there are none
+        self.cam = "not asked for"  # layers of the Grad-CAM sheets, or why there are none
         self.strips: dict[str, bytes] = {}  # perturbation → a crop at each of its levels, JPEG
 
     def score(self) -> None:
@@ -175,12 +177,12 @@ class _ModelEvaluation:
         except ConfigError as error:
             if wanted:
                 raise
-            self._cam = f"none; {error}"
+            self.cam = f"none; {error}"
             return []
         blank = torch.zeros(1, 3, self._about.img_size, self._about.img_size)
         for layer in layers:
             grad_cam(self._model, layer, blank, 1)
-        self._cam = ", ".join(layer.name for layer in layers)
+        self.cam = ", ".join(layer.name for layer in layers)
         return layers
 
     def robustness(self) -> list[RobustnessRow]:
@@ -266,7 +268,7 @@ class _ModelEvaluation:
             "crops": ", ".join((f"{self._about.img_size} px", *self._resized)),
             "trained on": ", ".join(self._about.trained_on) or "unknown",
             "started from": self._about.started_from or "not recorded",
-            "Grad-CAM": self._cam,
+            "Grad-CAM": self.cam,
         }
         crops = {name: read_index(store).config for store, name in self._stores.items()}
         trained = {"the training data": self._about.crops} if self._about.crops else {}

@@ -84,7 +84,7 @@ class TrainResult:
     @property
     def in_a_line(self) -> str:
         """Return AUC, steps and starting weights, for a person."""
-        auc = self.no_auc if self.val_auc is None else f"AUC {self.val_auc:.4f} on val"
+        auc = self.no_auc if self.val_auc is None else f"best AUC {self.val_auc:.4f} on val"
         start = f"; started from {self.started_from}" if self.started_from else ""
         return f"{auc} after {self.num_steps:,} steps{start}"
 

@@ -168,7 +168,7 @@ def test_without_a_terminal_each_epoch_is_a_line(store: Path, tmp_path: Path, mo
     loss = mean_loss(tmp_path / "run", range(7, 13))
     assert lines[4] == f"epoch 2/2: loss {loss:.4f}, AUC {auc[1]:.4f} on val, 8.0 crops/s, 0:00:00 left"
     assert len(lines) == 5
-    assert result.in_a_line == f"AUC {result.val_auc:.4f} on val after 12 steps; started from random weights"
+    assert result.in_a_line == f"best AUC {result.val_auc:.4f} on val after 12 steps; started from random weights"
 
 
 def test_on_a_terminal_a_bar_is_shown_instead(

@@ -7,7 +7,7 @@ dataset[0].pixels, dataset.labels
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +22,7 @@ from storage.format.images import decode_gray, decode_rgb, size_of
 from storage.store import RecordStore
 from training.data.augment import Resize, Transform
 from training.data.batch import Item, Origin, Sample
-from training.data.items import REAL_NAME, Frames, Wanted, labels_of, read_plan
+from training.data.items import REAL_NAME, Frames, Wanted, labels_of, present_names, read_plan
 from training.data.order import Draw
 
 BINARY_CLASSES = (REAL_NAME, "Fake")
@@ -81,6 +81,7 @@ class StoreDataset(Dataset[Sample]):
         if len({Path(path).resolve() for path in paths}) != len(paths):
             raise ConfigError(f"stores: got {[str(path) for path in paths]}, expected each once")
         self._stores = [RecordStore(path, split, allow_incomplete) for path in paths]
+        self._names = [present_names(store.path) for store in self._stores]
         wanted = Wanted(
             manipulations=None if manipulations is None else frozenset(manipulations),
             compressions=None if compressions is None else frozenset(compressions),
@@ -142,7 +143,9 @@ class StoreDataset(Dataset[Sample]):
             masks=masks,
             has_mask=self.with_masks and (not label or masks is not None),
             label=int(self.labels[draw.item]),
-            origin=_origin(header, int(frame_indices_of(data, header)[rows[0]])),
+            origin=_origin(
+                header, int(frame_indices_of(data, header)[rows[0]]), self._names[self._places[draw.item, 0]]
+            ),
         )
 
     def counts(self) -> dict[str, int]:
@@ -172,12 +175,12 @@ class StoreDataset(Dataset[Sample]):
         return data, header, range(len(header["crops"]))
 
 
-def _origin(header: RecordHeader, frame_index: int) -> Origin:
+def _origin(header: RecordHeader, frame_index: int, names: Mapping[str, str]) -> Origin:
     return Origin(
         key=header["key"],
         video_id=header["video_id"],
         track_id=header["track_id"],
-        dataset=header["dataset"],
+        dataset=names.get(header["dataset"], header["dataset"]),
         manipulation=header["manipulation"],
         compression=header["compression"],
         frame_index=frame_index,

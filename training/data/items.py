@@ -9,13 +9,15 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from manifests.entry import MINIATURE
 from manifests.errors import ConfigError, StoreCorrupt
-from storage.files.layout import RECORDS_NAME
+from storage.files.layout import RECORDS_NAME, VIDEOS_NAME
 from storage.format.encoding import read_header
 from storage.records_table import read_rows
 from storage.store import RecordStore
@@ -147,6 +149,17 @@ def _rows(store: RecordStore) -> Iterator[_Row]:
             f"{path}: got {num_rows} rows of split {store.split!r}, expected {len(store)} as in the index; "
             "check the store with `python -m storage.inspect OUT --verify`"
         )
+
+
+def present_names(store: Path) -> dict[str, str]:
+    """Return the present names of datasets, by the names in the records of a store, where these differ.
+
+    Records of a miniature from before it had a name of its own have the name of the dataset that it imitates. The table
+    of videos, which every run writes, has the present name.
+    """
+    path = store / VIDEOS_NAME
+    present = {name for (name,) in read_rows(path, ["dataset"]) if name} if path.exists() else set()
+    return {old: name for name in present if (old := name.removeprefix(MINIATURE)) not in present}
 
 
 def labels_of(

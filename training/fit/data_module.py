@@ -18,7 +18,7 @@ from training.data.augment import PaperAugmentation, Resize, Transform
 from training.data.batch import Batch
 from training.data.crops import disagreements, resized
 from training.data.dataset import StoreDataset
-from training.data.items import NoItems
+from training.data.items import NoItems, present_names
 from training.data.loader import Loader, make_loader
 from training.data.order import BlockShuffle, InOrder, SamplerState
 from training.models.checkpoint import AboutModel
@@ -174,8 +174,12 @@ class StoreData(lightning.LightningDataModule):
 
 def datasets_of(stores: Sequence[Path], split: str) -> tuple[str, ...]:
     """Return the names of the datasets in a split of stores, sorted."""
-    rows = (row for store in stores for row in read_rows(store / RECORDS_NAME, ["dataset", "split"]))
-    return tuple(sorted({dataset for dataset, where in rows if where == split}))
+    found = set()
+    for store in stores:
+        names = present_names(store)
+        rows = read_rows(store / RECORDS_NAME, ["dataset", "split"])
+        found |= {names.get(dataset, dataset) for dataset, where in rows if where == split}
+    return tuple(sorted(found))
 
 
 def transform_for(data: DataSettings, img_size: int) -> Transform:

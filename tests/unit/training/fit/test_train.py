@@ -7,16 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
 
 from manifests.errors import ConfigError
+from storage.files.layout import VIDEOS_NAME
 from storage.index import read_index, write_index
 from tests.helpers.stores import write_forgeries
 from training.config import TrainConfig
+from training.data.dataset import StoreDataset
 from training.fit import train as train_module
 from training.fit.callbacks import Curve, EpochLines, TimeLimit
+from training.fit.data_module import datasets_of
 from training.fit.train import train
 from training.models.checkpoint import AboutModel, load_model, make_model, save_model
 from training.models.timm_detector import TimmDetector
@@ -245,6 +250,19 @@ def test_stores_that_differ_in_their_crops_are_named(store: Path, tmp_path: Path
     lines: list[str] = []
     train(config.model_copy(update={"stores": (store, other)}), lines.append)
     assert f"test_resnet: stores differ in crop.kind: square ({store}), five_point ({other})" in lines
+
+
+@pytest.mark.parametrize(
+    ("present", "name"),
+    [(["miniature-ffpp", None], "miniature-ffpp"), (["ffpp", "miniature-ffpp"], "ffpp"), (["ffpp"], "ffpp")],
+)
+def test_an_older_store_of_a_miniature_has_the_name_of_its_table(
+    present: list[str | None], name: str, tmp_path: Path
+) -> None:
+    path = write_forgeries(tmp_path / "store", splits=("train",))
+    pq.write_table(pa.table({"dataset": present}), path / VIDEOS_NAME)
+    assert datasets_of([path], "train") == (name,)
+    assert StoreDataset(path, "train")[0].origin.dataset == name
 
 
 def test_patience_ends_a_run_for_good(store: Path, tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ HEVC_PICTURES = {*range(10), *range(16, 22)}
 HEVC_PARAMETERS = {32, 33, 34}  # VPS, SPS, PPS
 HEVC_HARMLESS = {35, 38, 39, 40}  # access unit delimiter, filler, SEI
 
+VP8_START, VP9_SYNC = b"\x9d\x01\x2a", b"\x49\x83\x42"  # of key pictures
+VP9_PROFILE = 0x30  # bits of the first byte
 AV1_FRAME_HEADERS = {3, 6}  # frame header, frame
 AV1_SHOWN = 0x90  # show_existing_frame, show_frame: bits 0 and 3 of a frame header
 
@@ -99,7 +101,7 @@ def reader_of(coding: str, configuration: bytes) -> PacketReader:
             if coding in _UNITS:
                 use = use_of_units(_units(data, length_size))
             else:
-                use = _use_by_pictures(_PICTURES[coding](data))
+                use = _use_by_pictures(_PICTURES[coding](data), _size(coding, data))
         except (UnknownPacket, IndexError):
             return None
         return known.setdefault(use, use)
@@ -193,7 +195,17 @@ def _use(
     )
 
 
-def _use_by_pictures(shown: list[bool]) -> PacketUse:
+def _size(coding: str, data: memoryview) -> frozenset[bytes]:
+    """Return the bytes of a key picture that hold its size, in VP8, and in VP9 of profile 0."""
+    if coding == "vp8" and bytes(data[3:6]) == VP8_START:
+        return frozenset({bytes(data[6:10])})
+    if coding == "vp9" and bytes(data[1:4]) == VP9_SYNC and not data[0] & VP9_PROFILE:
+        # Colours have 4 bits, width and height 16 each; 4 bits of the last byte belong to what follows.
+        return frozenset({bytes(data[4:8]) + bytes([data[8] & 0xF0])})
+    return frozenset()
+
+
+def _use_by_pictures(shown: list[bool], settings: frozenset[bytes]) -> PacketUse:
     """Return the purpose of a packet with pictures that are shown or not.
 
     Raises:
@@ -201,7 +213,7 @@ def _use_by_pictures(shown: list[bool]) -> PacketUse:
     """
     if not shown or sum(shown) > 1:
         raise UnknownPacket
-    return PacketUse(starts_group=False, is_unreferenced=False, layer=0, settings=frozenset(), is_shown=any(shown))
+    return PacketUse(starts_group=False, is_unreferenced=False, layer=0, settings=settings, is_shown=any(shown))
 
 
 def _vp8_pictures(data: memoryview) -> list[bool]:

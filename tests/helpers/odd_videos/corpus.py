@@ -21,6 +21,7 @@ from tests.helpers.odd_videos.making import (
     bordered,
     encode,
     filtered,
+    packets_of,
     painted,
     remux,
     replaced,
@@ -200,6 +201,16 @@ def two_sizes(folder: Path) -> Path:
     return folder / "c.ts"
 
 
+def size_changes(codec: str, folder: Path) -> Path:
+    """Make a WebM whose second half is a stream of another size."""
+    small = encode(folder / "small.webm", codec, **VP)
+    large = encode(folder / "large.webm", codec, picture=lambda number: painted(number, 2 * WIDTH, 2 * HEIGHT), **VP)
+    kept, packets = packets_of(large)
+    with kept:
+        later = by_frames(len(NUMBERS))(packets)
+        return remux(small, folder / "c.webm", lambda first: [*first, *later])
+
+
 def corpus() -> dict[str, Odd]:
     """Return the corpus by name."""
     files: dict[str, Odd] = {}
@@ -313,6 +324,8 @@ def _geometry() -> dict[str, Odd]:
             )
         ).refusing("decode_error"),
         "size changes": Odd(make=two_sizes).refusing("decode_error", "unsupported"),
+        "size changes, VP8": Odd(make=partial(size_changes, "libvpx")).refusing("decode_error"),
+        "size changes, VP9": Odd(make=partial(size_changes, "libvpx-vp9")).refusing("decode_error"),
         "two views": Odd(make=partial(_coded, "c.mp4", "libx264", "yuv420p", STEREO), notes=("two views",)),
         "interlaced": Odd(make=partial(mp4, flags="+ildct+ilme"), notes=("interlaced",)),
         "interlaced MPEG-2": Odd(

@@ -132,9 +132,9 @@ def _complain_of_missing(surveys: Iterable[Survey]) -> bool:
     is_missing = False
     for survey in surveys:
         is_missing |= survey.missing_label is not None
-        lacking = f"no {survey.missing_label} video: " if survey.missing_label else ""
+        what = f"no {survey.missing_label} video:" if survey.missing_label else "no video:"
         if survey.without_videos:
-            complain("no video:", error=DatasetError(f"{survey.root}: {lacking}{'; '.join(survey.without_videos)}"))
+            complain(what, error=DatasetError(f"{survey.root}: {'; '.join(survey.without_videos)}"))
     return is_missing
 
 

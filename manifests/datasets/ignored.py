@@ -39,11 +39,11 @@ class IgnoredReason(StrEnum):
 
 WAYS_OUT = {
     IgnoredReason.PICTURE: "pictures are not taken, even if they are the frames of a video; give the videos",
-    IgnoredReason.UNFINISHED: "finish the download, or fetch the file again",
-    IgnoredReason.ARCHIVE: "unpack it",
+    IgnoredReason.UNFINISHED: "finish such downloads, or fetch the files again",
+    IgnoredReason.ARCHIVE: "unpack such files",
     IgnoredReason.UNREADABLE: "check permissions and disk",
-    IgnoredReason.NOT_A_VIDEO: "rename it, such as to .mp4, if it is one nevertheless",
-    IgnoredReason.BACKUP: "rename it if it is the one to be used",
+    IgnoredReason.NOT_A_VIDEO: "if one is a video nevertheless, rename it, such as to .mp4",
+    IgnoredReason.BACKUP: "rename the one to be used",
 }
 # A folder of the dataset that has such files and no video was meant to hold videos.
 IN_PLACE_OF_VIDEOS = frozenset(

@@ -139,11 +139,11 @@ def test_a_class_without_videos_is_the_first_line_and_the_status(tmp_path: Path,
     report = tmp_path / "leakage.json"
     assert index(tmp_path / "data", "--report", report) == 1
     said = capsys.readouterr()
-    assert said.err.startswith(f"no video: {tmp_path}/data: no fake video: fake/ has no video, but 2 files (picture): ")
+    assert said.err.startswith(f"no fake video: {tmp_path}/data: fake/ has no video, but 2 files (picture): ")
     parts = "2 videos + 0 rejected by name or list + 0 beside them (masks, lists, .json) + 3 ignored"
     assert f"5 files in {tmp_path}/data = {parts}" in said.out
     assert "ignored 2 files (picture): fake/clip (2: 1.png, 2.png); pictures are not taken" in said.out
-    assert "ignored 1 file (unfinished_download): fake/c.mp4.part; finish the download" in said.out
+    assert "ignored 1 file (unfinished_download): fake/c.mp4.part; finish such downloads" in said.out
     assert json.loads(report.read_text())["ignored"] == [
         {"path": "fake/c.mp4.part", "reason": "unfinished_download", "num_files": 1, "names": []},
         {"path": "fake/clip", "reason": "picture", "num_files": 2, "names": ["1.png", "2.png"]},

@@ -12,6 +12,7 @@ import pytest
 
 from flows.report.page import SHARED_KINDS, build_report, read_report, write_report
 from flows.report.text import summary_markdown
+from manifests.datasets.ignored import Ignored, IgnoredReason, write_ignored
 from manifests.errors import StoreCorrupt, StoreMissing
 from manifests.leakage.audit import KINDS
 from manifests.rejected import Reason, Stage
@@ -142,6 +143,20 @@ def test_page_needs_nothing_but_itself(page: Page) -> None:
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
     assert "url(" not in "".join(page.text)
     assert "@import" not in "".join(page.text)
+
+
+def test_ignored_files_are_in_the_report_and_on_the_page(tmp_path: Path) -> None:
+    store_dir = write_store(tmp_path / "store", EIGHT_ROWS)
+    ignored = (
+        Ignored(path="fake/a", reason=IgnoredReason.PICTURE, num_files=300, names=("1.png", "2.png")),
+        Ignored(path="masks/1.mp4", reason=IgnoredReason.COMPANY),
+    )
+    write_ignored(store_dir / "ignored.json", ignored)
+    write_report(store_dir)
+    assert read_report(store_dir).ignored == ignored
+    page = (store_dir / "report.html").read_text()
+    assert "<li>300 files (picture): fake/a (300: 1.png, 2.png, …); pictures are not taken" in page
+    assert "masks/1.mp4" not in page
 
 
 def test_links_lead_to_sections(page: Page) -> None:

@@ -42,7 +42,8 @@ def test_a_class_without_videos_is_refused(tmp_path: Path) -> None:
     root = touch(tmp_path / "data", "real/a.mp4", "fake/clip.zip")
     config = load_config(None, ["detect.device=cpu"], {"dataset": {"root": root}, "out": tmp_path / "store"})
     with pytest.raises(
-        DatasetError, match=r"got no fake video: fake/ has no video, but 1 file \(archive\): fake/clip.zip; unpack"
+        DatasetError,
+        match=r"got no fake video: fake/ has no video, but 1 file \(archive\): fake/clip.zip; unpack",
     ):
         preflight(config)
     (root / "fake" / "clip.zip").unlink()

@@ -18,7 +18,7 @@ def test_each_reason_is_a_line_with_its_way_out() -> None:
     assert describe((PART, MASK, PICTURES)) == [
         "300 files (picture): fake/a (300: a, b, c, d, e, …); pictures are not taken, even if they are the frames of a "
         "video; give the videos",
-        "1 file (unfinished_download): real/x.mp4.part; finish the download, or fetch the file again",
+        "1 file (unfinished_download): real/x.mp4.part; finish such downloads, or fetch the files again",
     ]
 
 

@@ -161,7 +161,7 @@ class TrackSettings(Settings):
     interpolated where max_gap_s allows.
     """
 
-    cut_threshold: Annotated[float, Before(0.0)] = Field(0.25, ge=0, le=1)
+    cut_threshold: Annotated[float, Before(0.0)] = Field(0.2, ge=0, le=1)
     """Difference of two frames, 0 to 1, from which a hard cut between them is looked for and ends all tracks; frames
     are then chosen from the main face's shot; 0: off.
     """

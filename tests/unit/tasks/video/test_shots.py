@@ -146,6 +146,6 @@ def test_a_person_elsewhere_in_the_next_shot_gets_no_box_between() -> None:
         frame_indices=numbers,
         pts_seconds=numbers / 25,
     )
-    found = FaceFinder(detector, MeasuringLandmarker(), every=5, cut_threshold=0.25).find(frames)
+    found = FaceFinder(detector, MeasuringLandmarker(), every=5, cut_threshold=0.2).find(frames)
     assert detector.visited == [0, 5, 6, 7, 10, 15]
     assert [faces[0].box_xyxy[0] for faces in found] == [100] * 7 + [110] * 9

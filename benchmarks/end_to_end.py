@@ -8,7 +8,7 @@ thread, on the same frames of the same files. Seconds are processor time, withou
     stock         every frame read with OpenCV; on each sampled one `facenet_pytorch.MTCNN`, the largest box cut out
                   with its margin, resized, written as a PNG file
     ours          a whole run: index, split, every stage, shards, tables, report; the flow's code without Prefect
-    ours, pyav    the same with `decode.backend=pyav`, where that decoder is registered
+    ours, decord  the same with `decode.backend=decord`
     READER        only reading of the sampled frames by a registered decoder; the cheapest is the decode floor
     pyav, FFmpeg's RGB
                   the same frames by the same plan, but 4:4:4 converted by FFmpeg: the floor without our conversion
@@ -322,16 +322,14 @@ def measure_variants(root: Path, scratch: Path, settings: list[str]) -> dict[str
     """Run every variant over the same frames of the same files."""
     from tasks.decode import DECODERS
 
-    kinds = {"ours": settings}
-    if "pyav" in DECODERS:
-        kinds["ours, pyav"] = [*settings, "decode.backend=pyav"]
+    kinds = {"ours": settings, "ours, decord": [*settings, "decode.backend=decord"]}
     ours = {
         name: in_child(scratch, run="ours", root=str(root), out=str(scratch / f"store-{number}"), settings=asked)
         for number, (name, asked) in enumerate(kinds.items())
     }
     wanted = {path: sorted(map(int, faces)) for path, faces in ours["ours"]["faces"].items() if faces}
     stock = in_child(scratch, run="stock", wanted=wanted, out=str(scratch / "png"))
-    names = [*DECODERS, *([FFMPEGS_RGB] if "pyav" in DECODERS else [])]
+    names = [*DECODERS, FFMPEGS_RGB]
     found = in_child(scratch, run="readers", names=names, wanted=wanted)
     readers = {name: found[name] for name in names}
     boxes = {name: compare_boxes(found.pop("faces"), stock["boxes"]) for name, found in ours.items()}

@@ -35,7 +35,6 @@ import numpy.typing as npt
 
 from manifests.errors import StageMissing, VideoRejected
 from manifests.probe.container import coded_stream, first_frame, open_video
-from manifests.probe.packets import keeps_settings
 from manifests.probe.picture import beyond_quarter_turns, layout_of, shown_size
 from manifests.probe.shown_stream import moving_streams
 from tasks.decode.decoder import WAY_OUT, Decoder, require_forward
@@ -78,7 +77,8 @@ class DecordDecoder(Decoder):
             first = first_frame(path, Stage.DECODE)
             odd += [] if first is None else [f"a picture {what}" for what in beyond_quarter_turns(first, layout)]
             size = None if first is None else shown_size(first, layout)
-        if any(packet.use for packet in coded.packets) and not keeps_settings(coded.packets):
+        settings = [packet.use.settings for packet in coded.packets if packet.use]  # damaged packets have none
+        if not all(later <= settings[0] for later in settings):
             odd.append("a stream whose parameters change")  # decord scales pictures of another size
         if odd:
             got = " and ".join(odd)

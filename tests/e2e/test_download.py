@@ -19,6 +19,8 @@ from flows.config.download import ArchiveConfig, DownloadConfig
 from flows.config.preprocess import validate
 from flows.download import DownloadIncomplete, download_archive, download_ffpp
 from manifests.datasets.ffpp import FaceForensicsPP
+from manifests.datasets.ignored import IgnoredReason, num_files_of
+from manifests.indexing import survey_dataset
 from tasks.download.connections import MAX_CONNECTIONS
 from tests.helpers.processes import command_line, wait_for
 from tests.helpers.servers import WEB_PAGE, WebServer, answers, as_ffpp_server, drops_after, hangs, running
@@ -74,8 +76,9 @@ def test_the_tree_arrives_whole_from_a_server_that_misbehaves(web: WebServer, mi
     }
     assert tree(out) == videos_of(miniature)
     assert web.peak_open <= MAX_CONNECTIONS
-    survey = list(FaceForensicsPP().survey(out))
-    assert len(survey) == len(list(FaceForensicsPP().scan(out))) == NUM_VIDEOS
+    survey = survey_dataset(FaceForensicsPP(), out)
+    assert (len(survey.entries), survey.rejected) == (NUM_VIDEOS, ())
+    assert num_files_of(survey.ignored)[IgnoredReason.COMPANY] == NUM_MASKS
     asked_again = [request for request in web.requests if request.headers.get("range") == "bytes=1000-"]
     assert [request.path for request in asked_again] == [videos[0]]
 

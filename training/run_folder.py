@@ -15,16 +15,18 @@ import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, cast
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from manifests.errors import ConfigError
-from manifests.files import write_atomically
+from manifests.files import open_regular, write_atomically
 from training.config import TrainConfig
 
 CONFIG_NAME, RESUME_NAME, CURVE_NAME = "config.yaml", "last.ckpt", "curve.jsonl"
 MODEL_NAME, STATE_NAME, TENSORBOARD_DIR = "model.pt", "state.json", "tensorboard"
+MAX_BYTES = 2**20  # of config.yaml and state.json, which have 2 KB
 # Settings that may change between two starts of a run.
 MAY_CHANGE = {
     "trainer": {"accelerator", "devices", "max_minutes", "save_every_steps", "epochs"},
@@ -77,10 +79,11 @@ def read_state(run: Path) -> RunState | None:
     if not path.exists():
         return None
     try:
-        return RunState(**json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        with open_regular(path, MAX_BYTES) as file:
+            return TypeAdapter(RunState).validate_json(file.read())
+    except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{path}: got {error}, expected the state of a run; delete it, and start the run again"
+            f"{path}: got {_reason(error)}, expected the state of a run; delete it, and start the run again"
         ) from error
 
 
@@ -98,12 +101,14 @@ class CurvePoint(TypedDict):
 
 
 def read_curve(run: Path) -> list[CurvePoint]:
-    """Return the points of the curve of a run, without a line that is incomplete because the run was killed."""
+    """Return the points of the curve of a run, without lines that a killed run left incomplete or a disk damaged."""
     points: list[CurvePoint] = []
     if (run / CURVE_NAME).exists():
-        for line in (run / CURVE_NAME).read_text(encoding="utf-8").splitlines():
+        for line in (run / CURVE_NAME).read_bytes().splitlines():
             with contextlib.suppress(ValueError):
-                points.append(json.loads(line))
+                point = json.loads(line)
+                if isinstance(point, dict) and isinstance(point.get("step"), int) and {"name", "value"} <= point.keys():
+                    points.append(cast(CurvePoint, point))
     return points
 
 
@@ -116,7 +121,7 @@ def require_same_run(config: TrainConfig) -> None:
     path = config.run / CONFIG_NAME
     if not path.exists():
         return
-    before, now = yaml.safe_load(path.read_text(encoding="utf-8")), config.model_dump(mode="json")
+    before, now = _read_settings(path), config.model_dump(mode="json")
     changed = [
         f"{section}.{name}: {before.get(section, {}).get(name)} → {value}"
         for section, values in now.items()
@@ -131,3 +136,29 @@ def require_same_run(config: TrainConfig) -> None:
             + "\n  ".join(changed)
             + "\nexpected the same; choose another --run"
         )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Return the settings in the config.yaml of a run; what is not a section counts as an empty one.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    try:
+        with open_regular(path, MAX_BYTES) as file:
+            settings = yaml.safe_load(file)
+        if not isinstance(settings, dict):
+            raise ValueError(f"a {type(settings).__name__}")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"{path}: got {_reason(error)}, expected the settings of a run; delete it, or choose another --run"
+        ) from error
+    sections = {name for name, value in settings.items() if isinstance(value, dict)} | {"stores"}
+    return {name: value for name, value in settings.items() if name in sections}
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong with a file, on one line."""
+    if isinstance(error, ValidationError):
+        return "; ".join(": ".join(map(str, (*fault["loc"], fault["msg"]))) for fault in error.errors())
+    return (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())

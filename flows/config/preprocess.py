@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from flows.config.presets import load_preset
+from flows.config.yaml_text import FAULTS, parse_yaml, parse_yaml_file
 from manifests.datasets import DATASETS
 from manifests.datasets.pair_lists import lists_digest
 from manifests.errors import ConfigError, did_you_mean
@@ -40,6 +41,8 @@ _WORDING = {
     "tuple_type": "a list",
     "invalid_key": "settings by name",
 }
+
+MAX_SHOWN: Final = 200  # characters of a wrong value
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -314,10 +317,11 @@ def read_yaml(path: Path) -> dict[str, object]:
         ConfigError: the file cannot be read, or holds something else.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: such as an impossible date
+        values = parse_yaml_file(path)
+    except FAULTS as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else _one_line(error)
         raise ConfigError(
-            f"--config {path}: got {_one_line(error)}, expected a YAML file; check the path and its syntax"
+            f"--config {path}: got {reason}, expected a YAML file with each setting once; check the path and its syntax"
         ) from error
     if values is None:
         return {}
@@ -332,9 +336,11 @@ def _nested(assignment: str) -> dict[str, object]:
     if not (name and equals):
         raise ConfigError(f"--set: got {assignment!r}, expected NAME=VALUE such as frames.count=8")
     try:
-        value = yaml.safe_load(text)
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"--set {name}: got {text!r}, expected a YAML value: {_one_line(error)}") from error
+        value = parse_yaml(text)
+    except FAULTS as error:
+        raise ConfigError(
+            f"--set {name}: got {text[:MAX_SHOWN]!r}, expected a YAML value: {_one_line(error)}"
+        ) from error
     return put(name, value)
 
 
@@ -377,6 +383,7 @@ def _fault(fault: ErrorDetails, model: type[BaseModel], as_options: bool) -> str
     if fault["type"] == "value_error" and isinstance(fault["input"], Mapping):
         return f"{name or 'settings'}: got values that contradict each other, {wanted}"
     got = str(fault["input"]) if isinstance(fault["input"], Path) else repr(fault["input"])
+    got = got if len(got) <= MAX_SHOWN else f"{got[:MAX_SHOWN]}…"
     return f"{name}: got {got}, {wanted}"
 
 

@@ -20,13 +20,14 @@ Each file is written by `manifests.files.written_whole`.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from manifests.entry import SPLITS
-from manifests.errors import StoreBusy
+from manifests.errors import StoreBusy, StoreError
 from manifests.files import locked
 
 FORMAT_VERSION = 1  # of index, shards and records together; a reader refuses every other number
@@ -89,16 +90,25 @@ def lock_store(store_dir: Path) -> Iterator[None]:
 
     Raises:
         StoreBusy: another process, or another run in this one, holds it.
+        StoreError: the lock is not a file that can be written, or the folder's file system has no locks.
     """
     store_dir.mkdir(parents=True, exist_ok=True)
     path = store_dir / LOCK_NAME
     with ExitStack() as stack:
         try:
+            if os.path.lexists(path) and not path.is_file():
+                raise FileExistsError(errno.EEXIST, "not a file")
             stack.enter_context(locked(path, wait=False))
+            path.write_text(f"{os.getpid()}\n", encoding="ascii")
         except BlockingIOError as error:
+            holder = path.read_bytes()[:20].decode(errors="replace").strip() or "unknown"
             raise StoreBusy(
-                f"store {store_dir}: got a lock held by process {path.read_text().strip() or 'unknown'}, "
+                f"store {store_dir}: got a lock held by process {holder}, "
                 "expected no other run; wait until it ends, or end it"
             ) from error
-        path.write_text(f"{os.getpid()}\n", encoding="ascii")
+        except OSError as error:
+            raise StoreError(
+                f"lock {path}: got {error.strerror or error}, expected a file that can be written and locked; "
+                "delete it, or correct its rights"
+            ) from error
         yield

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tokenize import TokenError  # numpy's reader of headers
 from typing import ClassVar, Self
 
 import cv2
@@ -26,11 +27,13 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import ConfigError, VideoRejected
+from manifests.files import open_regular
 from tasks.align.aligner import Aligner, AlignerSettings
 from tasks.media import NUM_IBUG_LANDMARKS, AlignedClip, FaceDetection, FaceTrack, FrameBatch, Reason, Stage
 from tasks.track.tracker import fill_gaps, interpolated
 
 Points = npt.NDArray[np.float64]
+MEAN_FACE_BYTES = 64 * 1024  # largest file of a mean face; 136 numbers take 1.2 KB
 
 # Eight of the 68 points of the mean face `20words_mean_face.npy` (of the LRW lip-reading repositories, used by
 # auto_avsr and DFD-FCG), pixels in a 256×256 frame. Only these enter the transform: corners of the eyes and of the
@@ -83,10 +86,12 @@ def load_mean_face(path: Path) -> Points:
         ConfigError: no such file, no array of numbers, or another shape.
     """
     try:
-        with path.open("rb") as file:
-            points = np.lib.format.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"crop.mean_face: got {path} ({error}), expected a .npy file of a (68, 2) array") from error
+        with open_regular(path, MEAN_FACE_BYTES), np.errstate(over="ignore"):
+            # A memory map compares the shape in the header with the size of the file before anything is allocated.
+            points = np.array(np.lib.format.open_memmap(path, mode="r"))
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError, TokenError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or " ".join(str(error).split())
+        raise ConfigError(f"crop.mean_face: got {path} ({reason}), expected a .npy file of a (68, 2) array") from error
     shape = (NUM_IBUG_LANDMARKS, 2)
     if points.shape != shape or points.dtype.kind not in "iuf":
         got = f"{points.dtype} of shape {points.shape}"

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from manifests.errors import ConfigError, StageMissing
-from manifests.files import locked, sha256_of
+from manifests.files import locked, open_regular, sha256_of
 from tasks.download.connections import ConnectionSettings
 from tasks.download.fetcher import Fetcher, Wanted, is_there
 from tasks.download.file_kind import Content
@@ -258,7 +258,7 @@ def load_state(path: Path, what: str) -> dict[str, Tensor]:
     import torch  # takes seconds, so listing and fetching do not import it
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), open_regular(path):  # torch would wait for ever for what a pipe does not send
             warnings.simplefilter("ignore")  # about formats of files that are refused below
             state = torch.load(path, map_location="cpu", weights_only=True)
     except _UNREADABLE as error:

@@ -35,6 +35,7 @@ from training.fit.callbacks import Curve, EpochLines, ModelKeeper, RandomState, 
 from training.fit.data_module import StoreData
 from training.fit.lightning_module import ForgeryModule
 from training.fit.ranks import run_on_ranks
+from training.fit.resume import require_checkpoint
 from training.models import paper_weights
 from training.models.checkpoint import AboutModel, load_model, make_model, save_model
 from training.run_folder import (
@@ -111,6 +112,7 @@ def train(config: TrainConfig, say: Say = silent, weights: Path | None = None) -
     if before is not None and before.is_complete(config.trainer.epochs):
         return _result(config, before, had_nothing_to_do=True)
     num_processes = count_processes(config)
+    require_checkpoint(config.run)
     config.run.mkdir(parents=True, exist_ok=True)
     if num_processes == 1:
         fit(0, config, 1, say, weights)

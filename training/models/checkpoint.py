@@ -21,7 +21,7 @@ from training.models import MODELS, build_model
 from training.models.clips import ClipDetector
 from training.models.deepfake_detector import BACKBONE, ModelOptions
 from training.models.official_m2tr import load_official
-from training.models.weight_files import read_weights
+from training.models.weight_files import read_weights, require_intact
 
 FORMAT, VERSION = "faceshards-model", 1
 OFFICIAL_KEYS = ("model._conv_stem.weight", "model_state")  # a checkpoint of M2TR's authors has one of them
@@ -112,9 +112,11 @@ def load_model(path: Path) -> tuple[nn.Module, AboutModel]:
     """Load a model file, or a checkpoint of M2TR's authors; return the model in evaluation mode on the CPU.
 
     Raises:
-        ConfigError: the file is not a model file, or its model comes from a distribution that is not installed.
+        ConfigError: the file is damaged or not a model file, or its model comes from a distribution that is not
+            installed.
     """
     content = read_weights(path)
+    require_intact(path)
     if not isinstance(content, dict):
         raise ConfigError(f"checkpoint {path}: got a {type(content).__name__}, expected a model")
     if any(str(key).removeprefix("module.") in OFFICIAL_KEYS for key in content):  # `module.`: prefix of DDP
@@ -139,8 +141,8 @@ def load_model(path: Path) -> tuple[nn.Module, AboutModel]:
         )
     model = make_model(found)
     try:
-        model.load_state_dict(cast(dict[str, Tensor], content["state"]))
-    except RuntimeError as error:
+        model.load_state_dict(cast(dict[str, Tensor], content.get("state")))
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"checkpoint {path}: got weights that do not match {found.name} ({error}), expected those that "
             "it was saved with"

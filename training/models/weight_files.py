@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 from safetensors import SafetensorError
@@ -12,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from manifests.errors import ConfigError
+from manifests.files import open_regular
 
 # Exceptions of torch and safetensors for damaged files and files of other formats.
 UNREADABLE = (
@@ -25,7 +29,8 @@ UNREADABLE = (
     TypeError,
     ValueError,
 )
-MAX_REASON = 200  # characters quoted from the message of torch
+_FORBIDDEN = re.compile(r"GLOBAL (\S+)")  # in torch's message about what it refuses to run
+MAX_REASON = 200  # characters quoted from the message of safetensors
 MAX_NAMED = 8  # keys named in a message; the others are counted
 
 COUNTER = (
@@ -33,20 +38,59 @@ COUNTER = (
 )
 
 
-def read_weights(path: Path) -> object:
+def read_weights(path: Path, *, mapped: bool = False) -> object:
     """Read the content of a torch or `.safetensors` file; no code in it is executed.
+
+    Args:
+        path: the file.
+        mapped: leave the tensors of a torch file on disk, which reads structure and names only.
 
     Raises:
         ConfigError: the file is missing or damaged, or holds more than tensors and plain values.
     """
     try:
-        return load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        with open_regular(path):  # torch would wait for ever for what a pipe does not send
+            pass
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about formats of files that are refused below
+            return torch.load(path, "cpu", weights_only=True, mmap=mapped)
     except (FileNotFoundError, IsADirectoryError) as error:
         raise ConfigError(f"{path}: got no file, expected one of weights; check the path") from error
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())[:MAX_REASON] or type(error).__name__
+        reason = _reason(error)
         way_out = "fetch the file again, or save only its state dict: torch.save(checkpoint['model_state'], path)"
         raise ConfigError(f"{path}: got {reason}, expected tensors and plain values only; {way_out}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be read; torch's own message advises to load it unsafely."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, SafetensorError):
+        return " ".join(str(error).split())[:MAX_REASON]
+    forbidden = _FORBIDDEN.search(str(error))
+    if forbidden:
+        return f"a file that wants {forbidden[1]} to be run, which is refused"
+    return "bytes that PyTorch cannot read, or a file that was cut off"
+
+
+def require_intact(path: Path) -> None:
+    """Require that the checksums in a torch file are those of its bytes; torch itself does not compare them.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    try:
+        if not is_zipfile(path):  # a file of PyTorch before 1.6, or another format, without checksums
+            return
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        raise ConfigError(f"{path}: got damaged bytes ({damaged}), expected those that were saved; copy the file again")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

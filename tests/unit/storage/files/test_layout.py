@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from manifests.errors import StoreBusy
+from manifests.errors import StoreBusy, StoreError
 from storage.files.layout import lock_store, parse_shard_name, shard_name, video_id_of
 
 HOLD_THE_LOCK = """
@@ -71,3 +72,27 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
         holder.wait()
     with lock_store(tmp_path):
         assert (tmp_path / ".lock").read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.parametrize(
+    ("make", "got"),
+    [
+        (lambda path: path.mkdir(), "not a file"),
+        (os.mkfifo, "not a file"),
+        (lambda path: path.symlink_to("/nowhere/lock"), "not a file"),
+    ],
+    ids=["folder", "pipe", "broken link"],
+)
+def test_a_lock_that_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], object], got: str) -> None:
+    make(tmp_path / ".lock")
+    with pytest.raises(StoreError, match=rf"lock {tmp_path}/\.lock: got {got}, expected a file"), lock_store(tmp_path):
+        pass
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(StoreError, match="got No locks available"), lock_store(tmp_path):
+        pass

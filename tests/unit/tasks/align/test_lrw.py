@@ -6,6 +6,7 @@ and shares no line with the aligner.
 
 from __future__ import annotations
 
+import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -134,6 +135,26 @@ def test_the_mean_face_itself_is_cut_where_the_description_says() -> None:
     assert clip.matrices[0] == pytest.approx(np.array([[1, 0, -56], [0, 1, -45]]), abs=1e-4)
     expected = frames_of([0]).data[0, 45:195, 56:206]
     assert psnr(clip.crops[0], expected) >= SAME_CROP_DB
+
+
+def test_a_header_cannot_size_an_allocation(tmp_path: Path) -> None:
+    path = tmp_path / "face.npy"
+    for shape in ((625_000_000, 2), (10**18, 2), (10**40, 2)):
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+            file.write(bytes(1088))
+        with pytest.raises(ConfigError, match=r"expected a \.npy file"):
+            load_mean_face(path)
+    os.truncate(path, 10 * 2**30)
+    with pytest.raises(ConfigError, match=r"got .* \(a file of 10,737,418,240 bytes, more than 65,536\)"):
+        load_mean_face(path)
+    path.write_bytes(b"\x93NUMPY\x01\x00\x04\x00((((")
+    with pytest.raises(ConfigError, match=r"expected a \.npy file"):
+        load_mean_face(path)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ConfigError, match="a pipe, not a regular file"):
+        load_mean_face(path)
 
 
 def test_the_stable_points_are_those_of_the_mean_face() -> None:

@@ -10,7 +10,7 @@ from typing import cast
 import lightning
 
 from manifests.errors import ConfigError
-from storage.files.layout import RECORDS_NAME
+from storage.files.layout import RECORDS_NAME, VIDEOS_NAME
 from storage.index import read_index
 from storage.records_table import read_rows
 from training.config import DataSettings, TrainConfig
@@ -161,7 +161,9 @@ class StoreData(lightning.LightningDataModule):
     def _val_dataset(self) -> tuple[StoreDataset | None, str | None]:
         """Return the validation items; without reals and fakes among them None, and why there is no AUC."""
         if not any(read_index(store).num_records["val"] for store in self._config.stores):
-            return None, "no validation split"
+            tables = (store / VIDEOS_NAME for store in self._config.stores)
+            splits = {split for path in tables if path.exists() for (split,) in read_rows(path, ["split"])}
+            return None, "no AUC, since no video of val has crops" if "val" in splits else "no validation split"
         try:
             found = self._dataset("val", Resize(self._config.model.img_size))
         except NoItems:

@@ -351,6 +351,9 @@ def test_backbone_weights_come_from_a_file(tmp_path: Path) -> None:
     torch.save(state | {"classifier.weight": torch.zeros(1000, 1792)}, tmp_path / "b4.pth")
     model = M2TR(32, num_stages=1, decoder=False, backbone_weights=tmp_path / "b4.pth")
     torch.testing.assert_close(model.backbone.net.state_dict()["conv_head.weight"], state["conv_head.weight"])
+    without_counters = {key: tensor for key, tensor in state.items() if not key.endswith(".num_batches_tracked")}
+    torch.save(without_counters, tmp_path / "old.pth")  # as of PyTorch 0.4.0
+    M2TR(32, num_stages=1, decoder=False, backbone_weights=tmp_path / "old.pth")
     torch.save({"conv_stem.weight": state["conv_stem.weight"]}, tmp_path / "part.pth")
-    with pytest.raises(ConfigError, match="703 missing"):
+    with pytest.raises(ConfigError, match="607 missing"):  # 96 counters may be
         M2TR(32, num_stages=1, backbone_weights=tmp_path / "part.pth")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final, Literal, get_args
+from urllib.parse import quote
 
 Label = Literal["real", "fake"]
 Split = Literal["train", "val", "test"]
@@ -18,6 +20,39 @@ FAKE: Final = "fake"  # label of a manipulated video
 REAL: Final = "real"  # label and kind of a video that is not manipulated
 LABEL_AS_INTEGER: dict[Label, int] = {REAL: 0, FAKE: 1}
 REAL_CLASS: Final = LABEL_AS_INTEGER[REAL]  # also where there are several classes: the first is the real one
+
+# LMDB's longest key is 511 bytes; track and frame follow the video_id in it.
+MAX_ID_BYTES = 480
+MAX_COLLECTION_BYTES = 120
+DIGEST_CHARACTERS = 24  # of a SHA-256 in hex: 96 bits
+
+
+def video_id_from(dataset: str, collection: str, name: str) -> str:
+    """Return a video_id in ASCII that is short enough for a key, from names that may be in any script.
+
+    Names are escaped as in addresses. In a longer video_id, a digest replaces the end of a part that is too long.
+
+    Args:
+        dataset: registry name of the dataset.
+        collection: the manipulation, or the dataset's name for its real footage.
+        name: path of the video without its suffix, with slashes.
+    """
+    video_id = f"{dataset}/{quote(collection)}/{quote(name)}"
+    if len(video_id) <= MAX_ID_BYTES:
+        return video_id
+    start = f"{dataset}/{_shortened(collection, MAX_COLLECTION_BYTES)}/"
+    return start + _shortened(name, MAX_ID_BYTES - len(start))
+
+
+def _shortened(name: str, max_bytes: int) -> str:
+    """Return an escaped name of a limited length, different for different names."""
+    escaped = quote(name)
+    if len(escaped) <= max_bytes:
+        return escaped
+    digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST_CHARACTERS]
+    # Neither an escaped byte nor a folder's separator is cut or left at the end.
+    kept = re.sub("%.?$|/$", "", escaped[: max_bytes - len(digest) - 1])
+    return f"{kept}~{digest}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

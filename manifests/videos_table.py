@@ -84,16 +84,25 @@ def row_from_plain(plain: dict[str, Any]) -> ManifestRow:
         ) from error
 
 
+# Suffix → separator of a table that is written as text; any other suffix means Parquet.
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
 def write_table(path: Path, rows: Iterable[ManifestRow]) -> None:
-    """Write the rows ordered by video_id; the file appears under its name only when it is complete."""
+    """Write the rows ordered by video_id, as Parquet or, by the file's suffix, as text; complete or not at all."""
     import pyarrow as pa
+    import pyarrow.csv
     import pyarrow.parquet as pq
 
     plain = sorted((row_to_plain(row) for row in rows), key=lambda row: str(row["video_id"]))
     columns = {name: [row[name] for row in plain] for name in COLUMNS}
     table = pa.table(columns, schema=_schema())
     with written_whole(path) as partial:
-        pq.write_table(table, partial, compression="zstd")
+        separator = SEPARATORS.get(path.suffix.lower())
+        if separator is None:
+            pq.write_table(table, partial, compression="zstd")
+        else:
+            pyarrow.csv.write_csv(table, partial, pyarrow.csv.WriteOptions(delimiter=separator))
 
 
 def read_table(path: Path) -> list[ManifestRow]:

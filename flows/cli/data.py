@@ -37,7 +37,7 @@ def commands() -> Iterator[Command]:
         CONFIG,
         setting("split.policy=official"),
         flag("--names-only", "use names and lists only; open no file but those whose names do not tell what they are"),
-        path("--out", "FILE.parquet", "write the manifest to this file"),
+        path("--out", "FILE.parquet", "write the manifest to this file; as text if it ends in .csv or .tsv"),
         path("--report", "FILE.json", "write the leakage report and the ignored files to this file"),
     )
     yield Command(
@@ -69,10 +69,13 @@ def index(options: Options) -> int:
     from manifests.leakage.audit import audit
     from manifests.leakage.text import broken_promises, describe
     from manifests.splits.policies import POLICIES_WITH_RATIOS
-    from manifests.videos_table import write_table
+    from manifests.videos_table import SEPARATORS, write_table
 
     for option in ("out", "report"):
         _require_place(option, getattr(options, option))
+    if options.out is not None and options.out.suffix.lower() not in (".parquet", *SEPARATORS):
+        suffixes = ", ".join((".parquet", *SEPARATORS))
+        raise ConfigError(f"--out: got {options.out}, expected a name that ends in one of {suffixes}")
     base: dict[str, object] = {"dataset": {"root": options.root} | ({"name": options.layout} if options.layout else {})}
     base |= {"test_datasets": [{"root": root} for root in options.test]} if options.test else {}
     config = load_index_config(options.config, options.set, base)

@@ -64,6 +64,10 @@ class Dataset(Protocol):
         """
         ...
 
+    def is_certain(self, _root: Path, /) -> bool:
+        """Whether the names that `recognise` found leave no doubt; otherwise another layout that fits goes first."""
+        return True
+
     def scan(self, root: Path) -> Iterator[VideoEntry]:
         """Yield every video of the dataset, ordered by video_id, not probed and without a split.
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
 from manifests.datasets.walk import TreeFile, Walk, is_utf_8, leads_to_folder, reject, reject_not_utf_8, tree_file
-from manifests.entry import FAKE, REAL, SPLIT_OF_WORD, Label, Split, VideoEntry
+from manifests.entry import FAKE, REAL, SPLIT_OF_WORD, Label, Split, VideoEntry, video_id_from
 from manifests.errors import DatasetError
 from manifests.files import open_text
 from manifests.rejected import Reason, Rejected
@@ -162,7 +162,7 @@ def _read_line(file: TreeFile, line: object) -> VideoEntry | Rejected:
         )
         return reject(file.path, Reason.METADATA_CONFLICT, detail)
     return VideoEntry(
-        video_id=f"{DFDC.name}/{label}/{file.stem}",
+        video_id=video_id_from(DFDC.name, label, file.stem),
         path=file.path,
         dataset=DFDC.name,
         label=label,

@@ -4,7 +4,7 @@
     <root>/fake/[<manipulation>/]**/*.mp4   fakes; the first folder below names the manipulation, else it is `fake`
 
 in other spellings as well (`LABEL_OF_FOLDER`), and below train/, val/ and test/, which are then the listed splits; or
-one CSV file directly in the root, with a line for each video and the columns
+one CSV file directly in the root (`csv_lists`), with a line for each video and the columns
 
     path, label             relative to the root; `real` or `fake`, no numbers: 1 means real in some datasets' lists
     manipulation            name of a fake's manipulation; default: `fake`
@@ -12,24 +12,25 @@ one CSV file directly in the root, with a line for each video and the columns
     group                   leakage group, if more videos belong together than target and source imply
     split                   train, val or test, for the policies `official` and `file`
 
-named in its first line, in upper or lower case and in any order. With a CSV, names of folders have no meaning. Without
-target, source and group, each video is a group of its own, even if two of them show the same person.
+named in its first line, in upper or lower case and in any order. Where no folder is named real and fake, path and label
+may have other names (`LIST_COLUMNS`); numbers are then taken in a column `is_fake` or `is_real`. With a CSV, names of
+folders have no meaning. Without target, source and group, each video is a group of its own, even if two show a person.
 """
 
 from __future__ import annotations
 
-import csv
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from urllib.parse import quote
 
+from manifests.datasets.csv_lists import SUFFIXES, CsvList, columns_in, csv_list
 from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
 from manifests.datasets.walk import TreeFile, glance, is_folder, is_utf_8, reject, reject_not_utf_8, tree_file
-from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry
+from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry, video_id_from
 from manifests.errors import DatasetError
-from manifests.files import open_text
 from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected, Stage
 
@@ -44,8 +45,16 @@ LABEL_OF_FOLDER: dict[str, Label] = {name: label for label, names in _FOLDERS.it
 SPLIT_OF_FOLDER: dict[str, Split] = {**SPLIT_OF_WORD, "training": "train", "dev": "val", "testing": "test"}
 UNNAMED = "fake"  # the manipulation of a fake whose method is not named
 
-MAX_ID_BYTES = 480  # LMDB's longest key is 511 bytes; track and frame follow the video_id in it
-TOO_LONG = f"path: got one that makes a video_id of more than {MAX_ID_BYTES} bytes, expected fewer; shorten it"
+TABLE_COLUMNS = {"path": (), "label": ()}
+# Names in published lists, such as DFDC's `filename,label`.
+PATH_COLUMNS = ("filepath", "filename", "file", "videopath", "videofile", "videoname", "video", "clip", "name")
+LABEL_COLUMNS: dict[str, tuple[str, ...]] = {
+    "label": ("class", "groundtruth"),
+    "is_fake": ("isfake", "isdeepfake", "deepfake", "fake"),
+    "is_real": ("isreal", "real"),
+}
+LIST_COLUMNS = [{"path": PATH_COLUMNS, column: others} for column, others in LABEL_COLUMNS.items()]
+YES, NO = frozenset({"1", "1.0", "true", "yes", "y", "t"}), frozenset({"0", "0.0", "false", "no", "n", "f"})
 
 
 class Folder(TreeDataset):
@@ -64,10 +73,17 @@ class Folder(TreeDataset):
         tables = _tables_in(root)
         folders = _labelled_folders(root)
         if tables:
-            names = " and ".join(path.name for path in tables)
+            names = " and ".join(table.path.name for table in tables)
             besides = ", which is used instead of the folders real and fake" if folders else ""
-            return f"{names} with the columns path and label{besides}"
-        return " and ".join(f"{name}/" for name in folders) or None
+            return f"{names} with the columns {' and '.join(tables[0].named.values())}{besides}"
+        unused = [f"; {fault}, so it is not used" for fault in unread_lists(root)] if folders else []
+        return " and ".join(f"{name}/" for name in folders) + "".join(unused) or None
+
+    def is_certain(self, root: Path) -> bool:
+        """Whether the folders, or a CSV with the very columns path and label, are there."""
+        return bool(_labelled_folders(root)) or any(
+            table.named.keys() == set(table.named.values()) for table in _tables_in(root)
+        )
 
     def folders_in(self, root: Path) -> list[str]:
         """Return the folders real and fake if both are there, or the whole root if a CSV lists its videos.
@@ -77,7 +93,7 @@ class Folder(TreeDataset):
         """
         tables = _tables_in(root)
         if len(tables) > 1:
-            listed = ", ".join(path.name for path in tables)
+            listed = ", ".join(table.path.name for table in tables)
             raise DatasetError(
                 f"folder {root}: got {listed}, expected one CSV with path and label; move the others away"
             )
@@ -94,7 +110,7 @@ class Folder(TreeDataset):
 
     def lists(self, root: Path) -> list[str]:
         """Return the path of the CSV."""
-        return [table.name for table in _tables_in(root)]
+        return [table.path.name for table in _tables_in(root)]
 
 
 def _labelled_folders(root: Path) -> list[str]:
@@ -122,9 +138,7 @@ def _from_folders(file: TreeFile) -> VideoEntry | Rejected:
     has_method = label == "fake" and bool(below) and below[0].lower() not in LABELS
     collection = below.pop(0) if has_method else label
     name = "/".join((*([split] if split else []), *below, file.stem))
-    video_id = _video_id(collection, name)
-    if video_id is None:
-        return reject(file.path, Reason.UNRECOGNISED_NAME, TOO_LONG)
+    video_id = video_id_from(Folder.name, collection, name)
     return VideoEntry(
         video_id=video_id,
         path=file.path,
@@ -137,50 +151,62 @@ def _from_folders(file: TreeFile) -> VideoEntry | Rejected:
     )
 
 
-def _video_id(collection: str, name: str) -> str | None:
-    """Return a video_id in ASCII, as keys of records require; None for a name that is too long for a key."""
-    video_id = f"{Folder.name}/{quote(collection)}/{quote(name)}"
-    return video_id if len(video_id) <= MAX_ID_BYTES else None
+def _tables_in(root: Path) -> list[CsvList]:
+    """Return the CSV files in the root with path and label; other words for them count if nothing else is there."""
+    paths = _csv_files_in(root)
+    tables = [table for path in paths if (table := _opened(path, TABLE_COLUMNS)) is not None]
+    if tables or _labelled_folders(root):
+        return tables
+    known = (next(filter(None, (_opened(path, wanted) for wanted in LIST_COLUMNS)), None) for path in paths)
+    return [table for table in known if table is not None]
 
 
-def _tables_in(root: Path) -> list[Path]:
-    """Return the CSV files in the root that have the columns path and label."""
-    tables = (root / name for name in glance(root) if name.lower().endswith(".csv"))
-    return [path for path in tables if {"path", "label"} <= set(_columns_of(path))]
+def unread_lists(root: Path) -> list[str]:
+    """Return what is wrong with each CSV in the root that does not list videos, for messages."""
+    faults = []
+    for path in _csv_files_in(root):
+        with suppress(DatasetError):
+            if _opened(path, TABLE_COLUMNS) is None:
+                faults.append(f"{path.name} has the columns {columns_in(path)}, not path and label")
+    return faults
 
 
-def _columns_of(path: Path) -> list[str]:
-    """Return the column names in the first line of a CSV, in lower case; empty if it cannot be read."""
-    try:
-        # Broken characters in later lines are reported when these are read.
-        with open_text(path, errors="replace") as file:
-            return [name.strip().lower() for name in next(csv.reader(file), [])]
-    except (OSError, csv.Error):
-        return []
+def _csv_files_in(root: Path) -> list[Path]:
+    return [root / name for name in glance(root) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
 
 
-def _from_table(root: Path, table: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
+def _opened(path: Path, wanted: Mapping[str, tuple[str, ...]]) -> CsvList | None:
+    """Return the list in a file; None if it has other columns or cannot be read."""
+    with suppress(DatasetError):
+        return csv_list(path, wanted)
+    return None
+
+
+def _from_table(root: Path, table: CsvList, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
     """Yield an entry or a rejection for each line of the CSV, and a rejection for each video that it does not list.
 
     Raises:
         DatasetError: a line is malformed.
     """
-    on_disk = {file.path for file in files}
+    # A list written on another system may compose accents in another way than the names on disk.
+    on_disk = {unicodedata.normalize("NFC", file.path): file.path for file in files}
+    videos = set(on_disk.values())
     listed: set[str] = set()
     entries: list[VideoEntry] = []
-    for number, line in _read_table(table):
-        path, entry = _read_line(root, f"{table}, line {number}", line)
+    for number, line in table.lines():
+        where = f"{table.path}, line {number}"
+        path, entry = _read_line(root, where, line, on_disk)
         if path in listed:
-            raise DatasetError(f"{table}, line {number}: got {path} a second time, expected each video once")
+            raise DatasetError(f"{where}: got {path} a second time, expected each video once")
         listed.add(path)
-        if path in on_disk:
+        if path in videos:
             entries.append(entry)
         else:
-            detail = f"{table.name}, line {number}: got {path}, which is no video on disk; expected a file there"
+            detail = f"{table.path.name}, line {number}: got {path}, which is no video on disk; expected a file there"
             yield Rejected(video_id=entry.video_id, stage=Stage.INDEX, reason=Reason.MISSING_FILE, detail=detail)
     yield from _with_groups(entries)
-    for path in sorted(on_disk - listed):
-        detail = f"{table.name}: got no line for {path}, expected one that says its label"
+    for path in sorted(videos - listed):
+        detail = f"{table.path.name}: got no line for {path}, expected one that says its label"
         yield reject(path, Reason.UNRECOGNISED_NAME, detail)
 
 
@@ -195,50 +221,63 @@ def _with_groups(entries: list[VideoEntry]) -> Iterator[VideoEntry]:
         yield replace(entry, group_id=f"{Folder.name}/{groups[found[0]].removeprefix('group ')}")
 
 
-def _read_table(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line number, column → value) of each line, columns in lower case.
+def _path_of(root: Path, where: str, text: str, on_disk: Mapping[str, str]) -> str:
+    """Return the path in a line relative to the root, as it is on disk; backslashes of Windows separate folders.
 
     Raises:
-        DatasetError: the file cannot be read.
+        DatasetError: the path leaves the root.
     """
-    try:
-        with open_text(table) as file:
-            reader = csv.DictReader(file)
-            for line in reader:
-                values = {(name or "").strip().lower(): value for name, value in line.items()}
-                yield reader.line_num, {name: (value or "").strip() for name, value in values.items() if name}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: got {error}, expected a CSV file") from error
+    path, absolute_root = PurePosixPath(text), root.absolute().as_posix()
+    if "\\" in text and unicodedata.normalize("NFC", text) not in on_disk:
+        path = PurePosixPath(text.replace("\\", "/"))
+    if path.is_relative_to(absolute_root):
+        path = path.relative_to(absolute_root)
+    if path.is_absolute() or ".." in path.parts or not path.name or re.fullmatch("[A-Za-z]:", path.parts[0]):
+        raise DatasetError(f"{where}: got path {text!r}, expected one below {root}")
+    return on_disk.get(unicodedata.normalize("NFC", path.as_posix()), path.as_posix())
 
 
-def _read_line(root: Path, where: str, line: Mapping[str, str]) -> tuple[str, VideoEntry]:
+def _label_in(where: str, line: Mapping[str, str]) -> Label:
+    """Return the label that a line states.
+
+    Raises:
+        DatasetError: it states none.
+    """
+    column = next(column for column in LABEL_COLUMNS if column in line)
+    word = line[column].lower()
+    if column != "label" and word in YES | NO:
+        return "fake" if (word in YES) == (column == "is_fake") else "real"
+    label = _label_of(word)
+    if label is not None:
+        return label
+    if column != "label":
+        raise DatasetError(f"{where}: got {column} {line[column]!r}, expected 1 or 0, true or false, or real or fake")
+    raise DatasetError(
+        f"{where}: got label {line[column]!r}, expected real or fake; numbers are ambiguous: if 1 means fake, name the "
+        "column is_fake, if it means real, is_real"
+    )
+
+
+def _read_line(root: Path, where: str, line: Mapping[str, str], on_disk: Mapping[str, str]) -> tuple[str, VideoEntry]:
     """Return the path relative to the root, and the entry that a line describes.
 
     Raises:
         DatasetError: the path leaves the root, or a value is not allowed.
     """
-    path, absolute_root = PurePosixPath(line["path"]), root.absolute().as_posix()
-    if path.is_relative_to(absolute_root):
-        path = path.relative_to(absolute_root)
-    if path.is_absolute() or ".." in path.parts or not path.name:
-        raise DatasetError(f"{where}: got path {line['path']!r}, expected one below {root}")
-    odd = next((value for value in line.values() if not value.isprintable()), None)
+    path = _path_of(root, where, line["path"], on_disk)
+    odd = next((value for name, value in line.items() if name != "path" and not value.isprintable()), None)
     if odd is not None:
         raise DatasetError(f"{where}: got {odd!r}, expected text without control characters")
-    label = LABELS.get(line["label"].lower())
-    if label is None:
-        raise DatasetError(f"{where}: got label {line['label']!r}, expected real or fake; numbers are ambiguous")
+    label = _label_in(where, line)
     split = SPLIT_OF_WORD.get(line.get("split", "").lower())
     if split is None and line.get("split"):
         raise DatasetError(f"{where}: got split {line['split']!r}, expected train, val, test or nothing")
     collection = (line.get("manipulation") or UNNAMED) if label == "fake" else label
     if "/" in collection or collection in (".", "..") or (label == "fake" and collection.lower() == "real"):
         raise DatasetError(f"{where}: got manipulation {collection!r}, expected a name, without a slash and not real")
-    file = tree_file(path.as_posix())
+    file = tree_file(path)
     name = "/".join((*file.folders, file.stem))
-    video_id = _video_id(collection, name)
-    if video_id is None:
-        raise DatasetError(f"{where}: {TOO_LONG}")
+    video_id = video_id_from(Folder.name, collection, name)
     entry = VideoEntry(
         video_id=video_id,
         path=file.path,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from manifests.datasets import DATASETS
 from manifests.datasets.dataset import Dataset
+from manifests.datasets.folder import unread_lists
 from manifests.datasets.ignored import IN_PLACE_OF_VIDEOS, Ignored, describe
 from manifests.datasets.walk import Walk, names_in, require_folder, shown, subfolders
 from manifests.errors import DatasetError
@@ -68,7 +69,9 @@ def dataset_within(folder: Path) -> Path:
 
 def _fitting(root: Path) -> list[Recognised]:
     asked = ((dataset, dataset.recognise(root)) for dataset in DATASETS.values())
-    return [Recognised(dataset=dataset, why=why) for dataset, why in asked if why is not None]
+    fitting = [Recognised(dataset=dataset, why=why) for dataset, why in asked if why is not None]
+    certain = [item for item in fitting if item.dataset.is_certain(root)] if len(fitting) > 1 else []
+    return certain or fitting
 
 
 def _way_out(root: Path, naming: str) -> str:
@@ -80,7 +83,7 @@ def _way_out(root: Path, naming: str) -> str:
     # The folder above counts only where this folder marks its layout, not another one.
     if any(f"{root.absolute().name}/" in item.why for item in _fitting(above)):
         return f"name {above} instead"
-    instead = describe(_at_a_glance(root))
+    instead = [*unread_lists(root), *describe(_at_a_glance(root))]
     if instead:
         return f"it has no dataset, but {'; '.join(instead)}"
     return f"check the path, or name the layout: {naming.format(name='LAYOUT', root=root)}"

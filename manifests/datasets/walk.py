@@ -68,8 +68,8 @@ def printable(text: str) -> str:
 
 
 def is_utf_8(text: str) -> bool:
-    """Whether a name is printable text, as tables and terminals need; on disk, a name may be any bytes."""
-    return printable(text) == text
+    """Whether a name is UTF-8, as tables need; on disk, a name may be any bytes."""
+    return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
 def is_folder(path: Path) -> bool:

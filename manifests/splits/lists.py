@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 
+from manifests.datasets.csv_lists import columns_in, csv_list
 from manifests.entry import SPLIT_OF_WORD, SPLITS, Split, VideoEntry
-from manifests.errors import SplitError
-from manifests.files import open_text
+from manifests.errors import DatasetError, SplitError
+
+# Column that names videos → its other names, as in `manifests.datasets.csv_lists`.
+NAMES_OF_VIDEOS: dict[str, tuple[str, ...]] = {"video_id": ("videoid",), "path": ("filepath", "filename", "videopath")}
 
 
 def splits_of_file(entries: Iterable[VideoEntry], split_file: Path) -> dict[str, Split]:
@@ -31,27 +33,19 @@ def splits_of_file(entries: Iterable[VideoEntry], split_file: Path) -> dict[str,
 def _read_file(path: Path) -> tuple[str, dict[str, Split]]:
     """Return the name of the column that names videos, and name → split."""
     try:
-        with open_text(path) as file:
-            lines = csv.DictReader(file)
-            names = lines.fieldnames or []
-            column = next((name for name in ("video_id", "path") if name in names), None)
-            if column is None or "split" not in names:
-                raise SplitError(
-                    f"split.file {path}: got columns {', '.join(names) or 'none'}, expected video_id or path, and split"
-                )
-            listed: dict[str, Split] = {}
-            for line in lines:
-                split = SPLIT_OF_WORD.get((line["split"] or "").strip().lower())
-                if split is None:
-                    raise SplitError(
-                        f"split.file {path}, line {lines.line_num}: got split {line['split']!r}, "
-                        f"expected one of {list(SPLITS)}"
-                    )
-                if listed.setdefault(line[column], split) != split:
-                    raise SplitError(
-                        f"split.file {path}, line {lines.line_num}: got {line[column]} a second time in another split, "
-                        "expected each video once"
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SplitError(f"split.file {path}: got {error}, expected a CSV file; check the path") from error
+        wanted = ({column: others, "split": ()} for column, others in NAMES_OF_VIDEOS.items())
+        table = next(filter(None, (csv_list(path, columns) for columns in wanted)), None)
+        if table is None:
+            raise SplitError(f"split.file {path}: got columns {columns_in(path)}, expected video_id or path, and split")
+        column = next(name for name in NAMES_OF_VIDEOS if name in table.named)
+        listed: dict[str, Split] = {}
+        for number, line in table.lines():
+            where, name = f"split.file {path}, line {number}", line[column].replace("\\", "/")
+            split = SPLIT_OF_WORD.get(line["split"].lower())
+            if split is None:
+                raise SplitError(f"{where}: got split {line['split']!r}, expected one of {list(SPLITS)}")
+            if listed.setdefault(name, split) != split:
+                raise SplitError(f"{where}: got {name} a second time in another split, expected each video once")
+    except DatasetError as error:
+        raise SplitError(f"split.file {error}") from error
     return column, listed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -108,3 +109,14 @@ def test_contradictions_are_refused(changes: dict[str, object]) -> None:
 def test_entries_that_contradict_themselves(changes: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=ENTRY.video_id):
         replace(ENTRY, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "separator"), [("videos.csv", ","), ("VIDEOS.CSV", ","), ("videos.tsv", "\t")])
+def test_a_table_with_a_name_of_text_is_text(tmp_path: Path, name: str, separator: str) -> None:
+    odd = ManifestRow(video_id="z", path='a "b", c\nd\te.mp4')
+    write_table(tmp_path / name, [odd, STORED])
+    with (tmp_path / name).open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter=separator))
+    assert tuple(rows[0]) == tuple(COLUMNS)
+    assert [(row["video_id"], row["path"]) for row in rows] == [(ENTRY.video_id, ENTRY.path), ("z", odd.path)]
+    assert (rows[0]["split"], rows[0]["num_frames"], rows[1]["split"]) == ("train", "751", "")

@@ -75,6 +75,12 @@ def test_the_manifest(celeb_df: Path, tmp_path: Path, capsys: Output) -> None:
     assert (first.target_identity, first.listed_split, first.is_probed) == ("id0", "test", False)
 
 
+@pytest.mark.parametrize("name", ["manifest", "manifest.xlsx", "manifest.json"])
+def test_a_manifest_in_a_format_that_is_not_written(celeb_df: Path, tmp_path: Path, capsys: Output, name: str) -> None:
+    assert index(celeb_df, "--out", tmp_path / name) == 2
+    assert f"got {tmp_path / name}, expected a name that ends in one of .parquet, .csv, .tsv" in capsys.readouterr().err
+
+
 def test_a_second_dataset_for_testing(celeb_df: Path, tmp_path: Path, capsys: Output) -> None:
     mine = tmp_path / "mine"
     for name in ("real/a.mp4", "fake/b.mp4"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from manifests.datasets import DATASETS
+from manifests.datasets.recognise import recognise_layout
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
@@ -89,9 +90,30 @@ def test_a_fake_takes_no_name_of_a_real_video(tmp_path: Path) -> None:
 def test_names_in_a_store_are_ascii_and_short(tmp_path: Path) -> None:
     long = "/".join(["n" * 120] * 5)
     root = tree(tmp_path, "real/Müller.mp4", "fake/a.mp4", f"fake/{long}.mp4")
-    assert [entry.video_id for entry in FOLDER.scan(root)] == ["folder/fake/a", "folder/real/M%C3%BCller"]
-    assert rejections(root) == {f"fake/{long}.mp4": Reason.UNRECOGNISED_NAME}
-    assert "of more than 480 bytes" in details(root)[0]
+    other = root / f"fake/{long}.mp4".replace("n.mp4", "m.mp4")
+    other.touch()  # its video_id differs from the other long one only in the digest
+    ids = [entry.video_id for entry in FOLDER.scan(root)]
+    assert (ids[0], ids[3]) == ("folder/fake/a", "folder/real/M%C3%BCller")
+    assert ids[1][:-24] == ids[2][:-24]
+    assert ids[1] != ids[2]
+    assert [len(video_id) for video_id in ids[1:3]] == [480, 480]
+    assert rejections(root) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["新" * 83, "ы" * 125, "🎭" * 62, "a b" * 80, "x" * 251, "two\nlines", "tab\there", "\x1b[31mred", "%2F", "C:\\x"],
+)
+def test_every_name_that_a_file_system_takes_is_kept(tmp_path: Path, name: str) -> None:
+    """A file system takes 255 bytes for each part of a path."""
+    root = tree(tmp_path, f"real/{name}/{name}.mp4", f"fake/{name}/{name}.mp4", "fake/a.mp4")
+    entries = list(FOLDER.scan(root))
+    assert {entry.path for entry in entries} == {f"real/{name}/{name}.mp4", f"fake/{name}/{name}.mp4", "fake/a.mp4"}
+    assert all(len(entry.video_id) <= 480 and entry.video_id.isascii() for entry in entries)
+    assert all(entry.video_id.isprintable() for entry in entries)
+    assert len({entry.video_id for entry in entries}) == 3
+    assert {entry.manipulation for entry in entries} == {None, name, "fake"}
+    assert rejections(root) == {}
 
 
 def test_the_table_counts_and_says_so(tmp_path: Path) -> None:
@@ -138,9 +160,16 @@ def test_what_gives_the_folders_away(tmp_path: Path, paths: tuple[str, ...], why
     ("Label , PATH,split\n", True),
     ("\ufeffpath,label\n", True),
     ("path,label", True),
-    ("path;label\n", False),
+    ("path;label\n", True),
+    ("path\tlabel\n", True),
+    ("path|label\n", True),
+    ("sep=;\npath;label\n", True),
+    ("# made by hand\n\n# path label\npath,label\n", True),
+    ("# path,label\n", True),
+    ('"path";"label"\n', True),
     ("path,split\n", False),
-    ("video,label\n", False),
+    ("word,label\n", False),
+    ("path,label of it\n", False),
     ("", False),
 ])  # fmt: skip
 def test_what_gives_the_table_away(tmp_path: Path, table: str, is_found: bool) -> None:
@@ -300,13 +329,15 @@ def test_a_table_that_is_no_text_is_told_and_not_passed_over(tmp_path: Path) -> 
     root = tree(tmp_path, "real/a.mp4", "fake/a.mp4")
     (root / TABLE).write_bytes(b"path,label\nreal/\xff.mp4,real\n")
     assert FOLDER.recognise(root) is not None
-    with pytest.raises(DatasetError, match=rf"{TABLE}: got .*utf-8.*, expected a CSV file"):
+    with pytest.raises(DatasetError, match=rf"{TABLE}, line 2: got bytes that are not text in UTF-8, .* save it as"):
         list(FOLDER.survey(root))
 
 
 def test_a_field_without_end_is_told(tmp_path: Path) -> None:
     root = tree(tmp_path, "a.mp4", table='path,label\n"' + "x" * 200_000)
-    with pytest.raises(DatasetError, match=rf"{TABLE}: got field larger than .*, expected a CSV file"):
+    with pytest.raises(
+        DatasetError, match=rf"{TABLE}, line 2: got field larger than .*, expected a line of a CSV file"
+    ):
         list(FOLDER.survey(root))
 
 
@@ -324,3 +355,75 @@ def test_an_empty_tree_is_no_dataset(tmp_path: Path, table: str | None) -> None:
 
 def test_nothing_is_claimed_that_could_be_measured(tmp_path: Path) -> None:
     assert FOLDER.claims(tree(tmp_path, "real/a.mp4", "fake/a.mp4")) == {}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_table_as_spreadsheets_write_it(tmp_path: Path, encoding: str, end: str, separator: str) -> None:
+    root = tree(tmp_path, "real/Zoë.mp4", "fake/b c.mp4")
+    lines = ["path;label;split", "real/Zoë.mp4;Fake;test", "", "# a remark", '"fake/b c.mp4";REAL;']
+    (root / TABLE).write_bytes(end.join(lines).replace(";", separator).encode(encoding))
+    found = {entry.path: (entry.label, entry.listed_split) for entry in FOLDER.scan(root)}
+    assert found == {"real/Zoë.mp4": ("fake", "test"), "fake/b c.mp4": ("real", None)}
+
+
+@pytest.mark.parametrize(("header", "real", "fake"), [
+    ("filename,label", "real", "FAKE"),
+    ("File Name,Class", "original", "manipulated"),
+    ("video_path,ground_truth", "Real", "deepfake"),
+    ("filename,is_fake", "0", "1"),
+    ("file,isFake", "False", "True"),
+    ("video,is_real", "1", "0"),
+    ("name,fake", "no", "yes"),
+    ("filepath,is_deepfake", "real", "fake"),
+])  # fmt: skip
+def test_a_table_in_other_words(tmp_path: Path, header: str, real: str, fake: str) -> None:
+    root = tree(tmp_path, "a.mp4", "b.mp4", table=f"{header}\na.mp4,{real}\nb.mp4,{fake}\n")
+    columns = " and ".join(name.lower() for name in header.split(","))
+    assert FOLDER.recognise(root) == f"{TABLE} with the columns {columns}"
+    assert {entry.path: entry.label for entry in FOLDER.scan(root)} == {"a.mp4": "real", "b.mp4": "fake"}
+
+
+@pytest.mark.parametrize(("table", "message"), [
+    ("filename,label\na.mp4,1\n", "line 2: got label '1', .*: if 1 means fake, name the column is_fake, .* is_real"),
+    ("filename,is_fake\na.mp4,0\nb.mp4,perhaps\n", "line 3: got is_fake 'perhaps', expected 1 or 0, true or false"),
+    ("path;label\na.mp4;\n", "line 2: got label '', expected real or fake"),
+    ("path,label\nC:\\\\data\\\\a.mp4,real\n", "line 2: got path .*expected one below"),
+])  # fmt: skip
+def test_a_line_of_a_table_that_cannot_be_read_is_named(tmp_path: Path, table: str, message: str) -> None:
+    root = tree(tmp_path, "a.mp4", "b.mp4", table=table.replace("\\\\", "\\"))
+    with pytest.raises(DatasetError, match=message):
+        list(FOLDER.survey(root))
+
+
+def test_paths_of_windows_and_of_macos_find_their_files(tmp_path: Path) -> None:
+    composed, apart = "Zo\u00eb.mp4", "Ren\u0065\u0301.mp4"
+    table = f"path,label\nreal\\day 1\\{composed},real\n.\\fake\\Ren\u00e9.mp4,fake\nodd\\name.mp4,real\n"
+    root = tree(tmp_path, f"real/day 1/{composed}", f"fake/{apart}", "odd\\name.mp4", table=table)
+    assert {entry.path for entry in FOLDER.scan(root)} == {f"real/day 1/{composed}", f"fake/{apart}", "odd\\name.mp4"}
+    assert rejections(root) == {}
+
+
+def test_beside_folders_a_table_in_other_words_is_not_used_and_said_so(tmp_path: Path) -> None:
+    root = tree(tmp_path, "real/a.mp4", "fake/b.mp4", table="filename,label\na.mp4,fake\n")
+    assert FOLDER.recognise(root) == (
+        f"fake/ and real/; {TABLE} has the columns filename, label, not path and label, so it is not used"
+    )
+    assert {entry.path: entry.label for entry in FOLDER.scan(root)} == {"real/a.mp4": "real", "fake/b.mp4": "fake"}
+
+
+def test_a_table_in_other_words_gives_way_to_a_dataset(tmp_path: Path) -> None:
+    """DFDC's test set has a metadata.json, and beside it a labels.csv with the columns filename and label."""
+    root = tree(tmp_path, "a.mp4", table="filename,label\na.mp4,1\n")
+    assert FOLDER.recognise(root) is not None
+    assert not FOLDER.is_certain(root)
+    assert recognise_layout(root).dataset is FOLDER
+    (root / "metadata.json").write_text('{"a.mp4": {"is_fake": 1}}')
+    assert recognise_layout(root).dataset is DATASETS["dfdc"]
+
+
+def test_a_table_without_known_columns_is_named_where_nothing_else_is_there(tmp_path: Path) -> None:
+    root = tree(tmp_path, "a.mp4", table="Datei;Klasse\na.mp4;echt\n")
+    with pytest.raises(DatasetError, match=rf"{TABLE} has the columns datei, klasse, not path and label"):
+        recognise_layout(root)

@@ -180,7 +180,7 @@ def process(plans: Sequence[ShardPlan], config: PreprocessConfig, ledger: Ledger
         task_runs = process_shards(
             plans,
             config,
-            after=steps.before,
+            after=steps.inputs,
             on_video=progress.count,
             on_finished=lambda finished: ledger.add(finished.shard, finished.rows),
             on_pause=progress.publish,

@@ -13,7 +13,7 @@ import logging
 import multiprocessing
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -21,6 +21,7 @@ from multiprocessing import resource_tracker
 from typing import Any
 from uuid import UUID
 
+from prefect.client.schemas.objects import RunInput
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
@@ -58,7 +59,7 @@ def process_shards(
     plans: Sequence[ShardPlan],
     config: PreprocessConfig,
     *,
-    after: Sequence[Any] = (),
+    after: Collection[RunInput] = (),
     on_video: Callable[[ManifestRow], None],
     on_finished: Callable[[ShardReport], None],
     on_pause: Callable[[], None],
@@ -68,7 +69,7 @@ def process_shards(
     Args:
         plans: the shards.
         config: the run's configuration.
-        after: what the shards follow in Prefect's graph, as its `wait_for`.
+        after: task runs that the shards follow in Prefect's graph.
         on_video: called with each video's row: with `thread` from the shard's thread when the video is done, with other
             runners when its shard is complete.
         on_finished: called with each completed shard, from this thread.
@@ -110,18 +111,21 @@ def process_shards(
 
 @contextmanager
 def submitting(
-    config: PreprocessConfig, on_video: Callable[[ManifestRow], None], after: Sequence[Any] = ()
+    config: PreprocessConfig, on_video: Callable[[ManifestRow], None], after: Collection[RunInput] = ()
 ) -> Iterator[Submit]:
     """Start the task runner; yields the function that submits a shard. The end of the block stops unfinished work.
 
     Raises:
         ConfigError: no cluster answers at `runner.address`.
     """
+    dependencies = {"plan": set(after)}  # the parameter of the task that depends on them
     if config.runner.kind == "thread":
         # The pools stop first: threads that wait for a video would block the runner.
         threads: Runner = ThreadPoolTaskRunner(max_workers=SHARDS_AT_ONCE)
         with threads, worker_processes():
-            yield lambda plan: threads.submit(process_shard, {"plan": plan, "on_video": on_video}, after)
+            yield lambda plan: threads.submit(
+                process_shard, {"plan": plan, "on_video": on_video}, dependencies=dependencies
+            )
         return
     device = config.detect.device
     resource_tracker.ensure_running()  # if it started later, it would unblock interrupts for the runner's processes
@@ -130,7 +134,7 @@ def submitting(
         def submit(plan: ShardPlan) -> PrefectFuture[ShardReport]:
             parameters = {"plan": for_elsewhere(plan, device), "on_video": None}
             with interrupts_blocked():  # its new processes inherit that: only this one reacts to Ctrl-C
-                future: PrefectFuture[ShardReport] = runner.submit(process_shard, parameters, after)
+                future: PrefectFuture[ShardReport] = runner.submit(process_shard, parameters, dependencies=dependencies)
             return future
 
         yield submit

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect import State, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import StateDetails
+from prefect.client.schemas.objects import StateDetails, TaskRunResult
 from prefect.states import Completed
 
 from flows.run.task_runs import TASKS_PER_WINDOW
@@ -38,8 +38,14 @@ class Steps:
 
     @property
     def before(self) -> list[Any]:
-        """What the next task run follows, for Prefect's `wait_for`."""
+        """What the next run follows, for Prefect's `wait_for`."""
         return list(self._before)
+
+    @property
+    def inputs(self) -> set[TaskRunResult]:
+        """The same for the `dependencies` of a task runner: its process runner takes no states in `wait_for`."""
+        states = [before.state_details for before in self._before if isinstance(before, State)]
+        return {TaskRunResult(id=state.task_run_id) for state in states if state.task_run_id}
 
     def take(self, name: str, work: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
         """Return the result of a function, called as a task of this name."""

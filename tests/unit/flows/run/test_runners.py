@@ -11,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
+from prefect.client.schemas.objects import TaskRunResult
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import flows.run.preflight
@@ -24,6 +26,7 @@ from tasks.process import ShardPlan, ShardReport
 from tasks.settings import StageSettings
 from tasks.workers.pool import WorkerSettings
 
+AFTER = {TaskRunResult(id=UUID(int=7))}
 SERVER = "http://127.0.0.1:4200/api"
 
 
@@ -141,9 +144,9 @@ class Lossy:
         self.starts.append([])
         yield self
 
-    def submit(self, _task: Any, parameters: dict[str, Any], after: list[str]) -> SimpleNamespace:
+    def submit(self, _task: Any, parameters: dict[str, Any], dependencies: dict[str, Any]) -> SimpleNamespace:
         assert parameters["plan"].workers.elsewhere
-        assert after == ["the plan"]
+        assert dependencies == {"plan": AFTER}
         self.starts[-1].append(parameters["plan"].name)
         return SimpleNamespace(plan=parameters["plan"], task_run_id=f"run of {parameters['plan'].name}")
 
@@ -165,7 +168,7 @@ def carried(lossy: Lossy, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str], l
     task_runs = runners.process_shards(
         [plan_of(number) for number in range(4)],
         configured("process"),
-        after=["the plan"],
+        after=AFTER,
         on_video=videos.append,
         on_finished=lambda report: finished.append(report.shard.name),
         on_pause=lambda: None,

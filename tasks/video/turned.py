@@ -60,7 +60,8 @@ def require_upright(video: VideoContext, seen: Sequence[FrameFaces]) -> None:
             Stage.DETECT,
             Reason.FACE_TURNED,
             f"main face: got {got}, expected it upright; the rotation in the file is missing or wrong: set it with "
-            f"`ffmpeg -display_rotation {90 * quarters} -i IN -c copy OUT`, or keep the video with track.turned=store",
+            f"`ffmpeg -display_rotation {90 * quarters} -i IN -c copy OUT` (FFmpeg 6 or newer), or keep the "
+            "video with track.turned=store",
         )
     if num_turned >= LEAST_NOTED * len(checked):
         video.tally.remarks.append(f"the face is turned in some frames: got {got}")

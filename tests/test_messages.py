@@ -27,6 +27,7 @@ FOREIGN = {
 PRINTED_BY = {
     "flows/cli/data.py": ("index",),
     "flows/cli/model.py": ("train",),
+    "flows/cli/pipeline.py": ("run",),
     "flows/config/download.py": ("download ffpp",),
     "flows/config/store_config.py": ("preprocess",),
     "flows/run/download_plan.py": ("download ffpp",),
@@ -37,8 +38,10 @@ PRINTED_BY = {
     "storage/inspect.py": ("python -m storage.inspect",),
     "storage/upkeep/ledger.py": ("preprocess",),
     "tasks/decode/decoder.py": ("preprocess",),
+    "training/data/crops.py": ("train", "evaluate"),
     "training/fit/callbacks.py": ("train",),
     "training/fit/lightning_module.py": ("train",),
+    "training/fit/resume.py": ("train",),
     "training/fit/train.py": ("train",),
     "training/run_folder.py": ("train",),
 }

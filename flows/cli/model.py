@@ -143,7 +143,7 @@ def predict(options: Options) -> int:
     values = {"checkpoint": options.checkpoint, "video": options.video, "out": out, "device": options.device}
     config = validate(PredictConfig, values)
     if (config.out / PREDICTION_NAME).exists():  # of this video, or of another one of the same name
-        complain(f"{config.out}: replaces the prediction in it; --out names another folder")
+        complain(f"{config.out}: replaces the prediction in it; `predict --out` names another folder")
     for line in summary(predict_video(config)):
         say(line)
     return EXIT_OK

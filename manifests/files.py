@@ -40,17 +40,13 @@ def open_regular(path: Path, max_bytes: int | None = None) -> Iterator[BufferedR
 
 
 @contextmanager
-def open_text(path: Path, errors: str = "strict") -> Iterator[TextIOWrapper]:
+def open_text(path: Path) -> Iterator[TextIOWrapper]:
     """Open a regular file for reading UTF-8, with or without a byte order mark; line ends are not translated.
-
-    Args:
-        path: a regular file, or a link to one.
-        errors: what happens to bytes that are no UTF-8, as for `open`.
 
     Raises:
         OSError: see `open_regular`.
     """
-    with open_regular(path) as file, TextIOWrapper(file, encoding="utf-8-sig", errors=errors, newline="") as text:
+    with open_regular(path) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         yield text
 
 

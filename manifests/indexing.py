@@ -54,14 +54,12 @@ class Survey:
     def accounts(self) -> str:
         """Return the number of files on disk as an equation, for a person."""
         counts = num_files_of(self.ignored)
-        num_company, num_rejected = (
-            counts.pop(IgnoredReason.COMPANY, 0),
-            sum(item.num_files_on_disk for item in self.rejected),
-        )
-        parts = (self.num_videos, num_rejected, num_company, sum(counts.values()))
+        num_auxiliary = counts.pop(IgnoredReason.AUXILIARY, 0)
+        num_rejected, num_ignored = sum(item.num_files_on_disk for item in self.rejected), sum(counts.values())
         return (
-            f"{sum(parts):,} files in {self.root} = {parts[0]:,} videos + {parts[1]:,} rejected by name or list "
-            f"+ {parts[2]:,} beside them (masks, lists, .json) + {parts[3]:,} ignored"
+            f"{self.num_videos + num_rejected + num_auxiliary + num_ignored:,} files in {self.root} = "
+            f"{self.num_videos:,} videos + {num_rejected:,} rejected by name or list "
+            f"+ {num_auxiliary:,} beside them (masks, lists, .json) + {num_ignored:,} ignored"
         )
 
     def require_both_labels(self) -> None:

@@ -21,6 +21,8 @@ from manifests.row import TIMED_STAGES, ManifestRow
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Suffix → separator of a table that is written as text; any other suffix means Parquet.
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
 # Columns that are not text; everything else is a string or null.
 _INTEGERS = (
     *("width", "height", "rotation_degrees", "num_frames", "fps_numerator", "fps_denominator"),
@@ -82,10 +84,6 @@ def row_from_plain(plain: dict[str, Any]) -> ManifestRow:
             f"manifest row {plain.get('video_id')!r}: got {error!r}, expected the columns of videos.parquet; "
             "it was written by another version: process into a new folder"
         ) from error
-
-
-# Suffix → separator of a table that is written as text; any other suffix means Parquet.
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
 def write_table(path: Path, rows: Iterable[ManifestRow]) -> None:

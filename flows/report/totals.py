@@ -216,7 +216,7 @@ class Report:
     """Rejected videos by stage, reason and video_id."""
 
     ignored: tuple[Ignored, ...]
-    """Files in the datasets' folders that are no videos, by folder and reason; `company` belongs to the dataset."""
+    """Files in the datasets' folders that are no videos, by folder and reason; `auxiliary` belongs to the dataset."""
 
     several_tracks: dict[str, int]
     """video_id → number of face tracks, for each stored video with more than one."""

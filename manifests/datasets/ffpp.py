@@ -88,7 +88,7 @@ class FaceForensicsPP(TreeDataset):
         masks = {file.path for file in listed if _is_mask(file)}
         for file in listed:
             if file.path in masks:
-                yield Ignored(path=file.path, reason=IgnoredReason.COMPANY)
+                yield Ignored(path=file.path, reason=IgnoredReason.AUXILIARY)
             else:
                 yield _read_name(file, masks)
 

@@ -42,7 +42,7 @@ _REASON_OF_SUFFIX = {
         "sub idx nfo url lnk webloc torrent lab textgrid eaf rttm",
         IgnoredReason.DATA: "npy npz pkl pickle pt pth ckpt h5 hdf5 mat lmdb mdb parquet arrow feather tfrecord "
         "safetensors onnx pb caffemodel db sqlite sqlite3 obj ply stl pyc exe dll so dylib",
-        IgnoredReason.COMPANY: "json md5 sha1 sha256 sha512 sfv",
+        IgnoredReason.AUXILIARY: "json md5 sha1 sha256 sha512 sfv",
     }.items()
     for suffix in _suffixes(names)
 }
@@ -54,7 +54,9 @@ _PATTERNS = {
     # The last names are those of our own downloads (`tasks.download.partial_file`, `manifests.files`).
     IgnoredReason.UNFINISHED: re.compile(r".*\.part-frag[0-9]+|\.(download|resume|partial)-.*", re.DOTALL),
 }
-_COMPANY_NAMES = re.compile(r"(readme|licen[cs]e|citation|changelog|(sha[0-9]*|md5)sums?|checksums?)(\W.*)?", re.DOTALL)
+_AUXILIARY_NAMES = re.compile(
+    r"(readme|licen[cs]e|citation|changelog|(sha[0-9]*|md5)sums?|checksums?)(\W.*)?", re.DOTALL
+)
 _SYSTEM_NAMES = frozenset(
     {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volume information", "@eadir"}
 )
@@ -134,8 +136,8 @@ def reason_by_name(name: str, suffix: str) -> IgnoredReason | None:
         return IgnoredReason.HIDDEN
     if name.endswith("~"):
         return IgnoredReason.BACKUP
-    if reason in (None, IgnoredReason.TEXT) and _COMPANY_NAMES.fullmatch(lower):
-        return IgnoredReason.COMPANY
+    if reason in (None, IgnoredReason.TEXT) and _AUXILIARY_NAMES.fullmatch(lower):
+        return IgnoredReason.AUXILIARY
     return reason
 
 

@@ -165,9 +165,11 @@ def unread_lists(root: Path) -> list[str]:
     """Return what is wrong with each CSV in the root that does not list videos, for messages."""
     faults = []
     for path in _csv_files_in(root):
-        with suppress(DatasetError):
-            if _opened(path, TABLE_COLUMNS) is None:
+        try:
+            if csv_list(path, TABLE_COLUMNS) is None:
                 faults.append(f"{path.name} has the columns {columns_in(path)}, not path and label")
+        except DatasetError as error:
+            faults.append(str(error))
     return faults
 
 

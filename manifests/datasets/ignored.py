@@ -34,7 +34,7 @@ class IgnoredReason(StrEnum):
     TEXT = "text"  # notes, tables, subtitles, programs
     DATA = "data"  # arrays, models, databases
     HIDDEN = "hidden_or_system_file"  # a dot file, or one that an operating system writes beside others
-    COMPANY = "company"  # belongs to the dataset or to faceshards: masks, official lists, .json, README, results
+    AUXILIARY = "auxiliary"  # belongs to the dataset or to faceshards: masks, official lists, .json, README, results
 
 
 WAYS_OUT = {
@@ -83,10 +83,10 @@ def num_files_of(ignored: Iterable[Ignored]) -> dict[IgnoredReason, int]:
 
 
 def describe(ignored: Sequence[Ignored]) -> list[str]:
-    """Return a line for each reason: number of files, the first places, and the way out. Company is left out."""
+    """Return a line for each reason but `auxiliary`: number of files, the first places, and the way out."""
     lines = []
     for reason, num_files in num_files_of(ignored).items():
-        if reason is not IgnoredReason.COMPANY:
+        if reason is not IgnoredReason.AUXILIARY:
             places = [str(item) for item in ignored if item.reason is reason]
             more = f", and in {len(places) - MAX_SHOWN:,} more places" if len(places) > MAX_SHOWN else ""
             way_out = f"; {WAYS_OUT[reason]}" if reason in WAYS_OUT else ""

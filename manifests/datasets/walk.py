@@ -175,7 +175,7 @@ class Walk:
     Args:
         root: the dataset's folder.
         reads: names of files that the layout reads itself; they are yielded as well.
-        lists: paths relative to the root of the dataset's lists; they count as company, not as other texts.
+        lists: paths relative to the root of the dataset's lists; they count as auxiliary, not as other texts.
     """
 
     def __init__(self, root: Path, reads: Collection[str] = (), lists: Collection[str] = ()) -> None:
@@ -249,7 +249,7 @@ class Walk:
                     detail = f"file: got {item.name} in {where}, expected videos in the dataset's folders"
                     yield reject(path, Reason.UNRECOGNISED_NAME, detail)
             elif path in left_aside:
-                _add_all(counts, item, path, IgnoredReason.COMPANY)
+                _add_all(counts, item, path, IgnoredReason.AUXILIARY)
             elif any(other.startswith(f"{path}/") for other in known):
                 yield from self._strays_in((*folders, item.name), known, left_aside)
             else:
@@ -300,7 +300,7 @@ class Walk:
         path = "/".join(folders)
         is_prediction = directory.name.endswith(".scores") and "prediction.json" in own
         if is_prediction or any(marks <= own for marks in MARKS_OF_RESULTS):
-            return {(path, IgnoredReason.COMPANY): (_num_files_below(directory), tuple(sorted(own)))}
+            return {(path, IgnoredReason.AUXILIARY): (_num_files_below(directory), tuple(sorted(own)))}
         yield from sorted(files)
         for item in sorted(subfolders, key=lambda item: item.name):
             below = "/".join((*folders, item.name))
@@ -329,7 +329,7 @@ class Walk:
         if reason is None:
             return file._replace(is_video=True)
         is_read = item.name in self._reads
-        reason = IgnoredReason.COMPANY if is_read or file.path in self._lists else reason
+        reason = IgnoredReason.AUXILIARY if is_read or file.path in self._lists else reason
         _add(counts, "/".join(folders), reason, item.name)
         return file if is_read else None
 

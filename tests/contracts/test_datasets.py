@@ -335,8 +335,8 @@ OTHERS = {
     "clip.mp4~": IgnoredReason.BACKUP,
     "lost": IgnoredReason.BROKEN_LINK,
     "queue": IgnoredReason.NOT_REGULAR,
-    "README.md": IgnoredReason.COMPANY,
-    "notes.json": IgnoredReason.COMPANY,
+    "README.md": IgnoredReason.AUXILIARY,
+    "notes.json": IgnoredReason.AUXILIARY,
 }
 CONTENT = {"app.ts": b"export const x = 1;\n", "noise.dat": bytes(range(256)), "still.gif": b"GIF89a\1\0\1\0\0\0\0;"}
 
@@ -407,7 +407,7 @@ def test_results_of_faceshards_are_no_videos(tree: Tree, root: Path) -> None:
     (scores / "prediction.json").touch()
     assert survey(tree, root) == expected
     assert any(
-        item.reason is IgnoredReason.COMPANY and item.path.endswith("clip.scores") for item in ignored(tree, root)
+        item.reason is IgnoredReason.AUXILIARY and item.path.endswith("clip.scores") for item in ignored(tree, root)
     )
 
 

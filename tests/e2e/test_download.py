@@ -78,7 +78,7 @@ def test_the_tree_arrives_whole_from_a_server_that_misbehaves(web: WebServer, mi
     assert web.peak_open <= MAX_CONNECTIONS
     survey = survey_dataset(FaceForensicsPP(), out)
     assert (len(survey.entries), survey.rejected) == (NUM_VIDEOS, ())
-    assert num_files_of(survey.ignored)[IgnoredReason.COMPANY] == NUM_MASKS
+    assert num_files_of(survey.ignored)[IgnoredReason.AUXILIARY] == NUM_MASKS
     asked_again = [request for request in web.requests if request.headers.get("range") == "bytes=1000-"]
     assert [request.path for request in asked_again] == [videos[0]]
 

@@ -162,7 +162,7 @@ def test_bad_input_costs_itself_and_nothing_else(
     assert verify_store(out).problems == ()
     report = json.loads((out / "report.json").read_text())
     picture = {"path": f"{YOUTUBE}/906.png", "reason": "picture", "num_files": 1, "names": []}
-    assert [item for item in report["ignored"] if item["reason"] != "company"] == [picture]
+    assert [item for item in report["ignored"] if item["reason"] != "auxiliary"] == [picture]
     totals = report["totals"]
     assert (totals["num_indexed"], totals["num_stored"], totals["num_rejected"]) == (NUM_VIDEOS + 7, NUM_VIDEOS, 7)
     # Rejections are final until something changes: the next run tries none of them again.

@@ -149,7 +149,7 @@ def test_ignored_files_are_in_the_report_and_on_the_page(tmp_path: Path) -> None
     store_dir = write_store(tmp_path / "store", EIGHT_ROWS)
     ignored = (
         Ignored(path="fake/a", reason=IgnoredReason.PICTURE, num_files=300, names=("1.png", "2.png")),
-        Ignored(path="masks/1.mp4", reason=IgnoredReason.COMPANY),
+        Ignored(path="masks/1.mp4", reason=IgnoredReason.AUXILIARY),
     )
     write_ignored(store_dir / "ignored.json", ignored)
     write_report(store_dir)

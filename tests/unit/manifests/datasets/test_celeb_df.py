@@ -349,7 +349,7 @@ def test_the_real_names(all_names: Path) -> None:
     found = list(CELEB.survey(all_names))
     entries = [item for item in found if isinstance(item, VideoEntry)]
     assert len(entries) == 6528
-    assert found[6528:] == [Ignored(path=LIST, reason=IgnoredReason.COMPANY)]
+    assert found[6528:] == [Ignored(path=LIST, reason=IgnoredReason.AUXILIARY)]
     assert Counter(entry.collection for entry in entries) == {
         "Celeb-real": 589,
         "YouTube-real": 300,

@@ -59,7 +59,7 @@ def test_a_choice_of_everything_is_the_official_tree(tmp_path: Path) -> None:
     assert len(entries) == 3 * (6 + 5 * 6 + 2 + 2), "every file is recognised"
     others = [item for item in survey if isinstance(item, Ignored)]
     assert len(entries) + len(others) == len(survey)
-    assert {item.reason for item in others} == {IgnoredReason.COMPANY}
+    assert {item.reason for item in others} == {IgnoredReason.AUXILIARY}
     assert sum(item.num_files for item in others) == 4 * 6 + 2, "the masks"
     assert len(entries) == len([path for path in paths if "/masks/" not in path])
     without_mask = {entry.manipulation for entry in entries if entry.label == "fake" and entry.mask_path is None}

@@ -413,6 +413,15 @@ def test_beside_folders_a_table_in_other_words_is_not_used_and_said_so(tmp_path:
     assert {entry.path: entry.label for entry in FOLDER.scan(root)} == {"real/a.mp4": "real", "fake/b.mp4": "fake"}
 
 
+def test_beside_folders_a_table_that_cannot_be_read_is_not_used_and_said_so(tmp_path: Path) -> None:
+    root = tree(tmp_path, "real/a.mp4", "fake/b.mp4")
+    os.mkfifo(root / TABLE)
+    assert FOLDER.recognise(root) == (
+        f"fake/ and real/; {root / TABLE}: got a pipe, not a regular file, expected a CSV file that can be read, so it "
+        "is not used"
+    )
+
+
 def test_a_table_in_other_words_gives_way_to_a_dataset(tmp_path: Path) -> None:
     """DFDC's test set has a metadata.json, and beside it a labels.csv with the columns filename and label."""
     root = tree(tmp_path, "a.mp4", table="filename,label\na.mp4,1\n")

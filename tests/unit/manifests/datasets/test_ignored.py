@@ -11,7 +11,7 @@ from manifests.errors import StoreCorrupt
 
 PICTURES = Ignored(path="fake/a", reason=IgnoredReason.PICTURE, num_files=300, names=tuple("abcdefghij"))
 PART = Ignored(path="real/x.mp4.part", reason=IgnoredReason.UNFINISHED)
-MASK = Ignored(path="masks/1.mp4", reason=IgnoredReason.COMPANY)
+MASK = Ignored(path="masks/1.mp4", reason=IgnoredReason.AUXILIARY)
 
 
 def test_each_reason_is_a_line_with_its_way_out() -> None:
@@ -33,7 +33,7 @@ def test_files_are_counted_by_reason() -> None:
     assert num_files_of((PART, MASK, PICTURES, PART)) == {
         IgnoredReason.PICTURE: 300,
         IgnoredReason.UNFINISHED: 2,
-        IgnoredReason.COMPANY: 1,
+        IgnoredReason.AUXILIARY: 1,
     }
 
 

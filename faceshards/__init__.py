@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FaceDataset", "FaceshardsError", "__version__", "collate", "open", "preprocess"]
 
-_PACKAGES = ("manifests", "storage", "tasks", "training", "flows")  # what the names below come from
+# Packages of this project. Their names are common: another distribution's wheel can overwrite them in site-packages, or
+# a folder of the working directory can hide them, and Python reports neither.
+_PACKAGES = ("manifests", "storage", "tasks", "training", "flows")
 _HOMES = {
     "FaceDataset": ("training.data.dataset", "StoreDataset"),
     "FaceshardsError": ("manifests.errors", "FaceshardsError"),
@@ -75,6 +77,8 @@ def imported(module: str) -> ModuleType:
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in (*_PACKAGES, __name__):
+            raise  # a module of faceshards itself: a damaged installation
         raise ImportError(
             f"{module}: got an installation without the package {error.name}, expected it; pip install {error.name}, "
             "or 'faceshards[all]'"

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flows.cli.guard import require_own_packages
 from flows.cli.parser import QUIET_PREFECT
 from flows.cli.preprocess import run_flow
 from flows.config.preprocess import load_config, merged
@@ -46,7 +45,6 @@ def preprocess(
         NothingStored: every video was rejected.
         AccountingError: the totals do not add up.
     """
-    require_own_packages()
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
     own: Mapping[str, Any] = {"dataset": {"name": layout, "root": Path(root)}, "out": Path(out)}

@@ -2,6 +2,6 @@
 
 import sys
 
-from flows.cli.parser import main
+from faceshards.__main__ import main
 
 sys.exit(main())

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.cli.guard import PACKAGES
+from flows.cli.extras import PACKAGES
 
 # On a busy machine the imports of half a dozen processes alone take minutes.
 pytestmark = [pytest.mark.e2e, pytest.mark.long, pytest.mark.timeout(600)]

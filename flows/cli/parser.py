@@ -20,7 +20,7 @@ from typing import NoReturn
 from flows.cli import data, download, model, pipeline, preprocess, setup, store
 from flows.cli.command import add_commands
 from flows.cli.console import complain
-from flows.cli.guard import PACKAGES, missing_package, require_own_packages
+from flows.cli.extras import PACKAGES, missing_package
 from manifests.errors import EXIT_OK, EXIT_USAGE, FaceshardsError, did_you_mean, exit_status
 
 # Telemetry is off: Prefect's client obeys the first variable, its server the second.
@@ -49,7 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, value in QUIET_PREFECT.items():
         os.environ.setdefault(name, value)
     try:
-        require_own_packages()
         return int(options.run(options))
     except BrokenPipeError:
         # The reader (`| head`) has closed the pipe. Python would report it again when it flushes stdout at exit.

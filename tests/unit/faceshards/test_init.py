@@ -17,7 +17,7 @@ from packaging.utils import canonicalize_name
 from torch.utils.data import DataLoader
 
 import faceshards
-from flows.cli.guard import PACKAGES
+from flows.cli.extras import PACKAGES
 from manifests.errors import StoreMissing
 from storage.store import RecordStore
 from training.data.batch import Batch
@@ -88,7 +88,7 @@ def test_the_base_installation_says_what_else_is_needed(tmp_path: Path) -> None:
     assert "preprocess" in without_extras(tmp_path, "-m", "faceshards", "--help").stdout
 
 
-@pytest.mark.parametrize("package", ["storage", "manifests", "flows"])
+@pytest.mark.parametrize("package", ["storage", "manifests", "flows", "tasks"])
 def test_a_foreign_folder_that_hides_a_package_is_named(tmp_path: Path, package: str) -> None:
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").touch()
@@ -96,6 +96,8 @@ def test_a_foreign_folder_that_hides_a_package_is_named(tmp_path: Path, package:
     program = f"import faceshards, faceshards.__main__\nfaceshards.open({str(STORE)!r})"
     if package == "flows":
         program = "import sys, faceshards.__main__ as command\nsys.exit(command.main())"
+    if package == "tasks":
+        program = "import runpy\nrunpy.run_module('flows', run_name='__main__')"
     run = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )

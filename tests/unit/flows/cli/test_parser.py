@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import flows.cli.parser
+import flows.cli.setup
 from flows.cli.parser import QUIET_PREFECT, main
 from flows.config.preprocess import load_config
 from manifests.errors import AccountingError, NothingStored, StoreChanged
@@ -345,23 +346,17 @@ def test_a_sample_spares_what_is_there(capsys: Output, tmp_path: Path) -> None:
 def test_the_exit_status_says_whose_mistake_it_was(
     capsys: Output, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, line: str
 ) -> None:
-    def fail() -> None:
+    def fail(_options: object) -> int:
         raise error
 
-    monkeypatch.setattr(flows.cli.parser, "require_own_packages", fail)
+    monkeypatch.setattr(flows.cli.setup, "deploy", fail)
     assert refused(capsys, "deploy", status=status) == line
 
 
 @pytest.mark.parametrize(("words", "level"), [([], logging.WARNING), (["-v"], logging.INFO)])
 def test_verbose(monkeypatch: pytest.MonkeyPatch, words: list[str], level: int) -> None:
-    levels: list[int] = []
-    monkeypatch.setattr(
-        flows.cli.parser,
-        "require_own_packages",
-        lambda: levels.extend(item.level for item in logging.getLogger().handlers),
-    )
-    assert run(*words, "report", "/nowhere") == 2
-    assert levels == [level]
+    monkeypatch.setattr(flows.cli.setup, "deploy", lambda _options: logging.getLogger().handlers[0].level)
+    assert run(*words, "deploy") == level
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""Messages about an incomplete installation."""
+"""Messages about packages that are not installed."""
 
 from __future__ import annotations
 
 import pytest
 
-from flows.cli.guard import missing_package
+from flows.cli.extras import missing_package
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Output of commands: results on stdout, progress and error messages on stderr.
 
-Paths are printed unchanged: brackets are no markup, `:100:` is no emoji. Rich takes longer to import than `--help`
+In paths, brackets are no markup and `:100:` is no emoji; control characters, and bytes that are not UTF-8, are escaped,
+so that no file's name can move the cursor or end the program. Rich takes longer to import than `--help`
 may take, so it is imported when something is printed.
 """
 
@@ -9,13 +10,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from manifests.errors import EXIT_FAILED
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.status import Status
+    from rich.text import Text
 
 
 def stdout() -> Console:
@@ -29,6 +31,10 @@ def stdout() -> Console:
             """Raise what the write raised."""
             raise BrokenPipeError
 
+        def render_str(self, text: str, **options: Any) -> Text:
+            """Return a text or a table's cell with its control characters escaped."""
+            return super().render_str(_escaped(text), **options)
+
     return PipeConsole(markup=False, emoji=False)
 
 
@@ -37,6 +43,12 @@ def stderr() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, markup=False, emoji=False)
+
+
+def _escaped(text: str) -> str:
+    from manifests.datasets.walk import printable
+
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def say(what: RenderableType) -> None:
@@ -48,7 +60,7 @@ def complain(text: str, *, error: Exception | None = None) -> None:
     """Print a message on stderr; with an error, `text` is printed in red before the error's message."""
     from rich.text import Text
 
-    line = text if error is None else Text.assemble((text, "red"), f" {error}")
+    line = _escaped(text) if error is None else Text.assemble((text, "red"), f" {_escaped(str(error))}")
     stderr().print(line, soft_wrap=True, highlight=False)
 
 

@@ -1,7 +1,7 @@
 """Lists of videos that users write: CSV in the separators, encodings and words that spreadsheets and datasets use.
 
     separator   comma, semicolon, tab or bar: the one with which the first line names the wanted columns
-    encoding    UTF-8, or UTF-16 or UTF-32 with a byte order mark
+    encoding    UTF-8, UTF-16, or UTF-32 with a byte order mark
     skipped     empty lines, Excel's line `sep=;`, and lines of comment (#) above the first line and between the others
 
 A line that cannot be read is refused by its number, because a list that is read in part loses videos silently.
@@ -24,6 +24,7 @@ from manifests.files import open_regular
 
 SEPARATORS = (",", ";", "\t", "|")
 SUFFIXES = (".csv", ".tsv")
+TEXT_SUFFIXES = (".txt", ".tab")  # of files that are a list only if their first line names its columns
 # The longest marks first: that of UTF-32 begins with that of UTF-16.
 ENCODING_OF_MARK = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -31,8 +32,11 @@ ENCODING_OF_MARK = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+# Of UTF-16 without a mark, every second byte of the first names is zero.
+_ENCODING_OF_ZEROS = {b"x0x0": "utf-16-le", b"0x0x": "utf-16-be"}
 MAX_LINES_ABOVE = 50  # of comment, above the names of the columns
 NUM_COLUMNS_SHOWN = 8
+MAX_CHARACTERS_SHOWN = 200  # of their names
 CHUNK_BYTES = 1 << 16
 MAX_LINE_LENGTH = 1 << 20  # characters; Python's csv module takes no field of more than an eighth of it
 
@@ -69,7 +73,12 @@ class CsvList:
         """
         wanted_of = {own: wanted for wanted, own in self.named.items()}
         names = [wanted_of.get(name, name) for name in self.columns]
-        rows = csv.reader(islice(_text_lines(self.path), self.num_lines_above, None), delimiter=self.separator)
+        twice = next((name for name in names if name and names.count(name) > 1), None)
+        if twice is not None:
+            where = f"{self.path}, line {self.num_lines_above}"
+            raise DatasetError(f"{where}: got the column {twice} twice, expected each once; rename one")
+        lines = islice(text_lines(self.path), self.num_lines_above, None)
+        rows = csv.reader(lines, delimiter=self.separator, skipinitialspace=True)
         try:
             for row in rows:
                 is_comment = bool(row) and row[0].startswith("#") and len(row) != len(names)
@@ -91,7 +100,7 @@ def csv_list(path: Path, wanted: Wanted) -> CsvList | None:
     Raises:
         DatasetError: the file cannot be read up to its first line.
     """
-    for number, line in enumerate(islice(_text_lines(path, "replace"), MAX_LINES_ABOVE), start=1):
+    for number, line in enumerate(islice(text_lines(path, "replace"), MAX_LINES_ABOVE), start=1):
         for separator in SEPARATORS:
             columns = _columns_of(line.lstrip("# "), separator)
             named = {column: _own_name(columns, (column, *others)) for column, others in wanted.items()}
@@ -109,10 +118,10 @@ def columns_in(path: Path) -> str:
     Raises:
         DatasetError: the file cannot be read up to its first line.
     """
-    line = next((line for line in islice(_text_lines(path, "replace"), MAX_LINES_ABOVE) if not _is_above(line)), "")
+    line = next((line for line in islice(text_lines(path, "replace"), MAX_LINES_ABOVE) if not _is_above(line)), "")
     columns = max((_columns_of(line, separator) for separator in SEPARATORS), key=len)
-    shown = ", ".join(name or "''" for name in columns[:NUM_COLUMNS_SHOWN])
-    return (shown or "none") + (", …" if len(columns) > NUM_COLUMNS_SHOWN else "")
+    names = ", ".join(name or "''" for name in columns[:NUM_COLUMNS_SHOWN])
+    return (names[:MAX_CHARACTERS_SHOWN] or "none") + (", …" if len(columns) > NUM_COLUMNS_SHOWN else "")
 
 
 def _is_above(line: str) -> bool:
@@ -122,7 +131,8 @@ def _is_above(line: str) -> bool:
 
 def _columns_of(line: str, separator: str) -> tuple[str, ...]:
     with suppress(csv.Error):
-        return tuple(name.strip().lower() for name in next(csv.reader([line], delimiter=separator), []))
+        names = next(csv.reader([line], delimiter=separator, skipinitialspace=True), [])
+        return tuple(name.strip().lower() for name in names)
     return ()
 
 
@@ -131,7 +141,7 @@ def _own_name(columns: Collection[str], names: Collection[str]) -> str | None:
     return next((plain[name] for name in names if name in plain), None)
 
 
-def _text_lines(path: Path, errors: str = "strict") -> Iterator[str]:
+def text_lines(path: Path, errors: str = "strict") -> Iterator[str]:
     """Yield the lines of a text file with their ends, which may be those of any system.
 
     Args:
@@ -146,7 +156,8 @@ def _text_lines(path: Path, errors: str = "strict") -> Iterator[str]:
         with open_regular(path) as file:
             mark = file.read(4)
             file.seek(0)
-            encoding = next((name for known, name in ENCODING_OF_MARK.items() if mark.startswith(known)), "utf-8-sig")
+            encoding = next((name for known, name in ENCODING_OF_MARK.items() if mark.startswith(known)), None)
+            encoding = encoding or _ENCODING_OF_ZEROS.get(bytes(b"x0"[byte == 0] for byte in mark), "utf-8-sig")
             for text in codecs.iterdecode(iter(lambda: file.read(CHUNK_BYTES), b""), encoding, errors):
                 # A text may end in the middle of a line, or between the two characters of its end.
                 *whole, pending = re.split(r"(?<=\n)|(?<=\r)(?!\n|$)", pending + text)

@@ -26,20 +26,29 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from manifests.datasets.csv_lists import SUFFIXES, CsvList, columns_in, csv_list
+from manifests.datasets.csv_lists import SUFFIXES, TEXT_SUFFIXES, CsvList, columns_in, csv_list
 from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
-from manifests.datasets.walk import TreeFile, glance, is_folder, is_utf_8, reject, reject_not_utf_8, tree_file
+from manifests.datasets.walk import (
+    TreeFile,
+    glance,
+    is_folder,
+    is_utf_8,
+    printable,
+    reject,
+    reject_not_utf_8,
+    tree_file,
+)
 from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry, video_id_from
 from manifests.errors import DatasetError
 from manifests.groups import connected_groups
-from manifests.rejected import Reason, Rejected, Stage
+from manifests.rejected import Reason, Rejected
 
 LABELS: dict[str, Label] = {"real": "real", "fake": "fake"}
 # Names of folders in lower case, without `_`, `-` and spaces, as they occur in published datasets and their copies.
 _FOLDERS: dict[Label, str] = {
     "real": "real reals realvideos original originals originalvideos genuine authentic pristine bonafide 0real real0",
     "fake": "fake fakes fakevideos deepfake deepfakevideos manipulated manipulatedvideos forged forgery forgeries "
-    "synthetic synthesized generated 1fake fake1",
+    "synthetic synthesized generated tampered spoof spoofed 1fake fake1",
 }
 LABEL_OF_FOLDER: dict[str, Label] = {name: label for label, names in _FOLDERS.items() for name in names.split()}
 SPLIT_OF_FOLDER: dict[str, Split] = {**SPLIT_OF_WORD, "training": "train", "dev": "val", "testing": "test"}
@@ -157,6 +166,7 @@ def _tables_in(root: Path) -> list[CsvList]:
     tables = [table for path in paths if (table := _opened(path, TABLE_COLUMNS)) is not None]
     if tables or _labelled_folders(root):
         return tables
+    paths += _csv_files_in(root, TEXT_SUFFIXES)
     known = (next(filter(None, (_opened(path, wanted) for wanted in LIST_COLUMNS)), None) for path in paths)
     return [table for table in known if table is not None]
 
@@ -167,14 +177,15 @@ def unread_lists(root: Path) -> list[str]:
     for path in _csv_files_in(root):
         try:
             if csv_list(path, TABLE_COLUMNS) is None:
-                faults.append(f"{path.name} has the columns {columns_in(path)}, not path and label")
+                faults.append(printable(f"{path.name} has the columns {columns_in(path)}, not path and label"))
         except DatasetError as error:
             faults.append(str(error))
     return faults
 
 
-def _csv_files_in(root: Path) -> list[Path]:
-    return [root / name for name in glance(root) if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+def _csv_files_in(root: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    names = (name for name in glance(root) if name.lower().endswith(suffixes) and not name.startswith("."))
+    return [root / name for name in names if not is_folder(root / name)]
 
 
 def _opened(path: Path, wanted: Mapping[str, tuple[str, ...]]) -> CsvList | None:
@@ -191,8 +202,8 @@ def _from_table(root: Path, table: CsvList, files: Iterable[TreeFile]) -> Iterat
         DatasetError: a line is malformed.
     """
     # A list written on another system may compose accents in another way than the names on disk.
-    on_disk = {unicodedata.normalize("NFC", file.path): file.path for file in files}
-    videos = set(on_disk.values())
+    videos = dict.fromkeys(sorted(file.path for file in files))
+    on_disk = {unicodedata.normalize("NFC", path): path for path in videos} | {path: path for path in videos}
     listed: set[str] = set()
     entries: list[VideoEntry] = []
     for number, line in table.lines():
@@ -205,9 +216,9 @@ def _from_table(root: Path, table: CsvList, files: Iterable[TreeFile]) -> Iterat
             entries.append(entry)
         else:
             detail = f"{table.path.name}, line {number}: got {path}, which is no video on disk; expected a file there"
-            yield Rejected(video_id=entry.video_id, stage=Stage.INDEX, reason=Reason.MISSING_FILE, detail=detail)
+            yield replace(reject(path, Reason.MISSING_FILE, detail), video_id=entry.video_id)
     yield from _with_groups(entries)
-    for path in sorted(videos - listed):
+    for path in sorted(videos.keys() - listed):
         detail = f"{table.path.name}: got no line for {path}, expected one that says its label"
         yield reject(path, Reason.UNRECOGNISED_NAME, detail)
 
@@ -230,13 +241,14 @@ def _path_of(root: Path, where: str, text: str, on_disk: Mapping[str, str]) -> s
         DatasetError: the path leaves the root.
     """
     path, absolute_root = PurePosixPath(text), root.absolute().as_posix()
-    if "\\" in text and unicodedata.normalize("NFC", text) not in on_disk:
+    if "\\" in text and text not in on_disk and unicodedata.normalize("NFC", text) not in on_disk:
         path = PurePosixPath(text.replace("\\", "/"))
     if path.is_relative_to(absolute_root):
         path = path.relative_to(absolute_root)
     if path.is_absolute() or ".." in path.parts or not path.name or re.fullmatch("[A-Za-z]:", path.parts[0]):
         raise DatasetError(f"{where}: got path {text!r}, expected one below {root}")
-    return on_disk.get(unicodedata.normalize("NFC", path.as_posix()), path.as_posix())
+    name = path.as_posix()
+    return on_disk.get(name) or on_disk.get(unicodedata.normalize("NFC", name), name)
 
 
 def _label_in(where: str, line: Mapping[str, str]) -> Label:

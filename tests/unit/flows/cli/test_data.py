@@ -160,3 +160,15 @@ def test_a_folder_without_videos_beside_others_of_its_class_is_told(tmp_path: Pa
     touch(tmp_path, "Celeb-real/id0_0000.mp4", "YouTube-real/1.png", "Celeb-synthesis/id0_id1_0000.mp4")
     assert index(tmp_path) == 0
     assert capsys.readouterr().err.startswith(f"no video: {tmp_path}: YouTube-real/ has no video, but 1 file (picture)")
+
+
+def test_names_cannot_write_to_the_terminal(tmp_path: Path, capsys: Output) -> None:
+    root = tmp_path / "\x1b[31mdata"
+    touch(root, "real/a.mp4", "fake/\x1b[2Jswap/b.mp4")
+    assert index(root) == 0
+    assert index(root / "\x1b[5mfake") == 2
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said
+    assert "folder \\x1b[2Jswap: the footage" in said
+    assert "/\\x1b[31mdata: your own videos" in said
+    assert "/\\x1b[5mfake, expected a folder" in said

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from manifests.datasets import DATASETS
+from manifests.datasets.ignored import Ignored, IgnoredReason
 from manifests.datasets.recognise import recognise_layout
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
@@ -357,7 +358,7 @@ def test_nothing_is_claimed_that_could_be_measured(tmp_path: Path) -> None:
     assert FOLDER.claims(tree(tmp_path, "real/a.mp4", "fake/a.mp4")) == {}
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_a_table_as_spreadsheets_write_it(tmp_path: Path, encoding: str, end: str, separator: str) -> None:
@@ -377,10 +378,11 @@ def test_a_table_as_spreadsheets_write_it(tmp_path: Path, encoding: str, end: st
     ("video,is_real", "1", "0"),
     ("name,fake", "no", "yes"),
     ("filepath,is_deepfake", "real", "fake"),
+    ('"path", "label"', ' "bona fide"', ' "spoof"'),
 ])  # fmt: skip
 def test_a_table_in_other_words(tmp_path: Path, header: str, real: str, fake: str) -> None:
     root = tree(tmp_path, "a.mp4", "b.mp4", table=f"{header}\na.mp4,{real}\nb.mp4,{fake}\n")
-    columns = " and ".join(name.lower() for name in header.split(","))
+    columns = " and ".join(name.lower().strip(' "') for name in header.split(","))
     assert FOLDER.recognise(root) == f"{TABLE} with the columns {columns}"
     assert {entry.path: entry.label for entry in FOLDER.scan(root)} == {"a.mp4": "real", "b.mp4": "fake"}
 
@@ -390,6 +392,7 @@ def test_a_table_in_other_words(tmp_path: Path, header: str, real: str, fake: st
     ("filename,is_fake\na.mp4,0\nb.mp4,perhaps\n", "line 3: got is_fake 'perhaps', expected 1 or 0, true or false"),
     ("path;label\na.mp4;\n", "line 2: got label '', expected real or fake"),
     ("path,label\nC:\\\\data\\\\a.mp4,real\n", "line 2: got path .*expected one below"),
+    ("path,label,Label\na.mp4,real,fake\n", "line 1: got the column label twice"),
 ])  # fmt: skip
 def test_a_line_of_a_table_that_cannot_be_read_is_named(tmp_path: Path, table: str, message: str) -> None:
     root = tree(tmp_path, "a.mp4", "b.mp4", table=table.replace("\\\\", "\\"))
@@ -436,3 +439,37 @@ def test_a_table_without_known_columns_is_named_where_nothing_else_is_there(tmp_
     root = tree(tmp_path, "a.mp4", table="Datei;Klasse\na.mp4;echt\n")
     with pytest.raises(DatasetError, match=rf"{TABLE} has the columns datei, klasse, not path and label"):
         recognise_layout(root)
+
+
+def test_two_files_whose_names_differ_in_accents_only(tmp_path: Path) -> None:
+    composed, apart = "Zo\u00eb.mp4", "Zoe\u0308.mp4"
+    root = tree(tmp_path, composed, apart, table=f"path,label\n{composed},real\n{apart},fake\n")
+    assert {entry.path: entry.label for entry in FOLDER.scan(root)} == {composed: "real", apart: "fake"}
+
+
+def test_a_list_under_the_name_of_a_text_counts_where_nothing_else_is_there(tmp_path: Path) -> None:
+    root = tree(tmp_path, "a.mp4")
+    (root / "list.txt").write_text("path\tlabel\na.mp4\treal\n")
+    (root / "notes.txt").write_text("one, two\n")
+    assert FOLDER.recognise(root) == "list.txt with the columns path and label"
+    tree(root, "real/a.mp4", "fake/b.mp4")
+    assert FOLDER.recognise(root) == "fake/ and real/"
+
+
+def test_a_list_that_is_no_file_is_named(tmp_path: Path) -> None:
+    root = tree(tmp_path, "a.mp4")
+    os.mkfifo(root / TABLE)
+    with pytest.raises(DatasetError, match=rf"{TABLE}: got a pipe, not a regular file"):
+        recognise_layout(root)
+
+
+def test_missing_names_with_control_characters_are_escaped(tmp_path: Path) -> None:
+    root = tree(tmp_path, "a.mp4", table="path,label\na.mp4,real\n\x1b[31mb.mp4,fake\n")
+    assert details(root) == [rf"{TABLE}, line 3: got \x1b[31mb.mp4, which is no video on disk; expected a file there"]
+
+
+def test_a_link_to_itself_is_a_broken_one(tmp_path: Path) -> None:
+    root = tree(tmp_path, "real/a.mp4", "fake/b.mp4")
+    (root / "real/itself").symlink_to("itself")
+    ignored = [item for item in FOLDER.survey(root) if isinstance(item, Ignored)]
+    assert ignored == [Ignored(path="real/itself", reason=IgnoredReason.BROKEN_LINK)]

@@ -228,11 +228,8 @@ _SHARD_FIELD_TYPES = _json_types(ShardEntry)
 
 
 def _from_plain(plain: JsonObject, path: Path) -> StoreIndex:
-    earlier: JsonObject = {
-        "store_id": "",
-        "version": 0,
-        "crossing_groups": [],
-    }  # for stores made before these fields existed
+    # For stores made before these fields existed.
+    earlier: JsonObject = {"store_id": "", "version": 0, "crossing_groups": []}
     plain = earlier | plain
     for name, kind in _FIELD_TYPES.items():
         if not isinstance(plain.get(name), kind):

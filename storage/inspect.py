@@ -241,15 +241,8 @@ def _show_summary(store: RecordStore, as_json: bool) -> None:
     totals = _totals(store, rows)
     if as_json:
         about = (
-            *(
-                "complete",
-                "format_version",
-                "faceshards_version",
-                "test_datasets",
-                "leakage_allowed",
-                "crossing_groups",
-            ),
-            *("config_digest", "store_sha256", "config"),
+            *("complete", "format_version", "faceshards_version", "test_datasets", "leakage_allowed"),
+            *("crossing_groups", "config_digest", "store_sha256", "config"),
         )
         _write_json(
             {"store": str(store.path), "split": store.split}

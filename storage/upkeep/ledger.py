@@ -133,13 +133,9 @@ class Ledger:
         Videos still to process whose entry says nothing about their picture are not probed: versions that wrote such
         entries counted packets as frames.
         """
-        return {
-            video_id: replace(row.entry, sha256=None)
-            if row.status == "pending" and not row.entry.picture
-            else row.entry
-            for video_id, row in self.rows.items()
-            if row.entry is not None
-        }
+        known = {video_id: row.entry for video_id, row in self.rows.items() if row.entry is not None}
+        outdated = [name for name, entry in known.items() if self.rows[name].status == "pending" and not entry.picture]
+        return known | {video_id: replace(known[video_id], sha256=None) for video_id in outdated}
 
     def stored_entries(self) -> list[VideoEntry]:
         """Return the entries whose records the store holds, with their splits."""

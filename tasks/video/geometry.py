@@ -52,30 +52,30 @@ def find_geometry(video: VideoContext) -> Geometry:
     """
     if video.settings.frames.at_least:
         return _by_search(video)
-    look, num_frames = _Look(video), video.source.num_frames
+    search, num_frames = _SampleSearch(video), video.source.num_frames
     samples = _samples(video, 0, num_frames)
-    people = look.at(samples)
+    people = search.people_in(samples)
     if not people:
-        look.require_upright(None)
-        raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(look.timeline.frame_indices)))
-    require_face_in_mask(video.job, people, look.num_masked)
-    main, choice = choose_main(people, video.original_face, look.timeline)
-    look.require_upright(main.track)
-    first, end = look.timeline.span_of(main.track, num_frames)
+        search.require_upright(None)
+        raise VideoRejected(Stage.DETECT, Reason.NO_FACE, no_face_detail(len(search.timeline.frame_indices)))
+    require_face_in_mask(video.job, people, search.num_masked)
+    main, choice = choose_main(people, video.original_face, search.timeline)
+    search.require_upright(main.track)
+    first, end = search.timeline.span_of(main.track, num_frames)
     if (first, end) != (0, num_frames):
-        look.require_faces()
-        kept = np.intersect1d(samples.frame_indices, look.timeline.frame_indices[look.timeline.covers(main.track)])
+        search.require_faces()
+        kept = np.intersect1d(samples.frame_indices, search.timeline.frame_indices[search.timeline.covers(main.track)])
         samples = _samples(video, first, end, kept)
-        people = look.at(samples, first, end)
-        main, choice = choose_main(people, video.original_face, look.timeline)
+        people = search.people_in(samples, first, end)
+        main, choice = choose_main(people, video.original_face, search.timeline)
         video.tally.remarks.append(
             f"frames {first} to {end - 1} of {num_frames} used: a cut or a long absence ends the main face's track"
         )
-    return _geometry(video, people, main, choice, samples, look.timeline)
+    return _geometry(video, people, main, choice, samples, search.timeline)
 
 
-class _Look:
-    """The search for faces in the frames that the settings ask for.
+class _SampleSearch:
+    """Search for faces in the frames that the settings ask for, and in those of the main face's part of the video.
 
     Args:
         video: the video.
@@ -86,14 +86,14 @@ class _Look:
         self._shots = Shots(video)
         self._seen: dict[int, FrameFaces] = {}
         self.timeline: Timeline
-        """The frames of the last call of `at`."""
+        """The frames of the last call of `people_in`."""
 
     @property
     def num_masked(self) -> int:
         """Number of searched frames whose mask is not empty."""
         return sum(one.is_masked for one in self._seen.values())
 
-    def at(self, samples: Samples, first: int = 0, end: int | None = None) -> list[SeenTrack]:
+    def people_in(self, samples: Samples, first: int = 0, end: int | None = None) -> list[SeenTrack]:
         """Return the people in some frames, or in a whole part of the video if the aligner needs all its frames.
 
         Raises:

@@ -85,7 +85,7 @@ def changed(change: Callable[[list[Any]], Any], folder: Path, *, suffix: str = "
     return remux(source, folder / f"c{suffix}", change)
 
 
-def kept_times(places: Sequence[int]) -> Callable[[list[Any]], list[Any]]:
+def keeping(places: Sequence[int]) -> Callable[[list[Any]], list[Any]]:
     """Return a change that keeps packets at these places."""
     return lambda packets: [packet for place, packet in enumerate(packets) if place in places]
 
@@ -94,11 +94,6 @@ def at_same_time(packets: list[Any]) -> list[Any]:
     """Give a picture the time of the next one."""
     packets[5].pts = packets[6].pts
     return packets
-
-
-def by_frames(count: int) -> Callable[[list[Any]], list[Any]]:
-    """Return a change that moves all packets by frames."""
-    return shifted(lambda packet: int(Fraction(count, 25) / packet.time_base))
 
 
 def inverse(picture: Callable[[Picture], Picture]) -> Callable[[int], Picture]:
@@ -207,7 +202,7 @@ def size_changes(codec: str, folder: Path) -> Path:
     large = encode(folder / "large.webm", codec, picture=lambda number: painted(number, 2 * WIDTH, 2 * HEIGHT), **VP)
     kept, packets = packets_of(large)
     with kept:
-        later = by_frames(len(NUMBERS))(packets)
+        later = shifted(len(NUMBERS))(packets)
         return remux(small, folder / "c.webm", lambda first: [*first, *later])
 
 
@@ -245,20 +240,20 @@ def _times() -> dict[str, Odd]:
     }
     files |= {
         f"frames left out in {suffix}": Odd(
-            make=partial(changed, kept_times(few), suffix=f".{suffix}", codec=codec, g="1"), numbers=kept
+            make=partial(changed, keeping(few), suffix=f".{suffix}", codec=codec, g="1"), numbers=kept
         )
         for suffix, codec in (("mp4", "libx264"), ("mkv", "libx264"), ("avi", "mpeg4"), ("ts", "libx264"))
     }
     files |= {
-        f"starts at {seconds} s in {suffix}": Odd(make=partial(changed, by_frames(25 * seconds), suffix=f".{suffix}"))
+        f"starts at {seconds} s in {suffix}": Odd(make=partial(changed, shifted(25 * seconds), suffix=f".{suffix}"))
         for seconds in (2, 90000)
         for suffix in ("mp4", "mkv", "ts")
     }
     files |= {
         "two frames at one time": Odd(make=partial(changed, at_same_time, suffix=".mkv")),
-        "hidden by an edit list": Odd(make=partial(changed, by_frames(-3)), numbers=NUMBERS[3:]),
-        "hidden by an edit list, B": Odd(make=partial(changed, by_frames(-3), **B_FRAMES), numbers=NUMBERS[3:]),
-        "hidden by an edit list in mov": Odd(make=partial(changed, by_frames(-8), suffix=".mov"), numbers=NUMBERS[8:]),
+        "hidden by an edit list": Odd(make=partial(changed, shifted(-3)), numbers=NUMBERS[3:]),
+        "hidden by an edit list, B": Odd(make=partial(changed, shifted(-3), **B_FRAMES), numbers=NUMBERS[3:]),
+        "hidden by an edit list in mov": Odd(make=partial(changed, shifted(-8), suffix=".mov"), numbers=NUMBERS[8:]),
         "edit list: nothing first": Odd(make=lambda folder: with_edits(mp4(folder, bf="0"), (400, -1), (480, 0))),
         "edit list: the middle": Odd(
             make=lambda folder: with_edits(mp4(folder, bf="0"), (200, 512 * 4)), numbers=NUMBERS[4:9]
@@ -274,7 +269,7 @@ def _times() -> dict[str, Odd]:
         "fragments": Odd(make=partial(mp4, muxing={"movflags": "frag_keyframe+empty_moov"})),
         "index first": Odd(make=partial(mp4, muxing={"movflags": "faststart"})),
         "AVI that repeats frames": Odd(
-            make=partial(changed, kept_times(few), suffix=".avi", codec="mpeg4", source=".avi", g="1"), numbers=kept
+            make=partial(changed, keeping(few), suffix=".avi", codec="mpeg4", source=".avi", g="1"), numbers=kept
         ),
     }
     return files

@@ -6,7 +6,6 @@ Every macroblock is stored as it is (I_PCM), so the pictures are exact. Syntax: 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from tests.helpers.odd_videos.making import NUMBERS, Picture, painted
+from tests.helpers.odd_videos.making import NUMBERS, painted
 
 BLOCK = 16
 I_PCM, ALL_INTRA = 25, 7
@@ -74,12 +73,12 @@ def field(planes: list[Plane], frame: int, *, is_bottom: bool) -> bytes:
     return bits.unit(0x65 if is_refresh else 0x61)
 
 
-def encode_fields(path: Path, *, numbers: Iterable[int] = NUMBERS, picture: Callable[[int], Picture] = painted) -> Path:
+def encode_fields(path: Path) -> Path:
     """Write frames as pairs of fields: as a raw stream, or into a container with a packet and a time for each field."""
     raw = path.with_suffix(".h264")
     units = []
-    for frame, number in enumerate(numbers):
-        planes = av.VideoFrame.from_ndarray(picture(number), format="rgb24").reformat(format="yuv420p").planes
+    for frame, number in enumerate(NUMBERS):
+        planes = av.VideoFrame.from_ndarray(painted(number), format="rgb24").reformat(format="yuv420p").planes
         full = [np.frombuffer(bytes(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width] for plane in planes]
         first = settings(full[0].shape[1], full[0].shape[0]) if frame == 0 else b""
         units.append(first + field([plane[::2] for plane in full], frame, is_bottom=False))

@@ -7,7 +7,7 @@ turned or mirrored picture and wrong colours are seen. PyAV makes all files; som
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,6 @@ def encode(
     numbers: Iterable[int] = NUMBERS,
     picture: Callable[[int], Picture] = painted,
     times: Sequence[int] | None = None,
-    container: str | None = None,
     aspect: Fraction | None = None,
     rotation: int = 0,
     space: str | None = None,
@@ -73,13 +72,12 @@ def encode(
     """Encode pictures at 25 frames per second.
 
     Args:
-        path: the file; its suffix names the container, unless `container` does.
+        path: the file; its suffix names the container.
         codec: FFmpeg's name of the encoder.
         pix_fmt: pixel format.
         numbers: numbers of the frames.
         picture: the picture of a number.
         times: time of each frame in 25ths of a second, if they are not one after another.
-        container: FFmpeg's name of the container.
         aspect: width of a pixel divided by its height.
         rotation: what the container asks of a player, degrees counterclockwise.
         space: PyAV's name of the matrix, such as ITU709.
@@ -90,7 +88,7 @@ def encode(
     from av.video.reformatter import ColorRange, Colorspace
 
     numbers = tuple(numbers)
-    with av.open(str(path), "w", format=container, options=muxing or {}) as output:
+    with av.open(str(path), "w", options=muxing or {}) as output:
         stream: Any = output.add_stream(codec, rate=25, options={"threads": "1", **options})
         stream.height, stream.width = picture(numbers[0]).shape[:2]
         stream.pix_fmt = pix_fmt
@@ -116,15 +114,10 @@ def packets_of(path: Path) -> tuple[Any, list[Any]]:
     return source, [packet for packet in source.demux(video=0) if packet.size > 0]
 
 
-def remux(
-    source: Path,
-    path: Path,
-    change: Callable[[list[Any]], Iterable[Any]] = lambda packets: packets,
-    muxing: dict[str, str] | None = None,
-) -> Path:
+def remux(source: Path, path: Path, change: Callable[[list[Any]], Iterable[Any]]) -> Path:
     """Copy packets into another container, as changed."""
     opened, packets = packets_of(source)
-    with opened, av.open(str(path), "w", options=muxing or {}) as output:
+    with opened, av.open(str(path), "w") as output:
         stream = output.add_stream_from_template(opened.streams.video[0])
         for packet in change(packets):
             packet.stream = stream
@@ -156,12 +149,12 @@ def filtered(source: Path, path: Path, name: str) -> Path:
     return path
 
 
-def shifted(ticks_of: Callable[[Any], int]) -> Callable[[list[Any]], list[Any]]:
-    """Return a change that moves each packet in time."""
+def shifted(num_frames: int) -> Callable[[list[Any]], list[Any]]:
+    """Return a change that moves all packets in time, by frames."""
 
     def change(packets: list[Any]) -> list[Any]:
         for packet in packets:
-            ticks = ticks_of(packet)
+            ticks = int(Fraction(num_frames, 25) / packet.time_base)
             packet.pts, packet.dts = packet.pts + ticks, packet.dts + ticks
         return packets
 
@@ -169,7 +162,7 @@ def shifted(ticks_of: Callable[[Any], int]) -> Callable[[list[Any]], list[Any]]:
 
 
 def with_box(path: Path, parents: Sequence[bytes], box: bytes, *, header: int = 0, instead: bytes = b"") -> Path:
-    """Put a box into an MP4 whose index is at its end; `header` bytes of the last parent come before its boxes.
+    """Put a box into an MP4 whose index is at its end.
 
     Args:
         path: the file, which is changed.
@@ -220,10 +213,10 @@ def with_edits(path: Path, *edits: tuple[int, int]) -> Path:
     return with_box(path, [b"moov", b"trak"], box, instead=b"edts")
 
 
-def bordered(number: int, above: int = 8, below: int = 24) -> Picture:
-    """Return the picture of a number inside a green frame: 16 pixels left, 32 right, some above and below."""
-    picture = np.full((HEIGHT + above + below, WIDTH + 48, 3), (40, 200, 40), np.uint8)
-    picture[above : above + HEIGHT, 16 : 16 + WIDTH] = painted(number)
+def bordered(number: int, below: int = 24) -> Picture:
+    """Return the picture of a number inside a green frame: 16 pixels left, 32 right, 8 above, some below."""
+    picture = np.full((HEIGHT + 8 + below, WIDTH + 48, 3), (40, 200, 40), np.uint8)
+    picture[8 : 8 + HEIGHT, 16 : 16 + WIDTH] = painted(number)
     return picture
 
 
@@ -264,7 +257,7 @@ class Odd:
     tolerance: int = COLOURS_OFF
     """Levels by which colours may be wrong."""
 
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
     """Words that the manifest has to hold about the picture."""
 
     def refusing(self, *reasons: str) -> Odd:

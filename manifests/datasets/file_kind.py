@@ -1,4 +1,4 @@
-"""Kinds of files: by the name where it tells, otherwise by the first bytes."""
+"""Kinds of files, recognised by the name or, if that does not decide, by the first bytes."""
 
 from __future__ import annotations
 

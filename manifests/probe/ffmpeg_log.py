@@ -1,4 +1,4 @@
-"""FFmpeg's log, which tells some things that have no other sign. It is off at all other times."""
+"""FFmpeg's log, read for what FFmpeg reports in no other way. It is off at all other times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Length that a file promises, compared with its own: what a broken download or a full disk cuts off.
+"""Length that a container promises, compared with the file's: a broken download or a full disk cuts files short.
 
     MP4, MOV       the end of each box, the parts that an index of segments (sidx) lists, and that there is an index
     Matroska       the end of the segment; without one, as in live recordings, of each element; checksums of clusters

@@ -194,10 +194,10 @@ def _for_testing(entry: VideoEntry) -> VideoEntry:
 def _by_group(entries: list[VideoEntry], rule: Rule) -> dict[str, Split]:
     """Assign whole groups. In a group that an earlier run has split, new videos follow their own footage and people."""
     split_of_group = place(entries, lambda entry: entry.group_id, rule.ratios, rule.seed)
-    torn = crossing_groups(entries)
-    members = [entry for entry in entries if entry.group_id in torn]
-    part_of = connected_groups((f"1 {tie}", f"0 {entry.video_id}") for entry in members for tie in _own_ties(entry))
-    parts = {entry.video_id: part_of[f"0 {entry.video_id}"] for entry in members}
+    crossing = crossing_groups(entries)
+    members = [entry for entry in entries if entry.group_id in crossing]
+    part_of = connected_groups((tie, f"video {entry.video_id}") for entry in members for tie in _own_ties(entry))
+    parts = {entry.video_id: part_of[f"video {entry.video_id}"] for entry in members}
     split_of_part = {parts[entry.video_id]: entry.split for entry in members if entry.split is not None}
     return {
         entry.video_id: split_of_part.get(parts.get(entry.video_id, ""), split_of_group[entry.group_id])

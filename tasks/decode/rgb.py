@@ -17,7 +17,7 @@ Picture = npt.NDArray[np.uint8]
 
 
 class OddAngle(Exception):
-    """Raised for a frame that is not turned by a multiple of 90°, or otherwise than the first; the text is a noun."""
+    """Raised for a frame that is not turned by a multiple of 90°, or otherwise than the first; the text says which."""
 
 
 class RgbConverter:

@@ -110,7 +110,6 @@ class _SampleSearch:
         self.timeline = timeline_of(seen, self._shots.cuts(seen), track.max_gap_s)
         with tally.timed("track"):
             tracker = tracked(seen, self.timeline.cuts, track.max_gap_s)
-        tally.num_faces = sum(len(one.faces) for one in self._seen.values())
         tally.num_tracks = max(tally.num_tracks, tracker.num_tracks)
         return tracker.tracks()
 
@@ -118,8 +117,8 @@ class _SampleSearch:
         """Detect faces in those of the frames in which they are not yet known."""
         video = self._video
         new = np.array([number for number in looked_at.tolist() if number not in self._seen], dtype=np.int64)
+        finds_cuts = bool(video.settings.track.cut_threshold)
         for batch in video.source.batches(new):
-            finds_cuts = bool(video.settings.track.cut_threshold)
             found = faces_of_frames(batch, video.stages.finder, video.tally, with_thumbnails=finds_cuts)
             self._seen |= {one.frame_index: one for one in found}
             video.tally.num_faces = sum(len(one.faces) for one in self._seen.values())
@@ -174,19 +173,19 @@ def _samples(video: VideoContext, first: int, end: int, kept: FrameIndices | Non
         VideoRejected: the video has no frames, or is too short.
     """
     frames = video.settings.frames
-    if frames.mode != "clips" and kept is None:
+    if frames.mode == "clips":
+        records = clips(
+            video.source.pts_seconds()[first:end],
+            clip_seconds=frames.clip_seconds,
+            num_frames=frames.clip_frames,
+            short_video=frames.short_video,
+        )
+        return Samples(records=tuple(first + record for record in records))
+    if kept is None:
         return single_frames(frame_indices(frames.mode, end, count=frames.count, stride=frames.stride))
-    if frames.mode != "clips" and kept is not None:
-        lacking = frames.count - len(kept) if frames.mode == "uniform" else 0
-        inside: list[int] = (kept - first).tolist()
-        return single_frames(first + np.array(sorted(inside + farthest_first(end - first, inside, lacking))))
-    records = clips(
-        video.source.pts_seconds()[first:end],
-        clip_seconds=frames.clip_seconds,
-        num_frames=frames.clip_frames,
-        short_video=frames.short_video,
-    )
-    return Samples(records=tuple(first + record for record in records))
+    lacking = frames.count - len(kept) if frames.mode == "uniform" else 0
+    inside: list[int] = (kept - first).tolist()
+    return single_frames(first + np.array(sorted(inside + farthest_first(end - first, inside, lacking))))
 
 
 def _by_search(video: VideoContext) -> Geometry:

@@ -1,4 +1,4 @@
-"""What becomes of a file: it is probed, opened and read whole, as in processing."""
+"""Outcome of a file that is probed, opened and read whole, as in processing."""
 
 from __future__ import annotations
 

@@ -36,31 +36,27 @@ CONTAINERS = {
 }
 
 
-def encode(path: Path, container: str, codec: str, num_frames: int) -> bool:
-    """Write a video of noise; False if this FFmpeg cannot."""
+def encode(path: Path, container: str, codec: str, num_frames: int) -> None:
+    """Write a video of noise."""
     noise = np.random.default_rng(0).integers(0, 255, (num_frames, 96, 128, 3), dtype=np.uint8)
-    try:
-        with av.open(str(path), "w", format=container) as file:
-            stream = cast("av.VideoStream", file.add_stream(codec, rate=25))
-            stream.width, stream.height = 128, 96
-            stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
-            for picture in noise:
-                file.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
-            file.mux(stream.encode(None))
-    except (av.error.FFmpegError, ValueError):
-        return False
-    return True
+    options = {"deadline": "realtime", "cpu-used": "8", "threads": "1"} if codec == "libvpx" else {}
+    with av.open(str(path), "w", format=container) as file:
+        stream = cast("av.VideoStream", file.add_stream(codec, rate=25, options=options))
+        stream.width, stream.height = 128, 96
+        stream.pix_fmt = "rgb8" if codec == "gif" else "yuv420p"
+        for picture in noise:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+        file.mux(stream.encode(None))
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
 def test_a_video_of_any_container_is_one_without_its_suffix(container: str, tmp_path: Path) -> None:
-    if not encode(tmp_path / "clip", container, CONTAINERS[container], num_frames=5):
-        pytest.skip(f"this FFmpeg writes no {container}")
+    encode(tmp_path / "clip", container, CONTAINERS[container], num_frames=5)
     assert reason_by_content(tmp_path / "clip") is None
 
 
 def test_a_gif_of_one_picture_is_a_picture(tmp_path: Path) -> None:
-    assert encode(tmp_path / "still", "gif", "gif", num_frames=1)
+    encode(tmp_path / "still", "gif", "gif", num_frames=1)
     assert reason_by_content(tmp_path / "still") is IgnoredReason.PICTURE
 
 

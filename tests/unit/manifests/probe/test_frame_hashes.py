@@ -130,7 +130,7 @@ def test_what_was_decoded_before_does_not_matter(tmp_path: Path, make_video: Vid
 def test_containers_and_codecs(tmp_path: Path, name: str, codec: str, pix_fmt: str) -> None:
     options = {
         "libx265": {"x265-params": f"log-level=none:keyint={GOP}:min-keyint={GOP}"},
-        "libvpx": {"deadline": "realtime", "cpu-used": "8"},
+        "libvpx": {"deadline": "realtime", "cpu-used": "8", "threads": "1"},
     }
     path = encode(tmp_path / name, four_scenes(), codec, pix_fmt, **options.get(codec, {}))
     assert_alike(hashes_of(path), tuple(by_an_independent_tool(scene(number)) for number in range(4)))

@@ -16,6 +16,7 @@ from manifests.errors import VideoRejected
 from tasks.decode.packet_feed import all_frames, named_frames
 from tasks.decode.pyav import PyAvDecoder
 from tasks.media import Reason, Stage
+from tests.helpers.odd_videos import making
 
 NUM_FRAMES = 24
 TS_PACKET_BYTES = 188
@@ -23,7 +24,7 @@ HURT = 13  # the packet that is damaged
 X265 = "log-level=none:bframes=0"
 
 # name → suffix, encoder, pixel format, options: each has another sign of damage
-CODINGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
+CODINGS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "H.264, CABAC": ("mp4", "libx264", "yuv420p", {"bf": "0"}),
     "H.264, CAVLC": ("mkv", "libx264", "yuv420p", {"profile": "baseline"}),
     "MPEG-4 part 2": ("avi", "mpeg4", "yuv420p", {}),
@@ -36,17 +37,18 @@ CODINGS: dict[str, tuple[str, str, str, dict[str, str]]] = {
 }
 
 
-def encode(path: Path, codec: str, pixel_format: str, options: dict[str, str], first_pts: int = 0) -> Path:
-    with av.open(str(path), "w") as container:
-        stream: Any = container.add_stream(codec, rate=25, options=options)
-        stream.width, stream.height, stream.pix_fmt = 128, 96, pixel_format
-        noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-        for number in range(NUM_FRAMES):
-            frame = av.VideoFrame.from_ndarray(np.roll(noise, number, 1), format="rgb24")
-            frame.pts = first_pts + number
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
+def encode(path: Path, codec: str, pixel_format: str, options: dict[str, Any], first_pts: int = 0) -> Path:
+    noise = np.random.default_rng(0).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    times = range(first_pts, first_pts + NUM_FRAMES)
+    return making.encode(
+        path,
+        codec,
+        pixel_format,
+        numbers=times,
+        times=times,
+        picture=lambda number: np.roll(noise, number, 1),
+        **options,
+    )
 
 
 def damage(path: Path, number: int) -> None:

@@ -23,11 +23,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from manifests.datasets.csv_lists import text_lines
 from manifests.datasets.tree_dataset import TreeDataset
 from manifests.datasets.walk import TreeFile, glance, is_utf_8, reject, reject_not_utf_8, tree_file
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
-from manifests.files import open_text
 from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected, Stage
 
@@ -189,22 +189,17 @@ def _read_list(path: Path) -> Iterator[tuple[str, str, bool]]:
     Raises:
         DatasetError: the list cannot be read, or a line is malformed or names a video twice.
     """
-    try:
-        with open_text(path) as text:
-            lines = text.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"{path}: got {error}, expected a list of test videos") from error
     seen: set[str] = set()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         match = LIST_LINE.fullmatch(line.strip())
-        file = tree_file(match["path"] if match else "")
+        file = tree_file(match["path"].replace("\\", "/") if match else "")
         folder = FOLDERS.get(file.folders[0].lower()) if file.folders else None
         collection = _collection_of(folder, file.folders[1:]) if folder else None
         if match is None or collection is None:
             raise DatasetError(
-                f"{path}, line {number}: got {line!r}, expected 1 (real) or 0 (fake) and a path such as "
+                f"{path}, line {number}: got {line.strip()!r}, expected 1 (real) or 0 (fake) and a path such as "
                 f"{CELEB_REAL}/{NAME_EXAMPLES[CELEB_REAL]}"
             )
         video_id = f"{CelebDF.name}/{collection}/{file.stem}"

@@ -169,7 +169,7 @@ def text_lines(path: Path, errors: str = "strict") -> Iterator[str]:
             if pending:
                 yield pending
     except OSError as error:
-        raise DatasetError(f"{path}: got {error.strerror}, expected a CSV file that can be read") from error
+        raise DatasetError(f"{path}: got {error.strerror}, expected a list that can be read") from error
     except UnicodeDecodeError as error:
         line = number + 1 + error.object[: error.start].count(b"\n")
         raise DatasetError(

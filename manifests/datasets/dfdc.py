@@ -19,7 +19,16 @@ from itertools import islice
 from pathlib import Path
 
 from manifests.datasets.tree_dataset import WHOLE_ROOT, TreeDataset
-from manifests.datasets.walk import TreeFile, Walk, is_utf_8, leads_to_folder, reject, reject_not_utf_8, tree_file
+from manifests.datasets.walk import (
+    TreeFile,
+    Walk,
+    is_utf_8,
+    leads_to_folder,
+    printable,
+    reject,
+    reject_not_utf_8,
+    tree_file,
+)
 from manifests.entry import FAKE, REAL, SPLIT_OF_WORD, Label, Split, VideoEntry, video_id_from
 from manifests.errors import DatasetError
 from manifests.files import open_text
@@ -28,11 +37,16 @@ from manifests.rejected import Reason, Rejected
 METADATA = "metadata.json"
 MANIPULATION = "DFDC"
 LABELS: dict[str, Label] = {"REAL": REAL, "FAKE": FAKE}
-LABEL_OF_FLAG: dict[str, Label] = {"0": REAL, "False": REAL, "1": FAKE, "True": FAKE}  # of `is_fake`
+# Of `is_fake` in lower case, as numbers, words or texts.
+LABEL_OF_FLAG: dict[str, Label] = {
+    **dict.fromkeys(("0", "0.0", "false", "real"), REAL),
+    **dict.fromkeys(("1", "1.0", "true", "fake"), FAKE),
+}
 # Limits of the search for the layout: other datasets may have deep folders and a metadata.json for each video.
 MAX_DEPTH = 2  # folders between the root and a part's metadata: the part, and one from its archive
 PART_PREFIX = "dfdc_train_part"
 MAX_LOOKS = 3  # files of that name that are read
+MAX_CHARACTERS_SHOWN = 200  # of unknown metadata
 
 
 class DFDC(TreeDataset):
@@ -100,20 +114,33 @@ def _metadata_below(folder: Path, depth: int = 0) -> Iterator[Path]:
 
 def _is_ours(path: Path) -> bool:
     """Whether a file has the structure of DFDC's metadata."""
+    return _fault_of(path) is None
+
+
+def unread_metadata(root: Path) -> list[str]:
+    """Return what is wrong with the first metadata below a root that does not have DFDC's structure, for messages."""
+    looked_at = ((path.relative_to(root).as_posix(), _fault_of(path)) for path in islice(_metadata_below(root), 1))
+    return [printable(f"{name} {fault}") for name, fault in looked_at if fault is not None]
+
+
+def _fault_of(path: Path) -> str | None:
+    """Return why a file is no metadata of DFDC; None if it is."""
     try:
         with open_text(path) as text:
             metadata = json.load(text)
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(metadata, dict) and any(
-        isinstance(line, dict) and _label_of(line) is not None for line in metadata.values()
-    )
+    except (OSError, ValueError, RecursionError) as error:
+        return f"is not JSON that can be read ({error})"
+    lines = metadata.values() if isinstance(metadata, dict) else ()
+    if any(isinstance(line, dict) and _label_of(line) is not None for line in lines):
+        return None
+    sample = json.dumps(next(iter(metadata.items()), None) if isinstance(metadata, dict) else metadata)
+    return f"has {sample[:MAX_CHARACTERS_SHOWN]}, not a label REAL or FAKE, or is_fake 0 or 1, for each name"
 
 
 def _label_of(line: Mapping[str, object]) -> Label | None:
     """Return the label in a line of a training part or of the test set; None if there is none."""
     if "is_fake" in line:
-        return LABEL_OF_FLAG.get(str(line["is_fake"]))
+        return LABEL_OF_FLAG.get(str(line["is_fake"]).lower())
     return LABELS.get(str(line.get("label")))
 
 

@@ -10,11 +10,12 @@ the identity of a video follows from its folder and name alone.
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from manifests.datasets.csv_lists import columns_in, csv_list
 from manifests.datasets.dataset import Claim
 from manifests.datasets.ffpp import (
     COMPRESSION_OF_FOLDER,
@@ -29,7 +30,6 @@ from manifests.datasets.tree_dataset import TreeDataset
 from manifests.datasets.walk import TreeFile, glance, is_folder, reject, tree_file
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
-from manifests.files import open_text
 from manifests.rejected import Reason, Rejected, Stage
 
 COMPRESSION = "c23"
@@ -39,6 +39,7 @@ FOLDERS = {ORIGINAL: YOUTUBE} | {name.lower(): name for name in FOOTAGE}
 TABLE = PurePosixPath("csv/FF++_Metadata.csv")
 TABLE_PATH = str(TABLE)
 LABELS = {"REAL": "real", "FAKE": "fake"}
+COLUMNS: dict[str, tuple[str, ...]] = dict.fromkeys(("filepath", "label", "framecount", "width", "height"), ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,33 +139,34 @@ def _read_table(root: Path) -> dict[str, _Line]:
     """
     table = root / TABLE
     lines: dict[str, _Line] = {}
-    try:
-        with open_text(table) as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                video_id, line = _read_line(row, reader.line_num)
-                if line is None:
-                    raise DatasetError(
-                        f"{table}, line {reader.line_num}: got {row}, expected File Path such as "
-                        "Deepfakes/033_097.mp4, Label REAL or FAKE, and Frame Count, Width, Height as numbers"
-                    )
-                earlier = lines.setdefault(video_id, line)
-                if (earlier.label, earlier.claim) != (line.label, line.claim):
-                    raise DatasetError(
-                        f"{table}, line {line.number}: got {line.path} a second time, differently from line "
-                        f"{earlier.number}, expected each video once"
-                    )
-    except (FileNotFoundError, NotADirectoryError):
+    if not os.path.lexists(table):
         return {}
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: got {error}, expected a CSV file; remove it to index without it") from error
+    found = csv_list(table, COLUMNS)
+    if found is None:
+        raise DatasetError(
+            f"{table}: got the columns {columns_in(table)}, expected File Path, Label, Frame Count, Width and Height; "
+            "remove it to index without it"
+        )
+    for number, row in found.lines():
+        video_id, line = _read_line(row, number)
+        if line is None:
+            raise DatasetError(
+                f"{table}, line {number}: got {row}, expected File Path such as "
+                "Deepfakes/033_097.mp4, Label REAL or FAKE, and Frame Count, Width, Height as numbers"
+            )
+        earlier = lines.setdefault(video_id, line)
+        if (earlier.label, earlier.claim) != (line.label, line.claim):
+            raise DatasetError(
+                f"{table}, line {line.number}: got {line.path} a second time, differently from line "
+                f"{earlier.number}, expected each video once"
+            )
     return lines
 
 
-def _read_line(row: Mapping[str, str | None], number: int) -> tuple[str, _Line | None]:
+def _read_line(row: Mapping[str, str], number: int) -> tuple[str, _Line | None]:
     """Return video_id and content of a line; None for a malformed one."""
-    path, label = (row.get("File Path") or "").strip(), (row.get("Label") or "").strip().upper()
-    sizes = [(row.get(name) or "").strip() for name in ("Frame Count", "Width", "Height")]
+    path, label = row["filepath"].replace("\\", "/"), row["label"].upper()
+    sizes = [row[name] for name in ("framecount", "width", "height")]
     file = tree_file(path)
     folder = FOLDERS.get(file.folders[0].lower()) if len(file.folders) == 1 else None
     entry = entry_of(file, folder, COMPRESSION) if folder else None

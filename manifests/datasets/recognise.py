@@ -7,6 +7,7 @@ from pathlib import Path
 
 from manifests.datasets import DATASETS
 from manifests.datasets.dataset import Dataset
+from manifests.datasets.dfdc import unread_metadata
 from manifests.datasets.folder import unread_lists
 from manifests.datasets.ignored import IN_PLACE_OF_VIDEOS, Ignored, describe
 from manifests.datasets.walk import Walk, names_in, require_folder, shown, subfolders
@@ -83,7 +84,7 @@ def _way_out(root: Path, naming: str) -> str:
     # The folder above counts only where this folder marks its layout, not another one.
     if any(f"{root.absolute().name}/" in item.why for item in _fitting(above)):
         return f"name {above} instead"
-    instead = [*unread_lists(root), *describe(_at_a_glance(root))]
+    instead = [*unread_lists(root), *unread_metadata(root), *describe(_at_a_glance(root))]
     if instead:
         return f"it has no dataset, but {'; '.join(instead)}"
     return f"check the path, or name the layout: {naming.format(name='LAYOUT', root=root)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -393,12 +392,12 @@ def _is_folder_item(item: os.DirEntry[str]) -> bool:
     """Whether an item is a folder or a link to one.
 
     Raises:
-        DatasetError: a link leads to what cannot be reached, and its name is not that of a video.
+        DatasetError: a link is broken, and its name is not that of a video.
     """
     try:
         return item.is_dir()
     except OSError as error:
-        if error.errno != errno.ELOOP and not tree_file(item.name).is_video:
+        if not tree_file(item.name).is_video:
             _refuse_folder(error)
         return False
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from manifests.datasets import DATASETS
+from manifests.datasets.recognise import recognise_layout
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
 from manifests.rejected import Reason, Rejected
@@ -228,3 +229,23 @@ def test_lines_that_name_no_video_promise_none(tmp_path: Path) -> None:
     part(tmp_path / PART, {"aaa.mp4": REAL})
     part(tmp_path / "frames", {"author": "somebody", "size": 224}, "0.png")
     assert rejections(tmp_path) == {}
+
+
+@pytest.mark.parametrize("flag", [1, 1.0, True, "1", "TRUE", "fake"])
+def test_flags_of_the_test_set(tmp_path: Path, flag: object) -> None:
+    part(tmp_path, {"aaa.mp4": {"is_fake": flag}})
+    assert DFDC.recognise(tmp_path) == "metadata.json"
+    assert [entry.label for entry in DFDC.scan(tmp_path)] == ["fake"]
+
+
+@pytest.mark.parametrize(("text", "fault"), [
+    ('{"aaa.mp4": {"label": "fake"}}', r'has \["aaa.mp4", {"label": "fake"}\], not a label REAL or FAKE, or is_fake'),
+    ('{"aaa.mp4": {"is_fake": 2}}', r'has \["aaa.mp4", {"is_fake": 2}\], not'),
+    ('["aaa.mp4"]', r'has \["aaa.mp4"\], not'),
+    ('{"aaa.mp4": ', "is not JSON that can be read"),
+])  # fmt: skip
+def test_other_metadata_is_named_where_nothing_else_is_there(tmp_path: Path, text: str, fault: str) -> None:
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part/metadata.json").write_text(text)
+    with pytest.raises(DatasetError, match=f"part/metadata.json {fault}"):
+        recognise_layout(tmp_path)

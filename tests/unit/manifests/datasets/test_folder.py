@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from manifests.datasets import DATASETS
-from manifests.datasets.ignored import Ignored, IgnoredReason
 from manifests.datasets.recognise import recognise_layout
 from manifests.entry import VideoEntry
 from manifests.errors import DatasetError
@@ -420,7 +419,7 @@ def test_beside_folders_a_table_that_cannot_be_read_is_not_used_and_said_so(tmp_
     root = tree(tmp_path, "real/a.mp4", "fake/b.mp4")
     os.mkfifo(root / TABLE)
     assert FOLDER.recognise(root) == (
-        f"fake/ and real/; {root / TABLE}: got a pipe, not a regular file, expected a CSV file that can be read, so it "
+        f"fake/ and real/; {root / TABLE}: got a pipe, not a regular file, expected a list that can be read, so it "
         "is not used"
     )
 
@@ -466,10 +465,3 @@ def test_a_list_that_is_no_file_is_named(tmp_path: Path) -> None:
 def test_missing_names_with_control_characters_are_escaped(tmp_path: Path) -> None:
     root = tree(tmp_path, "a.mp4", table="path,label\na.mp4,real\n\x1b[31mb.mp4,fake\n")
     assert details(root) == [rf"{TABLE}, line 3: got \x1b[31mb.mp4, which is no video on disk; expected a file there"]
-
-
-def test_a_link_to_itself_is_a_broken_one(tmp_path: Path) -> None:
-    root = tree(tmp_path, "real/a.mp4", "fake/b.mp4")
-    (root / "real/itself").symlink_to("itself")
-    ignored = [item for item in FOLDER.survey(root) if isinstance(item, Ignored)]
-    assert ignored == [Ignored(path="real/itself", reason=IgnoredReason.BROKEN_LINK)]

@@ -43,6 +43,7 @@ Config = TypeVar("Config")
 Result = TypeVar("Result")
 
 FINISHED_NAME = "pipeline.json"
+NOT_WANTED = "not in the settings"
 PAGE_NAME = "evaluation.html"  # of training.evaluation.report.write, whose import takes seconds
 
 
@@ -69,7 +70,8 @@ def pipeline(config: PipelineConfig) -> dict[str, str]:
     training = config.for_train()
     stages.take("train", train_m2tr, training, trained, facts_of_training)
     model = training.run / MODEL_NAME if training and facts_of_training(training) else None
-    stages.take("evaluate", evaluate_model, config.for_evaluate(model), str, facts_of_evaluation)
+    why_not = "no model is finished" if config.evaluate else NOT_WANTED
+    stages.take("evaluate", evaluate_model, config.for_evaluate(model), str, facts_of_evaluation, why_not)
     rows = [(name, escaped(outcome)) for name, outcome in stages.outcomes.items()]
     text = "\n".join(table(("stage", "outcome"), "l", rows))
     create_markdown_artifact(text, key="pipeline-summary", description=str(store))
@@ -95,6 +97,7 @@ class Stages:
         config: Config | None,
         in_words: Callable[[Result], str],
         facts: Callable[[Config], object] = lambda _: None,
+        why_not: str = NOT_WANTED,
     ) -> None:
         """Run a stage, or show it as skipped.
 
@@ -104,20 +107,22 @@ class Stages:
             config: its settings; None: there is nothing to run.
             in_words: describes what the flow returned.
             facts: what decides the result, as plain values; None while there is no result, or if it is always checked.
+            why_not: why there are no settings.
         """
-        why = None
         if config is None:
-            why = "no model is finished" if name == "evaluate" else "not in the settings"
-        elif (digest := _digest(facts(config))) and digest == self._finished().get(name):
-            why = "nothing has changed"
-        if why is None and config is not None:
-            self.outcomes[name] = in_words(self._steps.subflow(stage, config))
-            if digest := _digest(facts(config)):
-                finished = self._finished() | {name: digest}
-                write_atomically(self._path, (json.dumps(finished, indent=2) + "\n").encode())
-        else:
-            self._steps.skip(name, str(why))
-            self.outcomes[name] = f"skipped: {why}"
+            self._skip(name, why_not)
+            return
+        if (digest := _digest(facts(config))) and digest == self._finished().get(name):
+            self._skip(name, "nothing has changed")
+            return
+        self.outcomes[name] = in_words(self._steps.subflow(stage, config))
+        if digest := _digest(facts(config)):
+            finished = self._finished() | {name: digest}
+            write_atomically(self._path, (json.dumps(finished, indent=2) + "\n").encode())
+
+    def _skip(self, name: str, why: str) -> None:
+        self._steps.skip(name, why)
+        self.outcomes[name] = f"skipped: {why}"
 
     def _finished(self) -> dict[str, str]:
         """Return the digest of each finished stage; a file that cannot be read costs time only."""

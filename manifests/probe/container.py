@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from manifests.errors import VideoRejected
 from manifests.probe.packets import CodedPacket, reader_of
-from manifests.probe.shown_stream import opened, shown_stream
+from manifests.probe.shown_stream import open_container, shown_stream
 from manifests.rejected import Reason, Stage
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
     import av
 
     try:
-        with opened(path) as container:
+        with open_container(path) as container:
             stream = shown_stream(path, container)
             if stream is None:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))

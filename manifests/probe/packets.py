@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 START_CODE = b"\0\0\1"  # before each unit if lengths of units are not given (Annex B of both standards)
-AVCC_LENGTH_SIZE_AT, HVCC_LENGTH_SIZE_AT = 4, 21  # byte of the decoder's configuration (ISO/IEC 14496-15, 5.3.3, 8.3.3)
+LENGTH_SIZE_AT = {"h264": 4, "hevc": 21}  # byte of the decoder's configuration (ISO/IEC 14496-15, 5.3.3, 8.3.3)
 
 H264_SLICE, H264_IDR, H264_SEI = 1, 5, 6
 H264_PARAMETERS = {7, 8, 13}  # SPS, PPS, SPS extension
@@ -91,22 +91,29 @@ def reader_of(coding: str, configuration: bytes) -> PacketReader:
         coding: FFmpeg's name of the coding.
         configuration: the decoder's configuration from the container; empty if it has none.
     """
-    length_size_at, use_of_units = _UNITS.get(coding, (0, _h264_use))
-    has_lengths = len(configuration) > length_size_at and configuration[0] == 1
-    length_size = (configuration[length_size_at] & 3) + 1 if has_lengths else 0
+    if coding not in _UNITS.keys() | _PICTURES.keys():
+        return lambda _: None
+    length_size = _length_size(coding, configuration)
     known: dict[PacketUse, PacketUse] = {}  # a video has few different ones
 
     def use_of(data: memoryview) -> PacketUse | None:
         try:
             if coding in _UNITS:
-                use = use_of_units(_units(data, length_size))
+                use = _UNITS[coding](_units(data, length_size))
             else:
                 use = _use_by_pictures(_PICTURES[coding](data), _size(coding, data))
         except (UnknownPacket, IndexError):
             return None
         return known.setdefault(use, use)
 
-    return use_of if coding in _UNITS.keys() | _PICTURES.keys() else lambda _: None
+    return use_of
+
+
+def _length_size(coding: str, configuration: bytes) -> int:
+    """Return how many bytes hold the length of each unit; 0 if units have start codes."""
+    at = LENGTH_SIZE_AT.get(coding, 0)
+    has_lengths = len(configuration) > at and configuration[0] == 1
+    return (configuration[at] & 3) + 1 if has_lengths else 0
 
 
 def _units(data: memoryview, length_size: int) -> Iterator[memoryview]:
@@ -263,10 +270,7 @@ def _leb128(data: memoryview, place: int) -> tuple[int, int]:
             return size, place
 
 
-_UNITS: Mapping[str, tuple[int, Callable[[Iterator[memoryview]], PacketUse]]] = {
-    "h264": (AVCC_LENGTH_SIZE_AT, _h264_use),
-    "hevc": (HVCC_LENGTH_SIZE_AT, _hevc_use),
-}
+_UNITS: Mapping[str, Callable[[Iterator[memoryview]], PacketUse]] = {"h264": _h264_use, "hevc": _hevc_use}
 _PICTURES: Mapping[str, Callable[[memoryview], list[bool]]] = {
     "vp8": _vp8_pictures,
     "vp9": _vp9_pictures,

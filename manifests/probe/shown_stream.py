@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LEAST_SHARE_OF_FRAMES = 0.1
 
 
-def opened(path: Path) -> InputContainer:
+def open_container(path: Path) -> InputContainer:
     """Open a file, whatever the encoding of its texts.
 
     Raises:
@@ -82,6 +82,6 @@ def moving_streams(container: InputContainer) -> list[VideoStream]:
 
 def _num_packets(path: Path, indices: list[int]) -> Counter[int]:
     """Return the number of packets of each stream, in an opening of its own: reading changes what a demuxer knows."""
-    with opened(path) as container:
+    with open_container(path) as container:
         streams = [container.streams[index] for index in indices]
         return Counter(packet.stream_index for packet in container.demux(streams) if packet.size > 0)

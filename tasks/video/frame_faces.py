@@ -32,10 +32,10 @@ class FrameFaces:
     is_masked: bool
     """Whether the frame has a mask that is not empty."""
 
-    pts_seconds: float = 0.0
+    pts_seconds: float
     """Presentation time in seconds."""
 
-    thumbnail: Thumbnail | None = None
+    thumbnail: Thumbnail | None
     """The frame as a thumbnail; None if cuts are not looked for."""
 
 

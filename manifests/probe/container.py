@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+MAX_RATE_RATIO = 2  # of the average rate to the rate that holds all times, which may count frames of two fields
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 is unknown, and above are orders of two fields
 
 
@@ -119,8 +120,8 @@ def _decoded_times(path: Path, stage: Stage) -> tuple[Fraction, ...]:
 
     times: list[Fraction] = []
     with open_video(path, stage) as (container, stream):
-        rate = stream.average_rate or stream.guessed_rate
-        interval = 1 / Fraction(rate) if rate else Fraction(0)
+        rate = frame_rate(stream)
+        interval = 1 / rate if rate else Fraction(0)
         try:
             for frame in all_frames(container, stream):
                 after = times[-1] + interval if times else Fraction(0)
@@ -128,6 +129,16 @@ def _decoded_times(path: Path, stage: Stage) -> tuple[Fraction, ...]:
         except av.error.FFmpegError:
             return ()  # the decoder will say so
     return tuple(sorted(times))
+
+
+def frame_rate(stream: VideoStream) -> Fraction:
+    """Return the average number of frames a second; 0 if it is unknown.
+
+    For raw DV, FFmpeg gives the rate of the clock as the average, which is far above the rate that holds all times.
+    """
+    average, guessed = Fraction(stream.average_rate or 0), Fraction(stream.guessed_rate or 0)
+    is_clock = average > MAX_RATE_RATIO * guessed > 0
+    return guessed if is_clock or not average else average
 
 
 def all_frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -116,14 +116,36 @@ def _cropping(container: InputContainer, stream: VideoStream) -> tuple[int, int,
 
 
 def matrix_of(frame: VideoFrame) -> Matrix:
-    """Return the signs of a frame's display matrix (ISO/IEC 14496-12, 6.2.2); scale and rounding are ignored."""
-    data = cast("Mapping[str, Buffer]", frame.side_data).get("DISPLAYMATRIX")
+    """Return the signs of a frame's display matrix (ISO/IEC 14496-12, 6.2.2); scale and rounding are ignored.
+
+    Players ignore a matrix of zeros, which some writers leave in the header.
+    """
+    data = _side_data(frame).get("DISPLAYMATRIX")
     if data is None:
         return UPRIGHT
     values = np.frombuffer(bytes(data), dtype=np.int32).reshape(3, 3)[:2, :2].astype(np.float64)
+    if not values.any():
+        return UPRIGHT
     values[np.abs(values) < ROUNDING * np.abs(values).max()] = 0
     (xx, xy), (yx, yy) = np.sign(values).astype(int).tolist()
     return xx, xy, yx, yy
+
+
+def _side_data(frame: VideoFrame) -> Mapping[str, Buffer]:
+    """Return what a frame says beside its pixels, by FFmpeg's names.
+
+    PyAV cannot read any of it if one kind is unknown to it: Exif in JPEG pictures, the views of spatial videos.
+    """
+    from av.sidedata.sidedata import Type
+
+    def unknown(kinds: type[Type], value: int) -> Type:
+        kind: Any = object.__new__(kinds)
+        kind._name_, kind._value_ = f"UNKNOWN_{value}", value
+        return cast("Type", kind)
+
+    if "_missing_" not in vars(Type):  # an enumeration asks this function for values that it does not list
+        Type._missing_ = classmethod(unknown)  # type: ignore[assignment]  # a method, hidden from others
+    return cast("Mapping[str, Buffer]", frame.side_data)
 
 
 def turns(matrix: Matrix) -> bool:
@@ -166,7 +188,7 @@ def notes(frame: VideoFrame, layout: Layout) -> str:
     space, transfer = int(frame.colorspace), int(frame.color_trc)
     is_full = int(frame.color_range) == FULL_RANGE or frame.format.name.startswith("yuvj")
     stated = MATRICES.get(space, f"matrix {space}") if space != NO_MATRIX else "no matrix stated"
-    side = cast("Mapping[str, Buffer]", frame.side_data)
+    side = _side_data(frame)
     remarks = {
         "interlaced, stored as coded": frame.interlaced_frame,
         f"{HIGH_RANGES.get(transfer)}, stored without tone mapping": transfer in HIGH_RANGES,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from errno import EINVAL
-from fractions import Fraction
 from operator import attrgetter
 from pathlib import Path
 from stat import S_ISREG
@@ -14,9 +13,9 @@ from stat import S_ISREG
 from manifests.entry import VideoEntry
 from manifests.errors import VideoRejected
 from manifests.files import sha256_of
-from manifests.probe.container import coded_stream, first_frame, open_video
+from manifests.probe.container import coded_stream, first_frame, frame_rate, open_video
 from manifests.probe.frame_hashes import hash_frames
-from manifests.probe.picture import layout_of, matrix_of, notes, refuse_odd_angle, shown_size
+from manifests.probe.picture import UPRIGHT, layout_of, matrix_of, notes, refuse_odd_angle, shown_size
 from manifests.probe.promised_length import require_whole
 from manifests.rejected import Reason, Rejected, Stage
 
@@ -106,16 +105,17 @@ def _measured(path: Path, entry: VideoEntry) -> VideoEntry:
             detail = f"{path.name}: got no decodable frame, expected at least 1; copy it again"
             raise VideoRejected(Stage.PROBE, Reason.TRUNCATED, detail)
         layout = layout_of(container, stream, Stage.PROBE)
-        refuse_odd_angle(container, matrix_of(first), Stage.PROBE)
+        matrix = matrix_of(first)
+        refuse_odd_angle(container, matrix, Stage.PROBE)
         width, height = shown_size(first, layout)
         num_frames = len(coded.times)
         return replace(
             entry,
             num_frames=num_frames,
-            fps=Fraction(stream.average_rate or stream.guessed_rate or 0),
+            fps=frame_rate(stream),
             width=width,
             height=height,
-            rotation_degrees=-first.rotation % 360,
+            rotation_degrees=0 if matrix == UPRIGHT else -first.rotation % 360,
             picture=notes(first, layout),
             frame_hashes=hash_frames(container, stream, num_frames),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import partial
@@ -188,6 +189,13 @@ def with_note_alone(packets: list[Any]) -> list[Any]:
     return [*packets[:6], note, *packets[6:]]
 
 
+def with_exif(packets: list[Any]) -> list[Any]:
+    """Put Exif behind the first marker of each JPEG picture, as cameras do: one entry, the orientation "upright"."""
+    exif = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 1, 0, 0)
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    return [replaced(packet, bytes(packet)[:2] + segment + bytes(packet)[2:]) for packet in packets]
+
+
 def two_sizes(folder: Path) -> Path:
     """Make an MPEG-TS of two streams, one behind the other, of different sizes."""
     small = encode(folder / "small.ts", **NONE)
@@ -290,6 +298,8 @@ def _geometry() -> dict[str, Odd]:
         if suffix != "mpg"  # MPEG-2 knows four shapes of the whole picture only
     }
     files |= {
+        "turned by a matrix of zeros": Odd(make=lambda folder: with_matrix(mp4(folder), 0, 0, 0, 0)),
+        "Exif in each picture": Odd(make=partial(changed, with_exif, suffix=".avi", codec="mjpeg", pix_fmt="yuvj420p")),
         "turned by 45": Odd(make=lambda folder: with_matrix(mp4(folder), 0.7, 0.7, -0.7, 0.7)).refusing("unsupported"),
         "pixels of 50:1": Odd(make=partial(mp4, aspect=Fraction(50))).refusing("unsupported"),
         "turned by 90, pixels of 4:3": Odd(

@@ -50,6 +50,16 @@ def test_the_content_digest_covers_the_mask(tmp_path: Path, make_video: VideoMak
     assert bare.content_digest != masked.content_digest
 
 
+def test_the_rate_of_raw_dv_is_not_that_of_its_clock(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.dv"), "w") as output:
+        stream = output.add_stream("dvvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 720, 576, "yuv420p"
+        for _ in range(3):
+            output.mux(stream.encode(av.VideoFrame(720, 576, "yuv420p")))
+    probed = probe(tmp_path, entry("a.dv"))
+    assert (probed.num_frames, probed.fps) == (3, Fraction(25))
+
+
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_rotation_is_applied_to_the_size(tmp_path: Path, make_video: VideoMaker, degrees: int) -> None:
     turned = rotated(make_video(tmp_path / "a.mp4", 5, width=320, height=240), degrees)

@@ -1,10 +1,11 @@
-"""The automations, judged by the server's own evaluation of triggers on a database in memory."""
+"""The automations, evaluated by the code of Prefect's server on a database in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
@@ -37,10 +38,11 @@ TICK_SECONDS = 10  # between two looks of the server at what has not come
 Happened = tuple[float, str, int]  # seconds since the beginning, the state or "heartbeat", the number of starts so far
 
 
-async def _fired(happened: list[Happened], until: int, tag: str, first_tick: int) -> list[tuple[int, str]]:
-    """Return the second and the name of each automation that acts on one run."""
+async def _fired(runs: Sequence[list[Happened]], until: int, tag: str, first_tick: int) -> list[list[tuple[int, str]]]:
+    """Return, for each run, the second and the name of each automation that acts on it."""
     server: Any = stored  # its decorators hide the types
-    database, fired = provide_database_interface(), list[tuple[int, str]]()
+    database = provide_database_interface()
+    fired: dict[str, list[tuple[int, str]]] = {f"prefect.flow-run.{uuid4()}": [] for _ in runs}
     engine = await database.engine()
     tables = [table for name, table in database.Base.metadata.tables.items() if name.startswith("automation")]
     async with engine.begin() as connection:
@@ -50,19 +52,21 @@ async def _fired(happened: list[Happened], until: int, tag: str, first_tick: int
             row = wanted.model_dump(mode="json") | {"id": str(uuid4())}
             triggers.load_automation(await server.create_automation(session, ServerAutomation.model_validate(row)))
     begin: Any = now("UTC") - timedelta(hours=2)
-    resource = {"prefect.resource.id": f"prefect.flow-run.{uuid4()}"}
     related = [{"prefect.resource.id": f"prefect.tag.{tag}", "prefect.resource.role": "tag"}]
     seconds = 0
 
     async def act(firing: Any) -> None:
-        fired.append((seconds, firing.trigger.automation.name.removeprefix("faceshards: ")))
+        run = firing.triggering_labels["prefect.resource.id"]
+        fired[run].append((seconds, firing.trigger.automation.name.removeprefix("faceshards: ")))
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(triggers, "act", act)
         for seconds in range(0, until + 1, TICK_SECONDS):
-            for at, name, run_count in happened:
+            for run, (at, name, run_count) in (
+                (run, one) for run, all_of in zip(fired, runs, strict=True) for one in all_of
+            ):
                 if seconds - TICK_SECONDS < at <= seconds:
-                    labels = resource | {"prefect.run-count": str(run_count)}
+                    labels = {"prefect.resource.id": run, "prefect.run-count": str(run_count)}
                     occurred = begin + timedelta(seconds=at)
                     event = {"id": uuid4(), "event": f"prefect.flow-run.{name}", "occurred": occurred}
                     await triggers.reactive_evaluation(ReceivedEvent(**event, resource=labels, related=related))
@@ -74,22 +78,21 @@ async def _fired(happened: list[Happened], until: int, tag: str, first_tick: int
                 await triggers.proactive_evaluation(trigger, looked)
     await triggers.reset()
     await engine.dispose()
-    return fired
+    return list(fired.values())
 
 
-def fired(happened: list[Happened], until: int = 130, tag: str = TAG, first_tick: int = 0) -> list[tuple[int, str]]:
+def fired(*runs: list[Happened], until: int = 130, tag: str = TAG, first_tick: int = 0) -> list[list[tuple[int, str]]]:
     in_memory = {PREFECT_API_DATABASE_CONNECTION_URL: "sqlite+aiosqlite:///:memory:"}
     with temporary_settings(in_memory):
-        return asyncio.run(_fired(happened, until, tag, first_tick))
+        return asyncio.run(_fired(runs, until, tag, first_tick))
 
 
 BEGUN: list[Happened] = [(0, "Pending", 0), (4, "Running", 1), (4, "heartbeat", 1)]
 SECOND_START: list[Happened] = [(31, "AwaitingRetry", 1), (32, "Pending", 1), (34, "Running", 2), (34, "heartbeat", 2)]
 
 
-@pytest.mark.parametrize(
-    ("happened", "expected"),
-    [
+def test_a_run_is_started_again_once_for_each_death() -> None:
+    cases: list[tuple[list[Happened], list[tuple[int, str]]]] = [
         # The two reports of one death; the second comes before the run is started again.
         ([*BEGUN, (8, "Crashed", 1)], [(30, CRASHED)]),
         ([*BEGUN, (8, "Crashed", 1), (16, "Crashed", 1)], [(30, CRASHED)]),
@@ -108,18 +111,18 @@ SECOND_START: list[Happened] = [(31, "AwaitingRetry", 1), (32, "Pending", 1), (3
             ([*BEGUN, (40, state, 1)], [])
             for state in ("Completed", "Failed", "Cancelled", "Cancelling", "AwaitingConcurrencySlot")
         ),
-    ],
-)  # fmt: skip
-def test_a_run_is_started_again_once_for_each_death(happened: list[Happened], expected: list[tuple[int, str]]) -> None:
-    assert fired(happened) == expected
+    ]
+    acted = fired(*(happened for happened, _ in cases))  # in one server: its start takes longer than all runs
+    for (happened, expected), found in zip(cases, acted, strict=True):
+        assert found == expected, happened
 
 
 def test_a_run_that_does_not_start_is_handed_out_again() -> None:
-    assert fired([(0, "Pending", 0)], until=610) == [(600, NOT_STARTED)]
+    assert fired([(0, "Pending", 0)], until=610) == [[(600, NOT_STARTED)]]
 
 
 def test_runs_of_others_are_left_alone() -> None:
-    assert fired([*BEGUN, (8, "Crashed", 1)], tag="theirs") == []
+    assert fired([*BEGUN, (8, "Crashed", 1)], tag="theirs") == [[]]
 
 
 def test_what_came_due_while_the_server_was_down_is_done_at_its_start() -> None:
@@ -128,10 +131,10 @@ def test_what_came_due_while_the_server_was_down_is_done_at_its_start() -> None:
     (kept,) = {value for file in files for value in setting.findall(file.read_text(encoding="utf-8"))}
     an_hour = 3600
 
-    assert fired(BEGUN, until=an_hour, first_tick=an_hour) == []  # by default it is forgotten
+    assert fired(BEGUN, until=an_hour, first_tick=an_hour) == [[]]  # by default it is forgotten
     with temporary_settings({PREFECT_EVENTS_EXPIRED_BUCKET_BUFFER: kept}):
-        assert fired(BEGUN, until=an_hour, first_tick=an_hour) == [(an_hour, SILENT)]
-        assert fired([*BEGUN, (8, "Crashed", 1)], until=an_hour, first_tick=an_hour) == [(an_hour, CRASHED)]
+        acted = fired(BEGUN, [*BEGUN, (8, "Crashed", 1)], until=an_hour, first_tick=an_hour)
+    assert acted == [[(an_hour, SILENT)], [(an_hour, CRASHED)]]
 
 
 class FakeAutomations(AbstractContextManager[Any]):

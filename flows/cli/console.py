@@ -65,7 +65,7 @@ def complain(text: str, *, error: Exception | None = None) -> None:
 
 
 def progress_of(status: Status) -> Callable[[str], None]:
-    """Return what shows a line of progress: the status on a terminal, otherwise a line of its own."""
+    """Return the function that shows a line of progress: in the status on a terminal, otherwise as a line on stderr."""
     return status.update if status.console.is_terminal else complain
 
 

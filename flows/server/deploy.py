@@ -147,9 +147,8 @@ def _failure_of_server() -> str | None:
             with get_client(sync_client=True) as client:
                 client.read_flows(limit=1)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, RuntimeError) as error:
-        failure = (
-            error if not isinstance(error.__cause__, Exception) else error.__cause__
-        )  # Prefect hides the cause behind "Failed to reach API"
+        # Prefect hides the cause behind "Failed to reach API".
+        failure = error.__cause__ if isinstance(error.__cause__, Exception) else error
     return None if failure is None else f"{type(failure).__name__}: {failure}"
 
 

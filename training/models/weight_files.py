@@ -33,9 +33,8 @@ _FORBIDDEN = re.compile(r"GLOBAL (\S+)")  # in torch's message about what it ref
 MAX_REASON = 200  # characters quoted from the message of safetensors
 MAX_NAMED = 8  # keys named in a message; the others are counted
 
-COUNTER = (
-    ".num_batches_tracked"  # of batch normalisation; nothing here reads it, and files before PyTorch 0.4.1 lack it
-)
+# A counter of batch normalisation. Nothing here reads it, and files from before PyTorch 0.4.1 lack it.
+COUNTER = ".num_batches_tracked"
 
 
 def read_weights(path: Path, *, mapped: bool = False) -> object:

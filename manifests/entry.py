@@ -14,8 +14,12 @@ Split = Literal["train", "val", "test"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 MINIATURE: Final = "miniature-"  # before the name of the dataset that a miniature imitates
-# Names of splits in users' lists.
-SPLIT_OF_WORD: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+# Names of splits in users' lists and folders.
+SPLIT_OF_WORD: dict[str, Split] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 FAKE: Final = "fake"  # label of a manipulated video
 REAL: Final = "real"  # label and kind of a video that is not manipulated
 LABEL_AS_INTEGER: dict[Label, int] = {REAL: 0, FAKE: 1}

@@ -28,8 +28,12 @@ def open_regular(path: Path, max_bytes: int | None = None) -> Iterator[BufferedR
     Raises:
         OSError: the file cannot be opened, is not a regular file or is too large; `strerror` says which.
     """
-    # Opening a pipe without O_NONBLOCK waits for a writer. On a regular file the flag has no effect.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
+    try:
+        # Opening a pipe without O_NONBLOCK waits for a writer. On a regular file the flag has no effect.
+        opened = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    except ValueError as error:  # a zero byte, or a character that is no text
+        raise OSError(errno.EINVAL, "a path that no file can have", str(path)) from error
+    with opened as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             kind = "a pipe" if stat.S_ISFIFO(found.st_mode) else "a device"

@@ -30,7 +30,14 @@ class Argument:
 
 def path(name: str, metavar: str, text: str, **settings: object) -> Argument:
     """Return an argument that is a path, with its name in the usage."""
-    return Argument(name, text, type=Path, metavar=metavar, **settings)
+    return Argument(name, text, type=_path_in, metavar=metavar, **settings)
+
+
+def _path_in(text: str) -> Path:
+    """Return the path that a user wrote; an empty one, such as from an unset variable, is not the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("got '', expected a path; the current folder is .")
+    return Path(text)
 
 
 def flag(name: str, text: str) -> Argument:
@@ -98,7 +105,9 @@ def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], m
 # Arguments of several commands.
 STORE = path("out", "OUT", "folder of the store")
 CONFIG = path("--config", "FILE.yaml", "YAML file with settings; options override it")
-TEST_DATASET = repeated("--test", "ROOT2", "folder of another dataset, for testing only; may be repeated", type=Path)
+TEST_DATASET = repeated(
+    "--test", "ROOT2", "folder of another dataset, for testing only; may be repeated", type=_path_in
+)
 DEVICE = Argument("--device", "device of the network: auto, cpu, cuda or cuda:N (default: auto)", default="auto")
 
 

@@ -38,7 +38,7 @@ from manifests.datasets.walk import (
     reject_not_utf_8,
     tree_file,
 )
-from manifests.entry import SPLIT_OF_WORD, Label, Split, VideoEntry, video_id_from
+from manifests.entry import SPLIT_OF_WORD, Label, VideoEntry, video_id_from
 from manifests.errors import DatasetError
 from manifests.groups import connected_groups
 from manifests.rejected import Reason, Rejected
@@ -51,7 +51,6 @@ _FOLDERS: dict[Label, str] = {
     "synthetic synthesized generated tampered spoof spoofed 1fake fake1",
 }
 LABEL_OF_FOLDER: dict[str, Label] = {name: label for label, names in _FOLDERS.items() for name in names.split()}
-SPLIT_OF_FOLDER: dict[str, Split] = {**SPLIT_OF_WORD, "training": "train", "dev": "val", "testing": "test"}
 UNNAMED = "fake"  # the manipulation of a fake whose method is not named
 
 TABLE_COLUMNS = {"path": (), "label": ()}
@@ -125,7 +124,7 @@ class Folder(TreeDataset):
 def _labelled_folders(root: Path) -> list[str]:
     """Return the folders real and fake, also those in folders of splits; none unless both are there."""
     names = glance(root)
-    splits = [name for name in names if name.lower() in SPLIT_OF_FOLDER]
+    splits = [name for name in names if name.lower() in SPLIT_OF_WORD]
     paths = [*names, *(f"{split}/{name}" for split in splits for name in glance(root / split))]
     folders = [path for path in paths if _label_of(path) and is_folder(root / path)]
     return folders if {_label_of(path) for path in folders} == set(LABELS) else []
@@ -156,7 +155,7 @@ def _from_folders(file: TreeFile) -> VideoEntry | Rejected:
         manipulation=collection if label == "fake" else None,
         target_id=video_id.removeprefix(f"{Folder.name}/"),
         group_id=video_id,
-        listed_split=SPLIT_OF_FOLDER[split.lower()] if split else None,
+        listed_split=SPLIT_OF_WORD[split.lower()] if split else None,
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from manifests.datasets.csv_lists import columns_in, csv_list
 from manifests.entry import SPLIT_OF_WORD, SPLITS, Split, VideoEntry
@@ -21,13 +22,20 @@ def splits_of_file(entries: Iterable[VideoEntry], split_file: Path) -> dict[str,
     """
     column, listed = _read_file(split_file)
     found = {entry.video_id: getattr(entry, column) for entry in entries}
-    splits = {video_id: listed[name] for video_id, name in found.items() if name in listed}
+    # A list written on another system may compose accents in another way than the names on disk.
+    composed = {_composed(name): split for name, split in listed.items()}
+    matched = ((video_id, listed.get(name) or composed.get(_composed(name))) for video_id, name in found.items())
+    splits = {video_id: split for video_id, split in matched if split is not None}
     if found and not splits:
         raise SplitError(
             f"split.file {split_file}: got {len(listed)} names ({next(iter(listed), 'none')}, …) that no video has, "
             f"expected a {column} such as {next(iter(found.values()))}"
         )
     return splits
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
 
 
 def _read_file(path: Path) -> tuple[str, dict[str, Split]]:
@@ -40,7 +48,8 @@ def _read_file(path: Path) -> tuple[str, dict[str, Split]]:
         column = next(name for name in NAMES_OF_VIDEOS if name in table.named)
         listed: dict[str, Split] = {}
         for number, line in table.lines():
-            where, name = f"split.file {path}, line {number}", line[column].replace("\\", "/")
+            where = f"split.file {path}, line {number}"
+            name = PurePosixPath(line[column].replace("\\", "/")).as_posix()  # without `./`
             split = SPLIT_OF_WORD.get(line["split"].lower())
             if split is None:
                 raise SplitError(f"{where}: got split {line['split']!r}, expected one of {list(SPLITS)}")

@@ -46,6 +46,8 @@ def test_only_regular_files_are_opened(tmp_path: Path) -> None:
         ("file", "a file of 5 bytes, more than 4"),
         (".", "Is a directory"),
         ("none", "No such file or directory"),
+        ("zero\0byte", "a path that no file can have"),
+        ("\ud800", "a path that no file can have"),
     ):
         with pytest.raises(OSError, match=reason), open_regular(tmp_path / name, max_bytes=4):
             pass

@@ -162,6 +162,7 @@ def test_help_names_the_commands(capsys: Output) -> None:
         (["index", "root", "--layout", "nothing"], "invalid choice: 'nothing' (choose from 'ffpp'"),
         (["sample", "root", "--pairs", "many"], "invalid int value: 'many'"),
         (["sample", "root", "--seconds", "2"], "expected 2 arguments"),
+        (["preprocess", "auto", "root", "--out", ""], "--out: got '', expected a path; the current folder is ."),
     ],
 )
 def test_wrong_words_are_told_with_the_usage(capsys: Output, words: list[str], message: str) -> None:

@@ -313,7 +313,7 @@ def test_a_file_of_the_users_own(tmp_path: Path) -> None:
 
 
 def test_a_file_by_path(tmp_path: Path) -> None:
-    (tmp_path / "own.csv").write_text("split,path\ntrain,000.mp4\n")
+    (tmp_path / "own.csv").write_text("split,path\nTraining,.\\000.mp4\n")
     (assigned,) = assign([real("000", "a")], policy="file", split_file=tmp_path / "own.csv")
     assert assigned.split == "train"
 
@@ -322,7 +322,7 @@ def test_a_file_by_path(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("name,split\n", "got columns name, split, expected video_id or path, and split"),
-        ("path,split\n000.mp4,dev\n", r"line 2: got split 'dev', expected one of \['train', 'val', 'test'\]"),
+        ("path,split\n000.mp4,rest\n", r"line 2: got split 'rest', expected one of \['train', 'val', 'test'\]"),
         ("path,split\n000.mp4,val\n000.mp4,test\n", "line 3: got 000.mp4 a second time"),
         ("path,split\n999.mp4,val\n", r"got 1 names \(999.mp4, …\) that no video has, expected a path such as 000.mp4"),
         ("", "got columns none"),

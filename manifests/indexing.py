@@ -71,7 +71,7 @@ class Survey:
         if self.missing_label is not None:
             raise DatasetError(
                 f"{self.dataset.title} in {self.root}: got no {self.missing_label} video: "
-                f"{'; '.join(self.without_videos)}. Expected videos there; move such a folder away to go without it"
+                f"{'; '.join(self.without_videos)}. Expected videos there; move such files away to go without them"
             )
 
 

@@ -107,6 +107,10 @@ class Folder(TreeDataset):
             )
         return [WHOLE_ROOT] if tables else _labelled_folders(root)
 
+    def _way_out(self, root: Path) -> str:
+        """Return which folder to name instead, and what is wrong with the lists in this one."""
+        return "".join([super()._way_out(root), *(f"; {fault}" for fault in unread_lists(root))])
+
     def read(self, root: Path, files: Iterable[TreeFile]) -> Iterator[VideoEntry | Rejected]:
         """Yield an entry or a rejection for each file, by the CSV or else by the folders.
 

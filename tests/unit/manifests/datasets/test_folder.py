@@ -436,8 +436,11 @@ def test_a_table_in_other_words_gives_way_to_a_dataset(tmp_path: Path) -> None:
 
 def test_a_table_without_known_columns_is_named_where_nothing_else_is_there(tmp_path: Path) -> None:
     root = tree(tmp_path, "a.mp4", table="Datei;Klasse\na.mp4;echt\n")
-    with pytest.raises(DatasetError, match=rf"{TABLE} has the columns datei, klasse, not path and label"):
+    fault = rf"{TABLE} has the columns datei, klasse, not path and label"
+    with pytest.raises(DatasetError, match=fault):
         recognise_layout(root)
+    with pytest.raises(DatasetError, match=rf"expected real/ and fake/.*; {fault}"):
+        list(FOLDER.survey(root))
 
 
 def test_two_files_whose_names_differ_in_accents_only(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
     <root>/real/**/*.mp4                    real videos, in any folders below
     <root>/fake/[<manipulation>/]**/*.mp4   fakes; the first folder below names the manipulation, else it is `fake`
 
-in other spellings as well (`LABEL_OF_FOLDER`), and below train/, val/ and test/, which are then the listed splits; or
-one CSV file directly in the root (`csv_lists`), with a line for each video and the columns
+in other spellings as well (`LABEL_OF_FOLDER`), and below or above train/, val/ and test/, then the listed
+splits; or one CSV file directly in the root (`csv_lists`), with a line for each video and the columns
 
     path, label             relative to the root; `real` or `fake`, no numbers: 1 means real in some datasets' lists
     manipulation            name of a fake's manipulation; default: `fake`
@@ -146,6 +146,8 @@ def _from_folders(file: TreeFile) -> VideoEntry | Rejected:
     split = None if _label_of(file.folders[0]) else file.folders[0]
     top, *below = file.folders[1:] if split else file.folders
     label = _label_of(top) or "fake"
+    if split is None and below and below[0].lower() in SPLIT_OF_WORD:
+        split = below.pop(0)
     # A folder fake/real/ names no manipulation: its videos would get the video_ids of real ones.
     has_method = label == "fake" and bool(below) and below[0].lower() not in LABELS
     collection = below.pop(0) if has_method else label

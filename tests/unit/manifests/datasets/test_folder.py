@@ -155,6 +155,18 @@ def test_what_gives_the_folders_away(tmp_path: Path, paths: tuple[str, ...], why
     assert FOLDER.recognise(tree(tmp_path, *paths)) == why
 
 
+@pytest.mark.parametrize("order", ["{split}/{label}", "{label}/{split}"])
+def test_folders_of_splits_stand_above_or_below_the_label(tmp_path: Path, order: str) -> None:
+    names = [("Train", "real/a.mp4"), ("dev", "fake/b.mp4"), ("testing", "fake/Swap/c.mp4")]
+    paths = (order.format(split=split, label=name.split("/")[0]) + name[4:] for split, name in names)
+    found = FOLDER.scan(tree(tmp_path, *paths))
+    assert [(entry.video_id, entry.manipulation, entry.listed_split) for entry in found] == [
+        ("folder/Swap/testing/c", "Swap", "test"),
+        ("folder/fake/dev/b", "fake", "val"),
+        ("folder/real/Train/a", None, "train"),
+    ]
+
+
 @pytest.mark.parametrize(("table", "is_found"), [
     ("path,label\n", True),
     ("Label , PATH,split\n", True),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifests.errors import VideoRejected
+from manifests.probe.ffmpeg_log import log_lines
 from manifests.probe.packets import CodedPacket, reader_of
 from manifests.probe.shown_stream import open_container, shown_stream
 from manifests.rejected import Reason, Stage
@@ -20,6 +22,11 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 MAX_RATE_RATIO = 2  # of the average rate to the rate that holds all times, which may count frames of two fields
+# Lines of FFmpeg's log by which its readers of containers say that they leave a part out.
+LOST_PARTS = re.compile(
+    "invalid as first byte of an EBML number|exceeds containing master element|"
+    "Something went wrong during header parsing|checksum mismatch"
+)
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 is unknown, and above are orders of two fields
 
 
@@ -49,8 +56,10 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
     import av
 
     try:
-        with open_container(path) as container:
-            stream = shown_stream(path, container)
+        with ExitStack() as closing:
+            with _whole_container(path.name, stage):
+                container = closing.enter_context(open_container(path))
+                stream = shown_stream(path, container)
             if stream is None:
                 kinds = ", ".join(sorted({stream.type for stream in container.streams}))
                 # Without any stream, the index is lost.
@@ -65,6 +74,23 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
         raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail) from error
 
 
+@contextmanager
+def _whole_container(name: str, stage: Stage) -> Iterator[None]:
+    """Require that FFmpeg leaves out no part of a container that it reads in the meantime.
+
+    Raises:
+        VideoRejected: it does.
+    """
+    import av
+
+    with log_lines(av.logging.WARNING) as lines:
+        yield
+    for *_, text in lines:
+        if LOST_PARTS.search(text):
+            detail = f"{name}: got '{text.strip()}' from FFmpeg, expected a whole container; copy it again"
+            raise VideoRejected(stage, Reason.DECODE_ERROR, detail)
+
+
 def coded_stream(container: InputContainer, stream: VideoStream, stage: Stage) -> CodedStream:
     """Return the stream's packets and the times of its frames.
 
@@ -72,26 +98,28 @@ def coded_stream(container: InputContainer, stream: VideoStream, stage: Stage) -
     as one packet each, a packet may hold no picture, and a video may begin with pictures that refer to missing ones.
 
     Raises:
-        VideoRejected: the stream does not begin with a key frame, so that its first frames cannot be decoded.
+        VideoRejected: the stream does not begin with a key frame, so that its first frames cannot be decoded; or FFmpeg
+            leaves out a part of the container.
     """
     decoder = stream.codec_context
     use_of = reader_of(decoder.codec.canonical_name, bytes(decoder.extradata or b""))
     packets: list[CodedPacket] = []
     seen: list[int | None] = []  # times of the packets that are shown
-    # Packets are not kept: together they are as large as the file.
-    for packet in container.demux(stream):
-        if packet.size == 0:
-            continue
-        if not packets and not packet.is_keyframe:
-            name = Path(container.name).name
-            detail = f"{name}: got a stream that begins without a key frame, expected one; cut it again"
-            raise VideoRejected(stage, Reason.TRUNCATED, detail)
-        changes_coding = packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
-        use = None if changes_coding else use_of(memoryview(packet))
-        is_shown = not packet.is_discard and (use is None or use.is_shown)
-        packets.append(CodedPacket(pts=packet.pts, is_shown=is_shown, use=use))
-        if is_shown:
-            seen.append(packet.dts if packet.pts is None else packet.pts)
+    name = Path(container.name).name
+    with _whole_container(name, stage):
+        # Packets are not kept: together they are as large as the file.
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue
+            if not packets and not packet.is_keyframe:
+                detail = f"{name}: got a stream that begins without a key frame, expected one; cut it again"
+                raise VideoRejected(stage, Reason.TRUNCATED, detail)
+            changes_coding = packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
+            use = None if changes_coding else use_of(memoryview(packet))
+            is_shown = not packet.is_discard and (use is None or use.is_shown)
+            packets.append(CodedPacket(pts=packet.pts, is_shown=is_shown, use=use))
+            if is_shown:
+                seen.append(packet.dts if packet.pts is None else packet.pts)
     time_base = stream.time_base or Fraction(0)
     known = [time for time in seen if time is not None]
     times = tuple(time * time_base for time in sorted(known))

@@ -1,13 +1,14 @@
-"""Length that a container promises, compared with the file's: a broken download or a full disk cuts files short.
+"""Length and parts that a container promises, compared with the file's: broken downloads, full disks, lost sectors.
 
-    MP4, MOV       the end of each box, the parts that an index of segments (sidx) lists, and that there is an index
+    MP4, MOV       the end of each box, the parts that an index of segments (sidx) lists, that there is an index, and
+                   that it times and places as many pictures as it gives sizes of
     Matroska       the end of the segment; without one, as in live recordings, of each element; checksums of clusters
-    AVI            the end of each RIFF chunk
+    AVI            the end of each RIFF chunk; that pictures lie where the index says
     FLV            the end of each tag; the file size and duration of its metadata, if both promise more
     Ogg            the end of each page, and a last page of each stream
     ASF (WMV)      the file size, unless it is a broadcast
-    MPEG-TS, -PS   the end of the last packet
-    IVF, GIF       the end of each frame, of each block
+    MPEG-TS, -PS   the end of the last packet; in MPEG-TS, the first byte of each packet
+    IVF, GIF       the end of each frame, of each block; in GIF, the kinds of blocks
 
 Each format is known by its first bytes. Lengths that are 0 or unknown, as in recordings that were not finished, promise
 nothing, and so does what follows the last known part.
@@ -15,6 +16,7 @@ nothing, and so does what follows the last known part.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,17 +34,26 @@ MP4_BOXES = {
     *(b"ftyp", b"moov", b"mdat", b"moof", b"mfra", b"sidx", b"styp", b"ssix", b"emsg", b"prft", b"free", b"skip"),
     *(b"wide", b"udta", b"meta", b"uuid", b"pdin", b"pnot", b"PICT"),
 }
+MP4_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
+MP4_LISTS = {b"stts", b"ctts", b"stsc"}
+MP4_NUMBERS = {b"vmhd": 8, b"stsz": 16, b"stco": 12, b"co64": 12}  # byte of each box with the number of its entries
+MAX_MP4_TABLE_BYTES = 2**24  # two million entries
 # Element identifiers of Matroska (RFC 9559, section 27.1), and the checksum's of EBML (RFC 8794, section 11.3.1).
 EBML_HEADER, SEGMENT, CLUSTER, CRC32 = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xBF
 NO_RIFF_LENGTHS = {0, 0xFFFFFFFF}
 MAX_RIFF_ERROR = 8  # bytes by which some writers overstate the length, since they count the chunk's own header
-FLV_TAGS = {8, 9, 18}  # audio, video, script
+FLV_TAGS, FLV_KIND = {8, 9, 15, 18}, 0xDF  # audio, video, scripts; the other bit marks encryption
 LEAST_FLV_SHARE = 0.9  # of size and duration: metadata of recorded streams is not exact
 OGG_LAST_PAGE = 4  # flag in a page's header (RFC 3533, section 6)
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-GIF_EXTENSION, GIF_PICTURE = 0x21, 0x2C  # first bytes of blocks
+AVI_PICTURES = {b"db", b"dc"}  # ends of names of chunks, after the stream's number
+AVI_FIRST_CHUNKS = 8  # that tell what places in an index count from
+MAX_AVI_INDEX_BYTES = 2**24  # a million chunks
+GIF_EXTENSION, GIF_PICTURE, GIF_END = 0x21, 0x2C, 0x3B  # first bytes of blocks
 TS_SYNC = 0x47
 TS_LAYOUTS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, offset of its first byte of MPEG-TS
+TS_HOLE = re.compile(b"[^\x47]\x47")  # in the first bytes of all packets: nothing is expected after the last one
+TS_PACKETS_AT_ONCE = 10_000
 PS_PACK, PS_END, PS_LEAST_PACKET = 0xBA, 0xB9, 0xBB
 PS_TAIL_BYTES = 2**18  # a packet has at most 2**16
 
@@ -113,11 +124,44 @@ def _mp4(file: _File) -> Fault | None:
         if length < 8:  # 0: to the end of the file
             break
         promised = max(start + length, _end_of_segments(file, start, length) if kind == b"sidx" else 0)
-        if fault := _short(file, promised, f"box {kind.decode()}"):
+        fault = _short(file, promised, f"box {kind.decode()}") or (
+            _mp4_tables(file, start) if kind == b"moov" else None
+        )
+        if fault:
             return fault
         start += length
     if b"mdat" in seen and not seen & {b"moov", b"moof"}:
         return Reason.TRUNCATED, "pictures without an index (moov), expected one: it was not written to its end"
+    return None
+
+
+def _mp4_tables(file: _File, start: int) -> Fault | None:
+    """Return the fault of tables in a box `moov` that time or place another number of pictures than have a size."""
+    end = start + file.number(start, 4)
+    tables: dict[bytes, int] = {}  # of one track: the number of pictures, or of chunks, in each
+    placed: list[tuple[int, ...]] = []  # first chunk of several that are alike, pictures in each, description
+    while start + 8 <= end:
+        length, kind = file.number(start, 4), file.at(start + 4, 4)
+        entries = file.at(start + 16, min(max(length - 16, 0), MAX_MP4_TABLE_BYTES)) if kind in MP4_LISTS else b""
+        if kind == b"trak":
+            tables = {}
+        elif kind == b"stsc":
+            placed = [*struct.iter_unpack(">III", entries[: len(entries) // 12 * 12])]
+            tables[kind] = len(placed)
+        elif kind in MP4_LISTS:
+            tables[kind] = sum(count for count, _ in struct.iter_unpack(">II", entries[: len(entries) // 8 * 8]))
+        elif kind in MP4_NUMBERS:
+            tables[kind.replace(b"co64", b"stco")] = file.number(start + MP4_NUMBERS[kind], 4)
+        if {b"vmhd", b"stsz", b"stts", b"stsc", b"stco"} <= tables.keys():
+            ends = [*(first for first, *_ in placed), tables[b"stco"] + 1][1:]
+            num_placed = sum((end - first) * num for (first, num, _), end in zip(placed, ends, strict=False))
+            num_samples = tables[b"stsz"]
+            if {num_placed, tables[b"stts"]} != {num_samples} or tables.get(b"ctts", 0) > num_samples:
+                found = f"{num_placed:,} pictures and {tables[b'stts']:,} times"
+                return Reason.DECODE_ERROR, f"{found}, expected {num_samples:,} as its index says"
+        if length < 8:
+            return None
+        start += 8 if kind in MP4_PARENTS else length
     return None
 
 
@@ -184,17 +228,48 @@ def _avi(file: _File) -> Fault | None:
         if end - MAX_RIFF_ERROR > file.size:
             return _short(file, end, "RIFF chunk")
         start = end + length % 2
+    return _avi_index(file)
+
+
+def _avi_index(file: _File) -> Fault | None:
+    """Return the fault of an index (idx1) that lists pictures which are not there, or one of them twice."""
+    start, movi, index = 12, 0, b""
+    while len(header := file.at(start, 12)) == 12 and not index:
+        length = int.from_bytes(header[4:8], "little")
+        if header[8:] == b"movi":
+            movi = start + 8
+        if header[:4] == b"idx1":
+            index = file.at(start + 8, min(length, MAX_AVI_INDEX_BYTES))
+        start += 8 + length + length % 2
+    chunks = [  # each with its first bytes, name and size
+        (place, kind + size.to_bytes(4, "little"))
+        for kind, _, place, size in struct.iter_unpack("<4sIII", index[: len(index) // 16 * 16])
+        if kind[2:] in AVI_PICTURES and size
+    ]
+    # Places count from the list of chunks, or from the start of the file.
+    for base in (movi, 0):
+        if any(file.at(base + place, 8) == first for place, first in chunks[:AVI_FIRST_CHUNKS]):
+            right = {place for place, first in chunks if file.at(base + place, 8) == first}
+            if len(right) < len(chunks):
+                return Reason.DECODE_ERROR, f"{len(right):,} pictures, expected {len(chunks):,} as its index says"
+            break
     return None
 
 
 def _flv(file: _File) -> Fault | None:
-    start, milliseconds = file.number(5, 4) + 4, 0
+    start, milliseconds, has_lengths = file.number(5, 4) + 4, 0, False
     while start < file.size:
-        if file.number(start, 1) & 0x1F not in FLV_TAGS:
-            return None
+        is_known = file.number(start, 1) & FLV_KIND in FLV_TAGS
         end = start + 11 + file.number(start + 1, 3) + 4
+        # Each tag has its length again at its end, but not by all writers.
+        is_length_right = file.number(end - 4, 4) == end - 4 - start
+        if not is_known and not is_length_right:
+            return None
         if fault := _short(file, end, "last tag"):
             return fault
+        if not is_known or (has_lengths and not is_length_right):
+            return Reason.DECODE_ERROR, f"a tag at byte {start:,} of unknown kind or length, expected a whole one"
+        has_lengths = is_length_right
         milliseconds = max(milliseconds, file.number(start + 7, 1) << 24 | file.number(start + 4, 3))
         start = end
     metadata = file.at(0, 2**16)
@@ -249,7 +324,9 @@ def _gif(file: _File) -> Fault | None:
         start += 1  # the block of length 0 that ends each
         if fault := _short(file, start, "last block"):
             return fault
-    return None
+    # Some writers leave the last block out.
+    is_known = kind == GIF_END or start == file.size
+    return None if is_known else (Reason.DECODE_ERROR, f"byte {kind} at {start:,}, expected a block of a GIF")
 
 
 def _gif_colours(flags: int) -> int:
@@ -262,7 +339,14 @@ def _ts(file: _File) -> Fault | None:
     num_bytes, offset = next(layout for layout in TS_LAYOUTS if _is_ts(start, *layout))
     whole = file.size // num_bytes * num_bytes
     is_cut = file.size % num_bytes and file.at(whole + offset, 1) == bytes([TS_SYNC])
-    return _short(file, whole + num_bytes, "last packet") if is_cut else None
+    if is_cut:
+        return _short(file, whole + num_bytes, "last packet")
+    firsts = b""
+    for at in range(0, whole, TS_PACKETS_AT_ONCE * num_bytes):
+        firsts = firsts[-1:] + file.at(at, TS_PACKETS_AT_ONCE * num_bytes)[offset::num_bytes]
+        if TS_HOLE.search(firsts):
+            return Reason.DECODE_ERROR, f"packets without their first byte near byte {at:,}, expected it in each"
+    return None
 
 
 def _is_ts(start: bytes, num_bytes: int, offset: int) -> bool:

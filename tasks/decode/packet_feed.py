@@ -3,6 +3,7 @@
     packet    marked corrupt: cut short, or others before it are lost, as counters of MPEG-TS tell; not just before a
               key frame, where segments of a download or a broadcast are joined
     error     FFmpeg cannot read or decode the packet
+    content   zeros for a part of a VP8 or VP9 picture, or no data of a JPEG picture
     frame     marked corrupt, or parts of it are concealed
     log       a line of FFmpeg's log that has no other sign, see DAMAGE_LINES; `crccheck` compares checksums
 
@@ -32,11 +33,13 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # Codings and containers, by FFmpeg's names, whose damage has no other sign than a line of the log.
-TOLD_BY_LOG = {"hevc", "mjpeg", "ffv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "ogg", "asf"}
+TOLD_BY_LOG = {"hevc", "mjpeg", "ffv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "qtrle", "ogg", "asf"}
 DAMAGE_LINES = re.compile(
     "mismatch|undecodable NALU|Could not find ref with POC|error y=|bad vlc|error count|overflow|concealing|"
-    "fragment position invalid"
+    "fragment position invalid|overread|Problem: pixel_ptr"
 )
+ZEROS = bytes(64)  # no arithmetic coder writes so many for a picture; a lost sector has at least 512
+JPEG_SCAN = b"\xff\xda"  # marker before the data of a picture (ITU-T T.81, B.2.3)
 MAX_JOINED_PACKETS = 3  # from a mark to the key frame: FFmpeg marks the packet that it was putting together
 # Times of frames that a muxer wrote in a wrong order differ by a few frames, joined recordings by more.
 MAX_STEP_BACK_SECONDS = 0.5
@@ -54,7 +57,8 @@ class PacketFeed:
         self._closing = ExitStack()
         container, stream = self._closing.enter_context(open_video(path, Stage.DECODE))
         self._decoder = stream.codec_context
-        self._reads_log = bool(TOLD_BY_LOG & {self._decoder.codec.canonical_name, container.format.name})
+        self._coding = self._decoder.codec.canonical_name
+        self._reads_log = bool(TOLD_BY_LOG & {self._coding, container.format.name})
         self._decoder.options = {**self._decoder.options, "err_detect": "crccheck"}
         self._packets = (packet for packet in container.demux(stream) if packet.size > 0)
         self.place = 0  # number of the next packet in decoding order
@@ -88,11 +92,18 @@ class PacketFeed:
                     raise
                 is_damaged = True
         self.place += packet is not None
-        if is_damaged or any(DAMAGE_LINES.search(text) for *_, text in lines):
+        has_hole = packet is not None and self._has_hole(packet)
+        if is_damaged or has_hole or any(DAMAGE_LINES.search(text) for *_, text in lines):
             self.damaged_times.append(_seconds_of(packet))
         self._judge_marks(packet)
         self.damaged_times += [frame.time for frame in frames if frame.is_corrupt]
         return frames
+
+    def _has_hole(self, packet: Packet[VideoStream]) -> bool:
+        """Whether a part is missing that FFmpeg takes for zeros, or shows an earlier picture for."""
+        if self._coding in ("vp8", "vp9"):
+            return ZEROS in bytes(packet)
+        return self._coding == "mjpeg" and JPEG_SCAN not in bytes(packet)
 
     def _judge_marks(self, packet: Packet[VideoStream] | None) -> None:
         """Take packets that are marked corrupt as damaged, but those just before a key frame."""

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.helpers.odd_videos.damage import CONTRADICTIONS, cut, damaged, zeroed
 from tests.helpers.odd_videos.field_pairs import encode_fields
 from tests.helpers.odd_videos.making import (
     HEIGHT,
@@ -448,31 +449,6 @@ def _hidden() -> dict[str, Odd]:
     }
 
 
-# Damage that FFmpeg does not report: these codings and containers have no checksum, and no length that would not fit.
-UNSEEN = {
-    *("zeroed: VP8 in webm", "zeroed: VP9 in webm", "zeroed: MJPEG in avi", "zeroed: HuffYUV in avi"),
-    *("zeroed: raw in avi", "zeroed: QT animation in mov", "zeroed: UT in avi", "zeroed: GIF in gif"),
-}
-
-
-def cut(content: bytes) -> bytes:
-    """End at 60 %, as a broken download."""
-    return content[: len(content) * 6 // 10]
-
-
-def zeroed(content: bytes) -> bytes:
-    """Overwrite from 50 % to 80 % by zeros, as a download in parts whose part is missing."""
-    start, end = len(content) // 2, len(content) * 8 // 10
-    return content[:start] + bytes(end - start) + content[end:]
-
-
-def damaged(change: Callable[[bytes], bytes], make: Maker, folder: Path) -> Path:
-    """Make a file and change its bytes."""
-    path = make(folder)
-    path.write_bytes(change(path.read_bytes()))
-    return path
-
-
 def _damaged() -> dict[str, Odd]:
     files: dict[str, Odd] = {}
     for coding, (codec, pix_fmt, options, suffixes) in CODINGS.items():
@@ -482,4 +458,8 @@ def _damaged() -> dict[str, Odd]:
             for change in (cut, zeroed) if suffix == suffixes.split()[0] else (cut,):
                 name = f"{change.__name__}: {coding} in {suffix}"
                 files[name] = Odd(make=partial(damaged, change, make), is_whole=False)
-    return {name: odd for name, odd in files.items() if name not in UNSEEN}
+    for name, (coding, suffix, spoil) in CONTRADICTIONS.items():
+        codec, pix_fmt, options, _ = CODINGS[coding]
+        make = partial(damaged, spoil, partial(_coded, f"c.{suffix}", codec, pix_fmt, options))
+        files[f"{name}: {coding} in {suffix}"] = Odd(make=make, is_whole=False, refused=("decode_error",))
+    return files

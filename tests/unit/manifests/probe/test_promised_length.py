@@ -114,12 +114,31 @@ def test_a_live_recording_is_cut_within_its_last_part(tmp_path: Path, name: str)
     assert rejection.value.reason == Reason.TRUNCATED
 
 
-@pytest.mark.parametrize("name", ["MP4", "MKV", "AVI", "MPEG-PS"])
+@pytest.mark.parametrize("name", ["MP4", "MKV", "AVI", "FLV", "GIF", "MPEG-PS"])
 @pytest.mark.parametrize("after", [b"\0" * 3000, b"ID3 some notes of a player" * 30], ids=["zeros", "notes"])
 def test_what_follows_the_last_part_promises_nothing(tmp_path: Path, name: str, after: bytes) -> None:
     path = tmp_path / "longer.bin"
     path.write_bytes(content_of(name, tmp_path) + after)
     require_whole(path)
+
+
+def test_a_gif_may_end_without_its_last_block(tmp_path: Path) -> None:
+    path = tmp_path / "c.gif"
+    path.write_bytes(content_of("GIF", tmp_path)[:-1])
+    require_whole(path)
+
+
+def test_an_avi_may_count_places_from_the_start_of_the_file(tmp_path: Path) -> None:
+    """And an index that fits nowhere promises nothing."""
+    content, path = bytearray(content_of("AVI", tmp_path)), tmp_path / "c.avi"
+    movi, first = content.index(b"movi"), content.index(b"idx1") + 8
+    for shift in (movi, 1000):
+        changed = bytearray(content)
+        for at in range(first + 8, len(content), 16):
+            place = int.from_bytes(content[at : at + 4], "little") + shift
+            changed[at : at + 4] = place.to_bytes(4, "little")
+        path.write_bytes(changed)
+        require_whole(path)
 
 
 def test_pictures_without_an_index_are_truncated(tmp_path: Path) -> None:

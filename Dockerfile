@@ -20,8 +20,8 @@ RUN apt-get update \
 
 WORKDIR /app
 
-# The wheels, gigabytes of them, in a layer of their own: it lasts until these files change. The project's page is
-# metadata that nobody reads here; an empty one keeps an edit of it from making a new image.
+# The wheels, gigabytes of them, in a layer of their own, which is rebuilt only when these files change. README.md is
+# package metadata that is not needed here; an empty file keeps an edit of it from making a new image.
 ARG TORCH_INDEX=https://pypi.org/simple
 COPY pyproject.toml constraints.txt LICENSE THIRD-PARTY.md ./
 RUN --mount=type=cache,target=/root/.cache/pip \

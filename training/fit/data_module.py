@@ -63,7 +63,7 @@ class StoreData(lightning.LightningDataModule):
             enlarges_crops: whether the model's own recipe enlarges smaller crops.
 
         Raises:
-            ConfigError: crops would be enlarged, which nobody has accepted.
+            ConfigError: crops would be enlarged without `allow_upsampling`.
         """
         sides = {str(store): side for store, side in self.train_set.sides().items()}
         img_size = self._config.model.img_size

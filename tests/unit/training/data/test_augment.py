@@ -99,6 +99,8 @@ def test_noise_has_its_deviation_and_its_seed() -> None:
     assert (augment.add_noise(grey, 6.0, seed=2) != noisy).any()
 
 
+# Deprecated since torchvision 0.29, and still the same JPEG.
+@pytest.mark.filterwarnings("ignore:The image decoding and encoding capabilities of TorchVision:DeprecationWarning")
 def test_jpeg_is_torchvisions(face: Pixels) -> None:
     theirs = functional.jpeg(tensor(face)[0], 70)[None]
     assert difference(face, theirs) > 0.5

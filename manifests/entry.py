@@ -51,8 +51,11 @@ def video_id_from(dataset: str, collection: str, name: str) -> str:
 def _shortened(name: str, max_bytes: int) -> str:
     """Return an escaped name of a limited length, different for different names."""
     escaped = quote(name)
-    if len(escaped) <= max_bytes:
-        return escaped
+    return escaped if len(escaped) <= max_bytes else cut_short(escaped, max_bytes, name)
+
+
+def cut_short(escaped: str, max_bytes: int, name: str) -> str:
+    """Return the beginning of an escaped name with a digest of the name."""
     digest = hashlib.sha256(name.encode()).hexdigest()[:DIGEST_CHARACTERS]
     # Neither an escaped byte nor a folder's separator is cut or left at the end.
     kept = re.sub("%.?$|/$", "", escaped[: max_bytes - len(digest) - 1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path, PurePosixPath
 
+from manifests.entry import cut_short
 from manifests.errors import StoreCorrupt
 from storage.exports.exporter import Exporter
 from storage.format.encoding import decode_record
@@ -14,6 +15,7 @@ from storage.records_table import COLUMN_TYPES, record_row
 from storage.store import RecordStore
 
 RECORDS_CSV_NAME = "records.csv"
+MAX_PART_BYTES = 255  # of a path, in most file systems; an escaped name in another script may be longer
 
 
 class PlainFiles(Exporter):
@@ -63,7 +65,7 @@ def _write_images(record: Record, directory: Path) -> dict[str, str]:
 
 
 def _safe_stem(key: str) -> PurePosixPath:
-    """Return the key as a relative path.
+    """Return the key as a relative path, in which a digest replaces the end of a part that is too long.
 
     Raises:
         StoreCorrupt: the key, as a path, would lead out of the directory.
@@ -73,4 +75,6 @@ def _safe_stem(key: str) -> PurePosixPath:
         raise StoreCorrupt(
             f"record {key}: got a key that is no path below a folder, expected parts without '..', '\\' and ':'"
         )
-    return PurePosixPath(*parts)
+    return PurePosixPath(
+        *(cut_short(part, MAX_PART_BYTES, part) if len(part) > MAX_PART_BYTES else part for part in parts)
+    )

@@ -84,3 +84,11 @@ def test_an_unknown_name_is_one_line_before_any_work(tmp_path: Path, capsys: pyt
     assert main([str(tmp_path / "no store"), "--export", str(tmp_path / "out"), "--export-as", "zip"]) == 2
     assert capsys.readouterr().err == "--export-as: got 'zip', expected one of plain_files, key_list\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_names_longer_than_file_systems_take_are_exported(exporter: Exporter, tmp_path: Path) -> None:
+    """A part of a video_id may have more than 255 bytes, since each byte of another script is escaped with three."""
+    kinds = {"%E8" * 100: "Swap", "%E8" * 99 + "%E9": "Swap"}
+    write_forgeries(tmp_path / "store", kinds=kinds, splits=("val",))
+    with RecordStore(tmp_path / "store") as store:
+        assert exporter.export(store, tmp_path / "out") == len(store) > 0

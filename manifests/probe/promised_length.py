@@ -37,7 +37,7 @@ MP4_BOXES = {
 MP4_PARENTS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
 MP4_LISTS = {b"stts", b"ctts", b"stsc"}
 MP4_NUMBERS = {b"vmhd": 8, b"stsz": 16, b"stco": 12, b"co64": 12}  # byte of each box with the number of its entries
-MAX_MP4_TABLE_BYTES = 2**24  # two million entries
+MAX_MP4_TABLE_BYTES = 2**22  # half a million entries; longer ones are not compared
 # Element identifiers of Matroska (RFC 9559, section 27.1), and the checksum's of EBML (RFC 8794, section 11.3.1).
 EBML_HEADER, SEGMENT, CLUSTER, CRC32 = 0x1A45DFA3, 0x18538067, 0x1F43B675, 0xBF
 NO_RIFF_LENGTHS = {0, 0xFFFFFFFF}
@@ -48,7 +48,7 @@ OGG_LAST_PAGE = 4  # flag in a page's header (RFC 3533, section 6)
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 AVI_PICTURES = {b"db", b"dc"}  # ends of names of chunks, after the stream's number
 AVI_FIRST_CHUNKS = 8  # that tell what places in an index count from
-MAX_AVI_INDEX_BYTES = 2**24  # a million chunks
+MAX_AVI_INDEX_BYTES = 2**22  # a quarter of a million chunks, which are compared
 GIF_EXTENSION, GIF_PICTURE, GIF_END = 0x21, 0x2C, 0x3B  # first bytes of blocks
 TS_SYNC = 0x47
 TS_LAYOUTS = ((188, 0), (192, 4), (204, 0))  # bytes of a packet, offset of its first byte of MPEG-TS
@@ -142,7 +142,9 @@ def _mp4_tables(file: _File, start: int) -> Fault | None:
     placed: list[tuple[int, ...]] = []  # first chunk of several that are alike, pictures in each, description
     while start + 8 <= end:
         length, kind = file.number(start, 4), file.at(start + 4, 4)
-        entries = file.at(start + 16, min(max(length - 16, 0), MAX_MP4_TABLE_BYTES)) if kind in MP4_LISTS else b""
+        if length < 8 or (kind in MP4_LISTS and length > MAX_MP4_TABLE_BYTES):
+            return None
+        entries = file.at(start + 16, max(length - 16, 0)) if kind in MP4_LISTS else b""
         if kind == b"trak":
             tables = {}
         elif kind == b"stsc":
@@ -159,8 +161,6 @@ def _mp4_tables(file: _File, start: int) -> Fault | None:
             if {num_placed, tables[b"stts"]} != {num_samples} or tables.get(b"ctts", 0) > num_samples:
                 found = f"{num_placed:,} pictures and {tables[b'stts']:,} times"
                 return Reason.DECODE_ERROR, f"{found}, expected {num_samples:,} as its index says"
-        if length < 8:
-            return None
         start += 8 if kind in MP4_PARENTS else length
     return None
 

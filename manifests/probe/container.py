@@ -25,7 +25,7 @@ MAX_RATE_RATIO = 2  # of the average rate to the rate that holds all times, whic
 # Lines of FFmpeg's log by which its readers of containers say that they leave a part out.
 LOST_PARTS = re.compile(
     "invalid as first byte of an EBML number|exceeds containing master element|"
-    "Something went wrong during header parsing|checksum mismatch"
+    "Something went wrong during header parsing|checksum mismatch|CRC mismatch"
 )
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder: 0 is unknown, and above are orders of two fields
 

@@ -243,6 +243,24 @@ def test_a_stream_of_no_known_coding(tmp_path: Path, make_video: VideoMaker) -> 
     assert rejection.value.reason in (Reason.NO_VIDEO_STREAM, Reason.NOT_A_VIDEO)
 
 
+def test_a_page_of_ogg_that_contradicts_its_checksum(tmp_path: Path) -> None:
+    """FFmpeg leaves it out, in a small file already while it opens it, so that a shorter video would be stored."""
+    path = tmp_path / "a.ogv"
+    with av.open(str(path), "w", options={"page_duration": "40000"}) as output:  # microseconds
+        stream = output.add_stream("libvpx", rate=25, options={"deadline": "realtime", "threads": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(6):
+            output.mux(stream.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(stream.encode())
+    assert probe(tmp_path, entry("a.ogv")).num_frames == 6
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(VideoRejected, match="CRC mismatch") as rejection:
+        probe(tmp_path, entry("a.ogv"))
+    assert rejection.value.reason == Reason.DECODE_ERROR
+
+
 def test_pictures_are_hashed(tmp_path: Path, make_video: VideoMaker) -> None:
     make_video(tmp_path / "a.mp4", 30)
     hashes = probe(tmp_path, entry("a.mp4")).frame_hashes

@@ -31,6 +31,7 @@ class Reason(StrEnum):
     NOT_A_VIDEO = "not_a_video"  # no container that FFmpeg knows, or a broken one
     NO_VIDEO_STREAM = "no_video_stream"  # a container without moving pictures, such as audio only
     UNSUPPORTED = "unsupported"  # only some players show it, or only another decoder decodes it
+    TOO_LARGE = "too_large"  # more pixels, packets or memory than may be used: see `limits.memory_per_worker`
     TRUNCATED = "truncated"  # the container promises more bytes or frames than it holds
     NOT_IN_SPLIT_LISTS = "not_in_split_lists"  # no list of splits names it
     TOO_SHORT = "too_short"  # shorter than one clip

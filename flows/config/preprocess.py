@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from flows.config.presets import load_preset
 from flows.config.yaml_text import FAULTS, parse_yaml, parse_yaml_file
@@ -156,6 +165,15 @@ class RunnerSettings(Settings):
         return self.num_local if self.kind == "thread" else self.processes_per_worker
 
 
+class LimitSettings(Settings):
+    """Limits of what one video may cost."""
+
+    memory_per_worker: Annotated[ByteSize, Field(ge=1)] | None = None
+    """Memory that one video may need in a worker process, beside about 0.8 GB for the models, such as 4GiB; larger
+    videos are rejected as too_large; default: the machine's memory divided by the workers, 512 MiB to 2 GiB.
+    """
+
+
 class ReportSettings(Settings):
     """Notification about a run's outcome, and what the report checks."""
 
@@ -192,6 +210,9 @@ class PreprocessConfig(StageSettings, IndexConfig):
 
     runner: RunnerSettings = RunnerSettings()
     """Processes and machines that do the work."""
+
+    limits: LimitSettings = LimitSettings()
+    """Limits of what one video may cost."""
 
     report: ReportSettings = ReportSettings()
     """Notification about a run's outcome, and what the report checks."""

@@ -37,7 +37,12 @@ def plan_shards(
         config_digest: digest of the settings that the store's records are made with.
     """
     asked = relatives.asked_by(entries)
-    workers = WorkerSettings(devices=devices, num_workers=config.runner.num_workers, stages=config.stages)
+    workers = WorkerSettings(
+        devices=devices,
+        num_workers=config.runner.num_workers,
+        stages=config.stages,
+        memory_per_worker=config.limits.memory_per_worker,
+    )
     plans: list[ShardPlan] = []
     for split in SPLITS:
         members = sorted((entry for entry in entries if entry.split == split), key=lambda e: (e.group_id, e.video_id))

@@ -11,9 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manifests.errors import VideoRejected
-from manifests.probe.ffmpeg_log import log_lines
+from manifests.probe.ffmpeg_log import Lines, log_lines
+from manifests.probe.opening import (
+    MAX_PIXELS,
+    SECONDS_PER_CALL,
+    CountingTime,
+    limits_broken,
+    open_container,
+    require_few,
+    too_large,
+)
 from manifests.probe.packets import CodedPacket, reader_of
-from manifests.probe.shown_stream import open_container, shown_stream
+from manifests.probe.shown_stream import shown_stream
 from manifests.rejected import Reason, Stage
 
 if TYPE_CHECKING:
@@ -50,14 +59,16 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
         stage: the stage that opens it, for the rejection.
 
     Raises:
-        VideoRejected: FFmpeg does not know the format, the file is broken, or it has no such stream.
+        VideoRejected: FFmpeg does not know the format, the file is broken, it leads to other files, it has no such
+            stream, or its pictures are too large.
         OSError: the file system cannot read it.
     """
     import av
 
+    lines: Lines = []
     try:
         with ExitStack() as closing:
-            with _whole_container(path.name, stage):
+            with _whole_container(path.name, stage) as lines:
                 container = closing.enter_context(open_container(path))
                 stream = shown_stream(path, container)
             if stream is None:
@@ -65,18 +76,27 @@ def open_video(path: Path, stage: Stage) -> Iterator[tuple[InputContainer, Video
                 # Without any stream, the index is lost.
                 reason = Reason.NO_VIDEO_STREAM if kinds else Reason.NOT_A_VIDEO
                 raise VideoRejected(stage, reason, f"{path.name}: got streams ({kinds or 'none'}), expected video")
-            stream.codec_context.thread_count = 1
+            decoder = stream.codec_context
+            if decoder.width * decoder.height > MAX_PIXELS:
+                raise too_large(path, stage, decoder.width, decoder.height)
+            decoder.thread_count = 1
+            decoder.options = {**decoder.options, "max_pixels": str(MAX_PIXELS)}
             yield container, stream
+    except av.error.ExitError as error:
+        detail = f"{path.name}: got no answer of FFmpeg within {SECONDS_PER_CALL:g} s, expected one; copy it again"
+        raise VideoRejected(stage, Reason.DECODE_TIMEOUT, detail) from error
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
             raise  # the file system's error, not the video's
+        if rejection := limits_broken(path, stage, lines):
+            raise rejection from error
         detail = f"{path.name}: got '{error.strerror}' from FFmpeg, expected a video"
         raise VideoRejected(stage, Reason.NOT_A_VIDEO, detail) from error
 
 
 @contextmanager
-def _whole_container(name: str, stage: Stage) -> Iterator[None]:
-    """Require that FFmpeg leaves out no part of a container that it reads in the meantime.
+def _whole_container(name: str, stage: Stage) -> Iterator[Lines]:
+    """Require that FFmpeg leaves out no part of a container that it reads in the meantime; yield the lines of its log.
 
     Raises:
         VideoRejected: it does.
@@ -84,7 +104,7 @@ def _whole_container(name: str, stage: Stage) -> Iterator[None]:
     import av
 
     with log_lines(av.logging.WARNING) as lines:
-        yield
+        yield lines
     for *_, text in lines:
         if LOST_PARTS.search(text):
             detail = f"{name}: got '{text.strip()}' from FFmpeg, expected a whole container; copy it again"
@@ -98,21 +118,23 @@ def coded_stream(container: InputContainer, stream: VideoStream, stage: Stage) -
     as one packet each, a packet may hold no picture, and a video may begin with pictures that refer to missing ones.
 
     Raises:
-        VideoRejected: the stream does not begin with a key frame, so that its first frames cannot be decoded; or FFmpeg
-            leaves out a part of the container.
+        VideoRejected: the stream does not begin with a key frame, so that its first frames cannot be decoded; FFmpeg
+            leaves out a part of the container; or it has too many packets, or too many frames to decode for counting.
     """
+    path, num_read = Path(container.name), 0
     decoder = stream.codec_context
     use_of = reader_of(decoder.codec.canonical_name, bytes(decoder.extradata or b""))
     packets: list[CodedPacket] = []
     seen: list[int | None] = []  # times of the packets that are shown
-    name = Path(container.name).name
-    with _whole_container(name, stage):
+    with _whole_container(path.name, stage):
         # Packets are not kept: together they are as large as the file.
         for packet in container.demux(stream):
+            num_read += 1
+            require_few(path, stage, num_read)
             if packet.size == 0:
                 continue
             if not packets and not packet.is_keyframe:
-                detail = f"{name}: got a stream that begins without a key frame, expected one; cut it again"
+                detail = f"{path.name}: got a stream that begins without a key frame, expected one; cut it again"
                 raise VideoRejected(stage, Reason.TRUNCATED, detail)
             changes_coding = packet.has_sidedata("new_extradata") or packet.has_sidedata("param_change")
             use = None if changes_coding else use_of(memoryview(packet))
@@ -124,7 +146,7 @@ def coded_stream(container: InputContainer, stream: VideoStream, stage: Stage) -
     known = [time for time in seen if time is not None]
     times = tuple(time * time_base for time in sorted(known))
     if len(known) < len(seen) or not _shows_one_frame_each(stream, packets):
-        times = _decoded_times(Path(container.name), stage) or times
+        times = _decoded_times(path, stage) or times
     return CodedStream(packets=tuple(packets), times=times)
 
 
@@ -150,8 +172,10 @@ def _decoded_times(path: Path, stage: Stage) -> tuple[Fraction, ...]:
     with open_video(path, stage) as (container, stream):
         rate = frame_rate(stream)
         interval = 1 / rate if rate else Fraction(0)
+        time_left = CountingTime(path, stage)
         try:
             for frame in all_frames(container, stream):
+                time_left.require()
                 after = times[-1] + interval if times else Fraction(0)
                 times.append(after if frame.pts is None else frame.pts * (stream.time_base or Fraction(0)))
         except av.error.FFmpegError:
@@ -181,16 +205,39 @@ def first_frame(path: Path, stage: Stage) -> VideoFrame | None:
     """Return the first frame that is shown; None if nothing can be decoded.
 
     Raises:
-        VideoRejected: the file cannot be opened.
+        VideoRejected: the file cannot be opened, or the picture is too large.
         FFmpegError: the stream is broken.
     """
-    # Files are opened again because some containers cannot seek.
+    import av
+
+    frame, lines = None, list[tuple[int, str, str]]()
+    try:
+        with log_lines(av.logging.ERROR) as lines:
+            frame = _first_alone(path, stage) or _first_of_all(path, stage)
+    finally:
+        # Only its own header, not the container's, may tell the size.
+        if frame is None and (rejection := limits_broken(path, stage, lines)):
+            raise rejection
+    return frame
+
+
+# Files are opened for each of these two, because some containers cannot seek.
+def _first_alone(path: Path, stage: Stage) -> VideoFrame | None:
+    """Return the frame of the first packet, if it is shown."""
     with open_video(path, stage) as (container, stream):
         packet = next((packet for packet in container.demux(stream) if packet.size > 0), None)
-        if packet is not None and not packet.is_discard:
-            # A flushed decoder returns the frame at once; otherwise it waits for later frames to put them in order.
-            alone = [*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]
-            if alone:
-                return alone[0]
+        if packet is None or packet.is_discard:
+            return None
+        # A flushed decoder returns the frame at once; otherwise it waits for later frames to put them in order.
+        return next(iter([*stream.codec_context.decode(packet), *stream.codec_context.decode(None)]), None)
+
+
+def _first_of_all(path: Path, stage: Stage) -> VideoFrame | None:
+    time_left = CountingTime(path, stage)
     with open_video(path, stage) as (container, stream):
-        return next(all_frames(container, stream), None)
+        for packet in container.demux(stream):
+            time_left.require()
+            frames = stream.codec_context.decode(packet) if packet.size > 0 else []
+            if frames:
+                return frames[0]
+        return next(iter(stream.codec_context.decode(None)), None)

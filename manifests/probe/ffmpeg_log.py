@@ -19,14 +19,17 @@ def log_lines(level: int) -> Iterator[Lines]:
     import av
 
     found: Lines = []
-    # The outer capture keeps what other threads cause in the meantime off the terminal.
-    with av.logging.Capture(local=False), av.logging.Capture() as lines:
-        _set_levels(level, is_added=True)
-        try:
-            yield found
-        finally:
-            _set_levels(level, is_added=False)
-    found += [line for line in lines if line[0] <= level]
+    lines: Lines = []
+    try:
+        # The outer capture keeps what other threads cause in the meantime off the terminal.
+        with av.logging.Capture(local=False), av.logging.Capture() as lines:
+            _set_levels(level, is_added=True)
+            try:
+                yield found
+            finally:
+                _set_levels(level, is_added=False)
+    finally:
+        found += [line for line in lines if line[0] <= level]
 
 
 def _set_levels(level: int, *, is_added: bool) -> None:

@@ -17,25 +17,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from manifests.probe.opening import open_container
+
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
 # Share of the longest stream's frames below which a stream holds stills: one picture a second beside a film at 24.
 LEAST_SHARE_OF_FRAMES = 0.1
-
-
-def open_container(path: Path) -> InputContainer:
-    """Open a file, whatever the encoding of its texts.
-
-    Raises:
-        FFmpegError: FFmpeg does not know the format, or the file is broken.
-    """
-    import av
-
-    if int(av.__version__.partition(".")[0]) >= 19:  # it replaces what is not UTF-8, and has no option for it
-        return av.open(str(path))
-    return av.open(str(path), metadata_errors="ignore")
 
 
 def shown_stream(path: Path, container: InputContainer) -> VideoStream | None:

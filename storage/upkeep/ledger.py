@@ -43,8 +43,8 @@ from storage.records_table import write_records_table
 from storage.shard import ShardReader, describe_shard
 from storage.upkeep.versions import next_version, protected_shards
 
-# Rejections that may be temporary: the next run tries these videos again.
-TRANSIENT = frozenset({Reason.CRASHED, Reason.DECODE_TIMEOUT, Reason.UNREADABLE})
+# Rejections that may be temporary, or depend on the machine: the next run tries these videos again.
+TRANSIENT = frozenset({Reason.CRASHED, Reason.DECODE_TIMEOUT, Reason.TOO_LARGE, Reason.UNREADABLE})
 
 # The index is written as soon as one in this many shards of the store is unlisted, so that the total of all writing is
 # linear in the number of shards: each of the first 16 is listed at once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -10,11 +11,34 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from manifests.errors import VideoRejected
 from tasks.implementation import NO_OPTIONS, Choice, Implementation, Options
-from tasks.media import FrameBatch
+from tasks.media import FrameBatch, Reason, Stage
 
 # The way out where a decoder that the user named, or an old store has, cannot decode a video.
 WAY_OUT = "use decode.backend=auto, in another store (--out) or for all of this one (--reprocess)"
+
+# Frames in memory at once: 32 of 1080p need 190 MiB.
+MAX_WINDOW_BYTES = 256 * 2**20
+
+
+def require_window(path: Path, num_frames: int, shape: tuple[int, ...]) -> None:
+    """Require that frames which are read together are small enough; a single one always is.
+
+    The caller knows the probed size: a video of masks, or a damaged one, may have larger frames.
+
+    Args:
+        path: the file, for the message.
+        num_frames: number of frames.
+        shape: (H,W,3) of the first.
+
+    Raises:
+        VideoRejected: together they have more than MAX_WINDOW_BYTES.
+    """
+    if num_frames > 1 and num_frames * math.prod(shape) > MAX_WINDOW_BYTES:
+        got = f"{num_frames} frames of {shape[1]}×{shape[0]} pixels to be read together"
+        detail = f"{path.name}: got {got}, expected at most {MAX_WINDOW_BYTES:,} bytes; scale it down"
+        raise VideoRejected(Stage.DECODE, Reason.TOO_LARGE, detail)
 
 
 def require_forward(path: Path, frame_indices: npt.NDArray[np.int64], position: int, num_frames: int) -> None:

@@ -37,7 +37,7 @@ from manifests.errors import StageMissing, VideoRejected
 from manifests.probe.container import coded_stream, first_frame, open_video
 from manifests.probe.picture import beyond_quarter_turns, layout_of, shown_size
 from manifests.probe.shown_stream import moving_streams
-from tasks.decode.decoder import WAY_OUT, Decoder, require_forward
+from tasks.decode.decoder import WAY_OUT, Decoder, require_forward, require_window
 from tasks.media import FrameBatch, Reason, Stage
 
 if TYPE_CHECKING:
@@ -144,6 +144,7 @@ class DecordReader:
             if self._size not in (None, (width, height)):
                 got = f"pictures of {width}×{height} pixels, expected {self._size}; {WAY_OUT}"
                 raise VideoRejected(Stage.DECODE, Reason.UNSUPPORTED, f"{self._path.name}: got {got}")
+            require_window(self._path, len(frame_indices), first.shape)
             data = np.empty((len(frame_indices), *first.shape), dtype=np.uint8)
             data[0] = first
             for row, number in enumerate(frame_indices[1:], start=1):

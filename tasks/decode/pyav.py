@@ -32,7 +32,7 @@ import numpy.typing as npt
 from manifests.errors import VideoRejected
 from manifests.probe.container import coded_stream, open_video
 from manifests.probe.picture import Layout, layout_of
-from tasks.decode.decoder import Decoder, require_forward
+from tasks.decode.decoder import Decoder, require_forward, require_window
 from tasks.decode.frame_memory import FrameMemory
 from tasks.decode.packet_feed import Fault, PacketFeed, all_frames, require_sound
 from tasks.decode.packets import HIDDEN, DecodePlan, plan_of
@@ -161,6 +161,7 @@ class PyAvReader:
                 if shape != self._shape:
                     raise Fault(f"a frame of {shape[:2]} pixels (H,W) after one of {self._shape[:2]}")
                 if num_found == 0:
+                    require_window(self._path, len(frame_indices), shape)
                     data = self._memory.take((len(frame_indices), *shape))
                 self._rgb.write(frame, data[num_found])
                 num_found += 1

@@ -57,6 +57,7 @@ class S3FDDetector(FaceDetector):
     weights: ClassVar[tuple[str, ...]] = ("s3fd",)
     uses_gpu: ClassVar[bool] = True
     gives_landmarks: ClassVar[bool] = False
+    bytes_per_pixel: ClassVar[int] = 2 * 64 * 4 + 12  # input and output of the second layer, float32; picture
 
     def __init__(self, *, threshold: float = 0.5, device: str = "cpu", weights_dir: Path | None = None) -> None:
         self.require_models(weights_dir)

@@ -16,16 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from manifests.errors import VideoRejected
-from tasks.decode.decoder import Decoder, PatientReader, VideoReader
+from tasks.decode.decoder import MAX_WINDOW_BYTES, Decoder, PatientReader, VideoReader
 from tasks.masks import read_masks
 from tasks.media import FRAMES_PER_BATCH, FrameBatch, MaskBatch, Reason, Stage
 from tasks.video.job import Tally, TimeLimit, VideoJob
+from tasks.video.memory import require_memory
 from tasks.video.stages import Stages
 
 BYTES_PER_PIXEL = 3  # RGB
 BYTES_PER_MASKED_PIXEL = 8  # RGB of frame and of decoded mask, and the grey mask, twice while it is made
-# Frames in memory at once: 32 of 1080p need 190 MiB.
-MAX_WINDOW_BYTES = 256 * 2**20
 
 Batch = tuple[FrameBatch, MaskBatch | None]
 
@@ -45,7 +44,7 @@ class FrameSource:
         self, job: VideoJob, stages: Stages, time_limit: TimeLimit, tally: Tally, max_bytes: int | None = None
     ) -> None:
         self._job = job
-        self._decoder = stages.decoder
+        self._stages, self._decoder = stages, stages.decoder
         self._timeout_s = stages.settings.decode.timeout_s
         self._time_limit = time_limit
         self._tally = tally
@@ -95,10 +94,22 @@ class FrameSource:
                 del window  # else these frames would stay in memory while the next ones are read
 
     def _frames_per_window(self, with_masks: bool) -> int:
+        return max(1, self._max_bytes // max(1, self._bytes_per_frame(with_masks)))
+
+    def _bytes_per_frame(self, with_masks: bool) -> int:
         has_masks = with_masks and self._mask_path is not None
         bytes_per_pixel = BYTES_PER_MASKED_PIXEL if has_masks else BYTES_PER_PIXEL
         entry = self._job.entry
-        return max(1, self._max_bytes // max(1, (entry.width or 0) * (entry.height or 0) * bytes_per_pixel))
+        return (entry.width or 0) * (entry.height or 0) * bytes_per_pixel
+
+    def _require_memory(self) -> None:
+        """Require that the video fits in memory, with its masks.
+
+        Raises:
+            VideoRejected: it does not.
+        """
+        num_frames = min(self._frames_per_window(with_masks=True), self._job.entry.num_frames or 1)
+        require_memory(self._job.entry, num_frames * self._bytes_per_frame(with_masks=True), self._stages)
 
     def _window(self, decoder: Decoder, wanted: npt.NDArray[np.int64], with_masks: bool) -> Batch:
         """Return some frames, decoded in one pass over the file unless all are in memory."""
@@ -128,7 +139,8 @@ class FrameSource:
 
     @contextmanager
     def _opened(self, decoder: Decoder) -> Iterator[VideoReader]:
-        """Open the video under the time limit, and check that it has the probed number of frames."""
+        """Open the video under the time limit, if it fits in memory and has the probed number of frames."""
+        self._require_memory()
         entry = self._job.entry
         with self._guarded(entry.path), decoder.open(self._job.root / entry.path) as reader:
             if reader.num_frames != entry.num_frames:

@@ -32,7 +32,7 @@ from tasks.video.context import VideoContext
 from tasks.video.geometry import Geometry, find_geometry
 
 # Rejections of an original that may be usable in the next run; its fakes wait for that run.
-PASSING = frozenset({Reason.CRASHED, Reason.UNREADABLE})
+PASSING = frozenset({Reason.CRASHED, Reason.TOO_LARGE, Reason.UNREADABLE})
 
 TRACK_ARRAYS = ("frame_indices", "boxes_xyxy", "landmarks", "scores", "interpolated", "landmark_scores", "found_by")
 

@@ -114,13 +114,17 @@ class Stages:
     aligner: Aligner
     """Aligner, which cuts crops out of frames."""
 
+    max_bytes: int | None = None
+    """Memory that one video may need, beside the models, bytes; None: any."""
+
     @classmethod
-    def load(cls, settings: StageSettings, models: Models) -> Stages:
+    def load(cls, settings: StageSettings, models: Models, max_bytes: int | None = None) -> Stages:
         """Build the stages that the settings name.
 
         Args:
             settings: the settings of the stages.
             models: detectors and landmarker.
+            max_bytes: memory that one video may need, beside the models; None: any.
 
         Raises:
             StageMissing: a package is missing.
@@ -139,4 +143,5 @@ class Stages:
             lenient_finder=None if models.lenient_detector is None else finder(models.lenient_detector),
             second_finder=None if models.second_detector is None else finder(models.second_detector),
             aligner=aligner,
+            max_bytes=max_bytes,
         )

@@ -147,4 +147,5 @@ def _pool_here(settings: WorkerSettings) -> WorkerPool:
 
 def _name(settings: WorkerSettings) -> str:
     """Return the name that identifies a pool within one process."""
-    return f"{settings.devices}:{settings.num_workers}:{settings.stages.model_dump_json()}"
+    numbers = f"{settings.devices}:{settings.num_workers}:{settings.memory_per_worker}"
+    return f"{numbers}:{settings.stages.model_dump_json()}"

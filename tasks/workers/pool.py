@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,8 +28,9 @@ from manifests.errors import StageMissing
 from manifests.rejected import Reason, Stage
 from tasks.settings import StageSettings
 from tasks.video.job import VideoJob
+from tasks.video.memory import MEBIBYTE
 from tasks.video.video import VideoResult
-from tasks.workers import deadline
+from tasks.workers import deadline, watchdog
 from tasks.workers.gpu_service import NetworkService
 from tasks.workers.interrupts import interrupts_blocked
 from tasks.workers.worker import rejected, run_job, start_worker
@@ -54,6 +56,9 @@ class WorkerSettings:
     stages: StageSettings
     """Settings of the stages that each worker loads."""
 
+    memory_per_worker: int | None = None
+    """Memory that one video may need in a worker, beside the models, bytes; None: from the machine."""
+
     elsewhere: bool = False
     """Whether shards run outside the flow's process, with a pool of their own: under Dask, Ray, a process runner."""
 
@@ -68,6 +73,7 @@ class WorkerPool:
     def __init__(self, settings: WorkerSettings) -> None:
         self.name = uuid4().hex  # unique among the pools of all machines
         self._settings = settings
+        self._max_bytes = settings.memory_per_worker or watchdog.default_bytes(_num_on_machine(settings))
         self._lock = threading.Lock()  # shards call from threads of their own
         self._pools: dict[str, ProcessPool] = {}
         self._services: dict[str, NetworkService] = {}  # of GPUs
@@ -129,7 +135,7 @@ class WorkerPool:
             pool = ProcessPool(
                 max_workers=max(1, self._settings.num_workers // len(self._settings.devices)),
                 initializer=start_worker,
-                initargs=(self._settings.stages, device, self._address(device)),
+                initargs=(self._settings.stages, device, self._address(device), self._max_bytes),
                 # Spawned, not forked: torch, CUDA, LMDB and Prefect's threads do not survive a fork.
                 context=multiprocessing.get_context("spawn"),
             )
@@ -169,6 +175,8 @@ class WorkerPool:
             except ProcessExpired as death:
                 if death.exitcode == deadline.EXIT_CODE:
                     return rejected(job, Stage.DECODE, Reason.DECODE_TIMEOUT, self._timeout_detail(job))
+                if death.exitcode == watchdog.EXIT_CODE:
+                    return rejected(job, Stage.DECODE, Reason.TOO_LARGE, self._memory_detail(job))
                 cause = f"exit code {death.exitcode}"
             except BrokenProcessPool as failure:
                 if not tries_left:
@@ -183,6 +191,23 @@ class WorkerPool:
         return rejected(job, Stage.DECODE, Reason.CRASHED, detail)
 
     def _timeout_detail(self, job: VideoJob) -> str:
-        or_original = f" or {job.original.entry.path}, its original," if job.original else ""
         limit = f"{self._settings.stages.decode.timeout_s:g} s (decode.timeout_s)"
-        return f"{job.entry.path}{or_original}: decoder did not answer within {limit} and was ended"
+        return f"{_files_of(job)}: decoder did not answer within {limit} and was ended"
+
+    def _memory_detail(self, job: VideoJob) -> str:
+        most = watchdog.TOLERANCE * self._max_bytes + watchdog.LOADED_LATER_BYTES
+        return (
+            f"{_files_of(job)}: got a worker process that grew by more than {most / MEBIBYTE:,.0f} MiB and was ended, "
+            f"expected {self._max_bytes / MEBIBYTE:,.0f} (limits.memory_per_worker); raise it, with fewer "
+            "runner.workers, or scale the video down"
+        )
+
+
+def _files_of(job: VideoJob) -> str:
+    """Return the files that are decoded for a job, for a message."""
+    return job.entry.path + (f" or {job.original.entry.path}, its original," if job.original else "")
+
+
+def _num_on_machine(settings: WorkerSettings) -> int:
+    """Return the number of workers that share this machine's memory; elsewhere, there may be one pool per core."""
+    return max(settings.num_workers, len(os.sched_getaffinity(0))) if settings.elsewhere else settings.num_workers

@@ -11,30 +11,33 @@ from tasks.settings import StageSettings
 from tasks.video.job import Tally, VideoJob
 from tasks.video.stages import Models, Stages
 from tasks.video.video import VideoResult, process_video
-from tasks.workers import deadline
+from tasks.workers import deadline, watchdog
 from tasks.workers.gpu_client import NetworkClient, remote_models
 from tasks.workers.interrupts import end_with_parent
 
 logger = logging.getLogger(__name__)
 
 # Set once in each worker process by `start_worker`, filled by the first job.
-_worker_settings: tuple[StageSettings, str, str | None] | None = None
+_worker_settings: tuple[StageSettings, str, str | None, int | None] | None = None
 _worker_stages: Stages | None = None
 
 
-def start_worker(settings: StageSettings, device: str, address: str | None = None) -> None:
+def start_worker(
+    settings: StageSettings, device: str, address: str | None = None, max_bytes: int | None = None
+) -> None:
     """Prepare a fresh worker process.
 
     Args:
         settings: settings of the stages.
         device: device of the networks.
         address: address of a process with the networks; None: they are loaded here.
+        max_bytes: memory that one video may need, beside the models; None: any.
     """
     global _worker_settings  # noqa: PLW0603 - Pebble's initializer can hand nothing to the jobs of its process
     end_with_parent()
     # The workers run in parallel: more threads in each would only compete for the cores.
     os.environ["OMP_NUM_THREADS"] = "1"
-    _worker_settings = settings, device, address
+    _worker_settings = settings, device, address, max_bytes
 
 
 def run_job(job: VideoJob) -> VideoResult:
@@ -61,9 +64,11 @@ def _stages() -> Stages:
     if _worker_stages is None:
         import cv2
 
-        settings, device, address = _worker_settings
+        settings, device, address, max_bytes = _worker_settings
         cv2.setNumThreads(1)
-        _worker_stages = Stages.load(settings, _models(settings, device, address))
+        _worker_stages = Stages.load(settings, _models(settings, device, address), max_bytes)
+        if max_bytes is not None:
+            watchdog.end_process_above(max_bytes)
     return _worker_stages
 
 

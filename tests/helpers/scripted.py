@@ -117,7 +117,7 @@ def processed(job: ScriptedJob, stages: Stages, time_limit: TimeLimit = nullcont
     return process_video(job, replace(stages, settings=job.settings), time_limit)
 
 
-def stages(detector: FaceDetector, decoder: Decoder | None = None, **more: FaceFinder) -> Stages:
+def stages(detector: FaceDetector, decoder: Decoder | None = None, **more: Any) -> Stages:
     return Stages(
         settings=SETTINGS,
         decoder=decoder or DecordDecoder(),

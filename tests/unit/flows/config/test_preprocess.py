@@ -55,6 +55,7 @@ CHANGES_NO_RECORD: dict[str, Any] = {
     **{"decode.timeout_s": 5, "detect.device": "cpu", "shard.videos": 4, "runner.workers": 3},
     **{"runner.address": "tcp://host:8786", "runner.processes_per_worker": 2, "runner.kind": "dask"},
     **{"mirror": "s3://bucket/store", "report.max_rejected_share": 0.5, "report.crops_checked": 0},
+    **{"limits.memory_per_worker": "4GiB"},
     # What the lists say does, under the policies that read them.
     **{"split.official_dir": "/lists", "split.file": "/own.csv", "split.allow_leakage": True},
     **{"test_datasets": [{"root": "/other"}], "weights_dir": "/weights"},

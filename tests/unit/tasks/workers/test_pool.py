@@ -29,6 +29,7 @@ from tasks.decode.decoder import Decoder, VideoReader
 from tasks.settings import StageSettings
 from tasks.video.job import VideoJob
 from tasks.video.stages import Stages
+from tasks.workers import watchdog
 from tasks.workers.kept_pools import shared_pool, worker_processes
 from tasks.workers.pool import WorkerPool, WorkerSettings
 
@@ -79,6 +80,9 @@ class ScriptedDecoder(Decoder):
     def die(self, path: Path) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
 
+    def grow(self, path: Path) -> None:
+        os._exit(watchdog.EXIT_CODE)
+
     def die_once(self, path: Path) -> None:
         if not path.with_suffix(".died").exists():
             path.with_suffix(".died").touch()
@@ -94,9 +98,11 @@ class ScriptedDecoder(Decoder):
         raise StageMissing("weights: got none")
 
 
-def start_scripted_worker(settings: StageSettings, device: str, address: str | None = None) -> None:
+def start_scripted_worker(
+    settings: StageSettings, device: str, address: str | None = None, max_bytes: int | None = None
+) -> None:
     """Start a worker as ever, and give it stages that need neither torch nor weights."""
-    tasks.workers.worker.start_worker(settings, device, address)
+    tasks.workers.worker.start_worker(settings, device, address, max_bytes)
     tasks.workers.worker._worker_stages = Stages(
         settings=settings,
         decoder=ScriptedDecoder(device),
@@ -201,6 +207,16 @@ def test_two_shards_share_the_workers(pool: WorkerPool, tmp_path: Path) -> None:
     second = pool.process([job(tmp_path, "end-2"), job(tmp_path, "end-3")])
     rows = [result.row.path for pair in zip(first, second, strict=True) for result in pair]
     assert rows == ["slow-0.mp4", "end-2.mp4", "slow-1.mp4", "end-3.mp4"]
+
+
+def test_a_video_that_takes_too_much_memory_is_rejected_at_once_and_no_other(pool: WorkerPool, tmp_path: Path) -> None:
+    found = fates(pool, tmp_path, ["grow-1", "end-2"])
+
+    reason, _, detail = found["grow-1"].partition(": ")
+    assert reason == "too_large"
+    assert "grow-1.mp4: got a worker process that grew by more than" in detail
+    assert "(limits.memory_per_worker)" in detail
+    assert found["end-2"].startswith("decode_error")
 
 
 def test_a_video_that_kills_its_worker_twice_is_rejected_and_no_other(pool: WorkerPool, tmp_path: Path) -> None:

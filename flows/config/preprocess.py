@@ -170,7 +170,7 @@ class LimitSettings(Settings):
 
     memory_per_worker: Annotated[ByteSize, Field(ge=1)] | None = None
     """Memory that one video may need in a worker process, beside about 0.8 GB for the models, such as 4GiB; larger
-    videos are rejected as too_large; default: the machine's memory divided by the workers, 512 MiB to 2 GiB.
+    videos are rejected as too_large; default: the machine's memory divided by the workers, 768 MiB to 2 GiB.
     """
 
 

@@ -64,8 +64,10 @@ class FaceDetector(Implementation, ABC):
     gives_landmarks: ClassVar[bool] = True
     """Whether each face has the five landmarks of `FaceDetection`; False: none."""
 
-    bytes_per_pixel: ClassVar[int] = 16
-    """Memory of the search per pixel of a frame, bytes, on a CPU; a GPU has its own memory."""
+    bytes_per_pixel: ClassVar[int] = 80
+    """Memory of the search per pixel of a frame, bytes, on a CPU; a GPU has its own. MTCNN took 24 (1080p), 48 (4K)
+    and 78 (8K), since PyTorch keeps memory for each size of picture.
+    """
 
     sure_score: float = 0.0
     """Score that upright faces reach in nearly all frames and turned ones seldom (track.turned); 0: not known."""

@@ -22,7 +22,7 @@ TOLERANCE = 1.5  # of the planned memory: allocators keep some of what was freed
 LOADED_LATER_BYTES = 512 * 2**20
 
 # The default per worker. The least lets 1080p pass.
-LEAST_BYTES, MOST_BYTES = 512 * 2**20, 2 * 2**30
+LEAST_BYTES, MOST_BYTES = 768 * 2**20, 2 * 2**30
 CGROUPS = Path("/sys/fs/cgroup")
 STATM, OWN_CGROUPS = Path("/proc/self/statm"), Path("/proc/self/cgroup")
 

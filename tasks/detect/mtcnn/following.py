@@ -76,6 +76,7 @@ def follow(cascade: Cascade, images: npt.NDArray[np.uint8], levels: Sequence[Lev
         faces.append(found)
         missed = [Known(one.face, False) for one in known if not _is_among(one.face, found)]
         known = [*missed, *(Known(face, True) for face in found)]
+        del tables  # else they would stay in memory while the next ones are made
     return faces
 
 

@@ -18,7 +18,7 @@ from tests.helpers.scripted import ScriptedDetector, memory_job, stages
 
 
 @pytest.mark.parametrize(
-    ("size", "most_mebibytes"), [((1280, 720), 400), ((1920, 1080), 512), ((3840, 2160), 1024), ((7680, 4320), 2048)]
+    ("size", "most_mebibytes"), [((1280, 720), 512), ((1920, 1080), 768), ((3840, 2160), 2048), ((7680, 4320), 4096)]
 )
 def test_usual_videos_fit_in_usual_limits(size: tuple[int, int], most_mebibytes: int) -> None:
     entry = memory_job(10_000, width=size[0], height=size[1]).entry

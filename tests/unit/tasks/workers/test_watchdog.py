@@ -30,7 +30,7 @@ def test_a_process_ends_when_it_takes_much_more_than_planned(mebibytes: int, exi
 
 @pytest.mark.parametrize(
     ("machine", "num_workers", "expected"),
-    [(64 * GIBIBYTE, 4, 2 * GIBIBYTE), (6 * GIBIBYTE, 4, 1.5 * GIBIBYTE), (2 * GIBIBYTE, 16, GIBIBYTE / 2)],
+    [(64 * GIBIBYTE, 4, 2 * GIBIBYTE), (6 * GIBIBYTE, 4, 1.5 * GIBIBYTE), (2 * GIBIBYTE, 16, 0.75 * GIBIBYTE)],
 )
 def test_the_default_is_a_share_of_the_machine(
     machine: int, num_workers: int, expected: float, monkeypatch: pytest.MonkeyPatch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +19,8 @@ from manifests.probe.frame_hashes import hash_frames
 from manifests.probe.picture import UPRIGHT, layout_of, matrix_of, notes, refuse_odd_angle, shown_size
 from manifests.probe.promised_length import require_whole
 from manifests.rejected import Reason, Rejected, Stage
+
+logger = logging.getLogger(__name__)
 
 # Hashing and demuxing release the interpreter lock; more threads would only compete for the disk.
 NUM_PROBE_THREADS = 4
@@ -36,6 +39,11 @@ def probe_all(root: Path, entries: Sequence[VideoEntry]) -> Iterator[VideoEntry 
             return probe(root, entry)
         except VideoRejected as rejection:
             return rejection.for_video(entry.video_id)
+        except Exception as error:
+            # A fault of a library that one file brings out must not end the index of all others.
+            logger.exception("%s: unexpected failure", entry.video_id)
+            detail = f"unexpected {type(error).__name__}: {error}"
+            return Rejected(video_id=entry.video_id, stage=Stage.PROBE, reason=Reason.CRASHED, detail=detail)
 
     with ThreadPoolExecutor(NUM_PROBE_THREADS) as threads:
         yield from threads.map(probe_one, entries)

@@ -38,6 +38,11 @@ def test_the_installed_prefect_has_one_newest_revision() -> None:
     assert len(newest) == 12
 
 
+def of_another_program(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE other (a)")
+
+
 def test_a_database_of_this_version_or_none_can_be_used(tmp_path: Path) -> None:
     assert fault_of(tmp_path / "new" / "home" / "prefect.db") is None
     (tmp_path / "empty.db").touch()
@@ -52,7 +57,7 @@ def test_a_database_of_this_version_or_none_can_be_used(tmp_path: Path) -> None:
         (lambda path: with_revision(path, "ffffffffffff"), r"another version of Prefect made \(revision f{12}\)"),
         (lambda path: path.write_bytes(b"no database" * 5000), "file is not a database"),
         (lambda path: path.write_bytes(b"SQLite format 3\0" + b"cut"), "SQLite cannot use"),
-        (lambda path: sqlite3.connect(path).execute("CREATE TABLE other (a)"), "no such table: alembic_version"),
+        (of_another_program, "no such table: alembic_version"),
         (damaged, "damaged|malformed"),
         (lambda path: path.mkdir(), "not a file"),
         (os.mkfifo, "not a file"),

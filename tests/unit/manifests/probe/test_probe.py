@@ -19,8 +19,8 @@ from manifests.errors import VideoRejected
 from manifests.indexing import index_dataset, survey_dataset
 from manifests.probe.container import coded_stream, open_video
 from manifests.probe.frame_hashes import words_of
-from manifests.probe.probe import is_unchanged, probe
-from manifests.rejected import Reason, Stage
+from manifests.probe.probe import is_unchanged, probe, probe_all
+from manifests.rejected import Reason, Rejected, Stage
 
 VideoMaker = Callable[..., Path]
 
@@ -267,3 +267,22 @@ def test_pictures_are_hashed(tmp_path: Path, make_video: VideoMaker) -> None:
     assert hashes is not None
     assert len(words_of(hashes)) == 4
     assert any(word is not None for word in words_of(hashes))
+
+
+def test_an_unexpected_failure_costs_one_video(
+    tmp_path: Path, make_video: VideoMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(root: Path, found: VideoEntry) -> VideoEntry:
+        if found.path == "one.mp4":
+            raise ValueError("31 is not a valid Type")
+        return probe(root, found)
+
+    for name in ("one.mp4", "two.mp4"):
+        make_video(tmp_path / name, 3)
+    monkeypatch.setattr("manifests.probe.probe.probe", failing)
+    one, two = probe_all(tmp_path, [entry("one.mp4"), entry("two.mp4")])
+    assert isinstance(one, Rejected)
+    assert (one.stage, one.reason) == (Stage.PROBE, Reason.CRASHED)
+    assert one.detail == "unexpected ValueError: 31 is not a valid Type"
+    assert isinstance(two, VideoEntry)
+    assert two.num_frames == 3

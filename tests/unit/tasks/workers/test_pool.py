@@ -70,7 +70,7 @@ class ScriptedDecoder(Decoder):
             turns.write(f"{path.stem} ")
 
     def slow(self, path: Path) -> None:
-        time.sleep(0.2)
+        time.sleep(0.5)
 
     def hang(self, path: Path) -> None:
         """Say that the work has begun, then never come back to Python."""

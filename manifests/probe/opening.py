@@ -17,7 +17,7 @@ import re
 import time
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from manifests.errors import VideoRejected
 from manifests.files import open_regular
@@ -54,20 +54,14 @@ def open_container(path: Path) -> InputContainer:
 
     with open_regular(path):
         pass
+    # PyAV hands them on to the decoders of all streams that a header lists.
     options = {"protocol_whitelist": "file", "format_whitelist": _formats(), "max_streams": str(MAX_STREAMS)}
+    options["max_pixels"] = str(MAX_PIXELS)
     # An absolute path is never the address of a protocol, as the relative path `concat:a` is.
     name, timeout = str(path.absolute()), (SECONDS_PER_CALL, SECONDS_PER_CALL)
-    arguments: Any = {"options": options, "timeout": timeout}
-    if int(av.__version__.partition(".")[0]) < 19:  # later versions replace what is not UTF-8, and have no such option
-        arguments["metadata_errors"] = "ignore"
-    per_stream: Any = [{"max_pixels": str(MAX_PIXELS)}] * MAX_STREAMS  # the stubs of PyAV have another type
-    try:
-        container: InputContainer = av.open(name, stream_options=per_stream, **arguments)
-    except av.error.FFmpegError:
-        raise
-    except ValueError:  # streams of MPEG-TS and some others are known only when packets are read
-        container = av.open(name, **arguments)
-    return container
+    if int(av.__version__.partition(".")[0]) >= 19:  # it replaces what is not UTF-8, and has no option for it
+        return av.open(name, options=options, timeout=timeout)
+    return av.open(name, options=options, timeout=timeout, metadata_errors="ignore")
 
 
 @cache

@@ -181,7 +181,7 @@ def ported(model: M2TR) -> M2TR:
             module.frequency = PortFilter(module.frequency)  # type: ignore[assignment]  # called in the same way
             module.fusion = PortFusion(module.fusion)  # type: ignore[assignment]  # called in the same way
         if isinstance(module, nn.Conv2d):
-            module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stubs lack it
+            module.to(memory_format=torch.contiguous_format)
     model.memory_format = torch.contiguous_format
     return model
 

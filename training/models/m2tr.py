@@ -339,7 +339,7 @@ class M2TR(nn.Module):
         self.decoder = MaskDecoder(channels=channels) if decoder else None
         for module in self.modules():  # all but the filters, whose weights are complex pairs of four dimensions
             if isinstance(module, nn.Conv2d):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+                module.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> ModelOutput:
         """(B,3,S,S) float32, normalised as ImageNet → logits (B,C) raw, features (B,1792), mask (B,1,S,S) 0..1."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -29,11 +29,13 @@ FrameNumberReader = Callable[[npt.NDArray[np.uint8]], int]
 NUM_BITS = 8  # frame numbers up to 255 stand in the picture as eight black or white bars
 
 
-@pytest.fixture(autouse=True)
-def denormals_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def denormals_kept() -> Iterator[None]:
     """Keep denormal numbers: training flushes them, and threads that it starts would flush them in later tests."""
-    if "torch" in sys.modules:
-        monkeypatch.setattr(sys.modules["torch"], "set_flush_denormal", lambda _mode: True)
+    with pytest.MonkeyPatch.context() as patch:
+        if "torch" in sys.modules:  # all modules of tests have been imported by now
+            patch.setattr(sys.modules["torch"], "set_flush_denormal", lambda _mode: True)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -208,7 +208,7 @@ def test_a_night_that_was_interrupted_is_told_by_the_next(
 
     shutil.copy(min((dataset / YOUTUBE).glob("*.mp4")), dataset / YOUTUBE / "999.mp4")
     with monkeypatch.context() as patched:
-        patched.setattr(flows.preprocess, "compact", lambda *_: pytest.fail("killed"))
+        patched.setattr(flows.preprocess, "compact_sparse", lambda *_: pytest.fail("killed"))
         with pytest.raises(pytest.fail.Exception):
             preprocess_ffpp(configure(dataset, out))
     assert not read_index(out).complete

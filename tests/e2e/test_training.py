@@ -112,7 +112,7 @@ def test_the_whole_pipeline_and_again_with_nothing_to_do(
         "preprocess  20 videos stored, 0 rejected; 20 processed by this run",
         "verify      no faults",
     ]
-    assert first[3].endswith(f" steps: {model}")
+    assert first[3].endswith(f" steps; started from random weights: {model}")
     assert first[4] == f"evaluate    {model.parent}/evaluation/evaluation.html"
 
     assert main(command) == 0

@@ -173,7 +173,6 @@ SMALL: dict[str, Maker] = {
 LARGE: dict[str, Maker] = {
     "H.264 of 16,000 × 16,000": pixels("h264.mp4", 16_000, 16_000),
     "the same in MPEG-TS": pixels("h264.ts", 16_000, 16_000),
-    "MJPEG of 16,000 × 16,000": lambda folder: encoded(folder / "mjpeg.avi", (16_000, 16_000), range(2), codec="mjpeg"),
     "H.264 of 16,384 × 8,704": pixels("level.mp4", 16_384, 8_704),
     "H.264 of 8,192 × 8,192": pixels("square.mkv", 8_192, 8_192, 6),
     "H.264 of 7,680 × 4,320": pixels("8k.mp4", 7_680, 4_320, 8),

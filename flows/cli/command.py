@@ -30,10 +30,10 @@ class Argument:
 
 def path(name: str, metavar: str, text: str, **settings: object) -> Argument:
     """Return an argument that is a path, with its name in the usage."""
-    return Argument(name, text, type=_path_in, metavar=metavar, **settings)
+    return Argument(name, text, type=path_from, metavar=metavar, **settings)
 
 
-def _path_in(text: str) -> Path:
+def path_from(text: str) -> Path:
     """Return the path that a user wrote; an empty one, such as from an unset variable, is not the current folder."""
     if not text:
         raise argparse.ArgumentTypeError("got '', expected a path; the current folder is .")
@@ -106,7 +106,7 @@ def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], m
 STORE = path("out", "OUT", "folder of the store")
 CONFIG = path("--config", "FILE.yaml", "YAML file with settings; options override it")
 TEST_DATASET = repeated(
-    "--test", "ROOT2", "folder of another dataset, for testing only; may be repeated", type=_path_in
+    "--test", "ROOT2", "folder of another dataset, for testing only; may be repeated", type=path_from
 )
 DEVICE = Argument("--device", "device of the network: auto, cpu, cuda or cuda:N (default: auto)", default="auto")
 

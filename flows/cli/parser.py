@@ -14,11 +14,10 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from flows.cli import data, download, model, pipeline, preprocess, setup, store
-from flows.cli.command import add_commands
+from flows.cli.command import add_commands, path_from
 from flows.cli.console import complain
 from flows.cli.extras import PACKAGES, missing_package
 from manifests.errors import EXIT_OK, EXIT_USAGE, FaceshardsError, did_you_mean, exit_status
@@ -116,7 +115,7 @@ class PrintCompletion(argparse.Action):
 
         for own in _all_parsers(parser):
             for action in own._actions:
-                if action.type is Path:
+                if action.type is path_from:
                     action.complete = shtab.FILE  # type: ignore[attr-defined]  # an attribute that shtab looks for
         sys.stdout.write(f"{shtab.complete(parser, str(shell))}\n")
         parser.exit()

@@ -152,7 +152,7 @@ def hide_vp9(packets: list[Any]) -> list[Any]:
 def with_empty_vops(packets: list[Any]) -> list[Any]:
     """Replace the fifth packet by MPEG-4's picture that is not coded: nothing new is shown."""
     start = bytes(packets[4]).index(b"\0\0\1\xb6")
-    # The type P in two bits, then those of the time as they are, up to the bit that says whether it is coded.
+    # The header up to the bit that says whether the picture is coded: type P in two bits, then the time, unchanged.
     bits = f"{int.from_bytes(bytes(packets[4])[start + 4 : start + 8], 'big'):032b}"
     header = bits[: bits.index("0", 2) + 1]  # type, seconds
     tail = bits[len(header) :]

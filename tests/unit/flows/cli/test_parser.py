@@ -101,6 +101,14 @@ def test_completion_knows_commands_and_options(capsys: Output, shell: str) -> No
     assert all(word in said for word in ("preprocess", "rollback", "allow-leakage", "celeb_df"))
 
 
+def test_completion_knows_which_arguments_are_paths(capsys: Output) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run("--print-completion", "bash")
+    said = capsys.readouterr().out
+    for option in ("preprocess___out", "preprocess___test", "index___report", "predict_pos_1"):
+        assert f"_shtab_faceshards_{option}_COMPGEN=_shtab_compgen_files" in said
+
+
 @pytest.mark.parametrize(
     ("words", "completed"),
     [

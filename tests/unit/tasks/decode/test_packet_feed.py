@@ -120,7 +120,7 @@ def test_every_run_has_the_same_result(tmp_path: Path, is_damaged: bool) -> None
 
 
 def test_joined_segments_of_a_transport_stream_are_read(tmp_path: Path) -> None:
-    """Each begins with a key frame and counts its packets anew, which FFmpeg takes for a loss."""
+    """Each begins with a key frame and restarts its packet counter, which FFmpeg takes for a loss."""
     parts = [encode(tmp_path / f"{start}.ts", "libx264", "yuv420p", {}, start) for start in (0, NUM_FRAMES)]
     joined = tmp_path / "joined.ts"
     joined.write_bytes(b"".join(part.read_bytes() for part in parts))

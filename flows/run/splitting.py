@@ -27,15 +27,15 @@ def with_splits(
 ) -> list[ManifestRow]:
     """Return the rows with the splits of their entries; a video that the policy leaves out is rejected.
 
+    Splits of earlier runs stay, even if they break the promise, because a later version knows more of the footage:
+    that is a warning.
+
     Args:
         rows: the files on disk.
         settings: how to split.
         stored: entries of the store, with their splits. Videos that are no longer on disk still bind their groups.
         test_datasets: datasets that are for testing only.
         earlier: every video of earlier runs, with its split and the group that was known then.
-
-    Splits of earlier runs stay, even if they break the promise, because a later version knows more of the footage:
-    that is a warning.
 
     Raises:
         SplitError: the policy's promise would be broken, or a list cannot be read.
